@@ -1,0 +1,71 @@
+"""Every error that a user can cause or should read, in one tree.
+
+    JointSearchError
+    ├── StudyFileError      a study file that cannot be read or breaks a rule
+    ├── PlanError           a plan that is damaged, invalid or made for another model
+    ├── ModelError          a model that cannot be found or read
+    ├── DataError           data that is missing, empty or too short
+    ├── StorageError        a storage that cannot be opened
+    ├── StudyError          a study that does not exist, has changed, or lacks what was asked for
+    ├── OutputError         an output path that cannot be written without losing something
+    ├── UnsupportedError    a library or device that cannot do what was asked for
+    └── TrialFailed         one trial cannot give a result; the study goes on
+        └── TrialInterrupted    the trial was given up because the process was asked to stop
+
+A message is one line: the rule, the values, the fix. The command line prints it and exits with 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class JointSearchError(Exception):
+    """Base class; ``str(error)`` is the line that a user reads."""
+
+
+class StudyFileError(JointSearchError):
+    """A study file that cannot be read or breaks a rule."""
+
+
+class PlanError(JointSearchError):
+    """A plan that is damaged, invalid or made for another model."""
+
+
+class ModelError(JointSearchError):
+    """A model that cannot be found or read."""
+
+
+class DataError(JointSearchError):
+    """Data that is missing, empty or too short."""
+
+
+class StorageError(JointSearchError):
+    """A storage that cannot be opened."""
+
+
+class StudyError(JointSearchError):
+    """A study that does not exist, has changed, or lacks what was asked for."""
+
+
+class OutputError(JointSearchError):
+    """An output path that cannot be written without losing something."""
+
+
+class UnsupportedError(JointSearchError):
+    """A library or device that cannot do what was asked for."""
+
+
+class TrialFailed(JointSearchError):
+    """One trial cannot give a result (diverged, out of memory); the study goes on."""
+
+
+class TrialInterrupted(TrialFailed):
+    """The trial was given up because the process was asked to stop."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` where a choice is close to ``word``, else an empty text."""
+    close = get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,145 @@
+"""``plan.json``: a plan with all that is needed to train it, weigh it, and use it without jointsearch.
+
+It carries the model's layout (so that bytes follow from the file alone), the study's settings (so
+that the full run needs no other file), the ``peft.LoraConfig`` arguments (so that a person without
+jointsearch can use the ranks), and what the search measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from jointsearch.config import StudyConfig
+from jointsearch.cost import PlanCost, plan_cost
+from jointsearch.errors import OutputError, PlanError
+from jointsearch.layout import ModelLayout
+from jointsearch.plan import Plan, Record
+
+PEFT_TASK_TYPES = {"causal-lm": "CAUSAL_LM"}
+
+
+class Origin(Record):
+    """Where a plan comes from."""
+
+    study: str
+    trial: int
+    label: str = ""
+    """The baseline's name where the plan is one."""
+    metrics: dict[str, float] = {}
+    """What the short fine-tune of the search measured."""
+
+
+class PlanFile(Record):
+    """The content of ``plan.json``."""
+
+    format: Literal["jointsearch-plan"] = "jointsearch-plan"
+    version: Literal[1] = 1
+    digest: str
+    plan: Plan
+    layout: ModelLayout
+    study: StudyConfig
+    origin: Origin | None = None
+    peft: dict[str, Any]
+    """Arguments of ``peft.LoraConfig``."""
+
+    @classmethod
+    def build(
+        cls, plan: Plan, layout: ModelLayout, study: StudyConfig, origin: Origin | None = None
+    ) -> PlanFile:
+        layout.check(plan)
+        return cls(
+            digest=plan.digest,
+            plan=plan,
+            layout=layout,
+            study=study,
+            origin=origin,
+            peft=lora_config(plan, layout, study.task.type),
+        )
+
+    @property
+    def cost(self) -> PlanCost:
+        return plan_cost(self.layout, self.plan)
+
+
+def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -> dict[str, Any]:
+    """Arguments of ``peft.LoraConfig`` that give every module of ``plan`` its rank.
+
+    PEFT reads the keys of ``rank_pattern`` as regular expressions, so they are escaped full names;
+    a module of rank 0 is left out, because PEFT knows no such rank. Empty ``target_modules`` means
+    that the plan has no adapter.
+    """
+    ranks = plan.ranks
+    default = max(ranks.values(), default=1)
+    other = {re.escape(name): rank for name, rank in ranks.items() if rank != default}
+    scale = plan.lora.alpha_over_rank
+    return {
+        "task_type": PEFT_TASK_TYPES.get(task_type),
+        "r": default,
+        "lora_alpha": scale * default,
+        "target_modules": list(ranks),
+        "rank_pattern": other,
+        "alpha_pattern": {name: scale * rank for name, rank in other.items()},
+        "lora_dropout": plan.lora.dropout,
+        "bias": "none",
+        "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),
+        "modules_to_save": [spec.name for spec in layout.modules if spec.trained] or None,
+    }
+
+
+def read_plan(path: Path) -> PlanFile:
+    """Read a plan; raises ``PlanError`` if it is missing, damaged or has been edited inconsistently."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except json.JSONDecodeError as error:
+        raise PlanError(f"{path}:{error.lineno}: damaged, not valid JSON: {error.msg}") from None
+    if not isinstance(content, dict) or content.get("format") != "jointsearch-plan":
+        raise PlanError(f"{path}: not a plan; `jointsearch export STUDY -o plan.json` writes one")
+    try:
+        plan = PlanFile.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise PlanError(f"{path}: damaged at {where}: {problem['msg']}") from None
+    try:
+        plan.layout.check(plan.plan)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+    if plan.digest != plan.plan.digest:
+        raise PlanError(
+            f"{path}: damaged: the plan's digest is {plan.plan.digest}, but the file says {plan.digest}; "
+            "export it again"
+        )
+    return plan
+
+
+def write_plan(plan: PlanFile, path: Path) -> None:
+    """Write ``plan.json`` whole or not at all."""
+    write_text(path, json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; raises ``OutputError`` where the folder cannot be written."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as temporary:
+            temporary.write(text)
+        Path(temporary.name).chmod(0o666 & ~_umask())
+        os.replace(temporary.name, path)  # noqa: PTH105  atomic on every platform
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,66 @@
+"""The bank: the base model once, each of its modules once per format, trial models in milliseconds.
+
+A trial's model is a copy of the base model's structure that shares every tensor with it and holds
+the bank's quantized modules where the plan wants them. Nothing is reloaded or requantized, and what
+a trial adds to its model (adapters, hooks, flags) goes away with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from jointsearch.plan import QuantizationSettings
+from jointsearch.quantization.formats import empty_module, quantized_weight
+from jointsearch.quantization.tying import tied_modules
+
+
+class QuantizedBank:
+    """Not safe for several threads: a worker has one bank and runs one trial at a time.
+
+    ``model`` is the base model on its device, in the type that it computes in, with the values it
+    has in its 16-bit type ``dtype``; it must not change while the bank is in use.
+    """
+
+    def __init__(self, model: PreTrainedModel, settings: QuantizationSettings, dtype: torch.dtype) -> None:
+        self._model = model.requires_grad_(False)
+        self._settings = settings
+        self._dtype = dtype
+        self._tied = tied_modules(model)
+        self._modules: dict[tuple[str, int], dict[str, nn.Module]] = {}
+
+    def assemble(self, bits: Mapping[str, int]) -> PreTrainedModel:
+        """A model whose named modules have 4 or 8 bits; all others are the base model's own."""
+        # deepcopy takes from its memo whatever it finds there: tensors are shared, modules replaced
+        memo: dict[int, object] = {id(t): t for t in self._model.parameters()}
+        memo |= {id(t): t for t in self._model.buffers()}
+        for name, module_bits in bits.items():
+            for path, module in self._quantized(name, module_bits).items():
+                memo[id(self._model.get_submodule(path))] = module
+        model = copy.deepcopy(self._model, memo)
+        # PEFT looks at both before it wraps a bitsandbytes module
+        model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
+        return model
+
+    def _quantized(self, name: str, bits: int) -> dict[str, nn.Module]:
+        """The module in its format, and those tied to it, by path."""
+        if (name, bits) not in self._modules:
+            weight: nn.Parameter | None = None
+            modules = {}
+            for path in (name, *self._tied.get(name, ())):
+                original = self._model.get_submodule(path)
+                module = empty_module(original, bits, self._settings, original.weight.dtype)
+                if weight is None:
+                    weight = quantized_weight(module, original.weight.data, self._dtype)
+                module.weight = weight
+                if getattr(original, "bias", None) is not None:
+                    module.bias = original.bias
+                if hasattr(module, "scales"):
+                    module.scales  # noqa: B018  keeps the scales before a tied head takes them
+                modules[path] = module
+            self._modules[name, bits] = modules
+        return self._modules[name, bits]

@@ -1,0 +1,241 @@
+"""The transformers plug-in: mixed 4/8/16-bit checkpoints as ordinary ones.
+
+``import jointsearch`` registers it. Then
+
+    AutoModelForCausalLM.from_pretrained("runs/final/model")
+
+loads a saved mixed checkpoint, and
+
+    AutoModelForCausalLM.from_pretrained(
+        "base-id", quantization_config=JointSearchConfig.from_plan("plan.json")
+    )
+
+quantizes tensor by tensor while loading, so the device never holds the whole model in full
+precision.
+"""
+
+from __future__ import annotations
+
+import copy
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.core_model_loading import ConversionOps
+from transformers.integrations.bitsandbytes import Bnb4bitDeserialize, Bnb8bitDeserialize
+from transformers.quantizers import HfQuantizer
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+from transformers.quantizers.quantizer_bnb_8bit import Bnb8BitHfQuantizer
+from transformers.quantizers.quantizers_utils import get_module_from_name
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from jointsearch.errors import PlanError
+from jointsearch.plan import QuantizationSettings
+from jointsearch.plan_file import PlanFile, read_plan
+from jointsearch.quantization.embedding import Embedding4bit, Embedding8bit
+from jointsearch.quantization.formats import (
+    QUANTIZED,
+    compute_dtype,
+    empty_module,
+    quantized_weight,
+    round_to,
+    unquantized_tensors,
+)
+from jointsearch.quantization.tying import tied_modules, trim_bias
+
+QUANT_METHOD = "jointsearch"
+
+
+@register_quantization_config(QUANT_METHOD)
+class JointSearchConfig(QuantizationConfigMixin):
+    """Which modules have 4 or 8 bits; lives in a checkpoint's ``config.json``.
+
+    ``bits`` maps full module names to 4 or 8. ``dtype`` is the model's 16-bit type, that of all else.
+    """
+
+    def __init__(
+        self,
+        bits: dict[str, int],
+        dtype: str = "bfloat16",
+        double_quant: bool = True,
+        int8_threshold: float = 6.0,
+        quant_method: str = QUANT_METHOD,
+        **ignored: Any,
+    ) -> None:
+        self.quant_method = quant_method
+        self.bits = dict(bits)
+        self.dtype = dtype
+        self.double_quant = double_quant
+        self.int8_threshold = int8_threshold
+
+    @classmethod
+    def from_plan(cls, plan: PlanFile | str | PathLike[str]) -> JointSearchConfig:
+        """The config of an exported plan; raises ``PlanError`` if the file is damaged."""
+        file = plan if isinstance(plan, PlanFile) else read_plan(Path(plan))
+        return cls(
+            bits=file.plan.bits,
+            dtype=file.layout.dtype,
+            double_quant=file.plan.quantization.double_quant,
+            int8_threshold=file.plan.quantization.int8_threshold,
+        )
+
+    @property
+    def settings(self) -> QuantizationSettings:
+        return QuantizationSettings(double_quant=self.double_quant, int8_threshold=self.int8_threshold)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+
+@register_quantizer(QUANT_METHOD)
+class JointSearchQuantizer(HfQuantizer):
+    """Loads, quantizes on load, and saves models whose modules differ in bits."""
+
+    quantization_config: JointSearchConfig
+    serialized_names = {
+        "weight": list(
+            dict.fromkeys(
+                Bnb4BitHfQuantizer.serialized_names["weight"] + Bnb8BitHfQuantizer.serialized_names["weight"]
+            )
+        )
+    }
+
+    def __init__(self, quantization_config: JointSearchConfig, **kwargs: Any) -> None:
+        super().__init__(quantization_config, **kwargs)
+        self.device = torch.device("cpu")
+
+    def update_device_map(self, device_map: Any) -> Any:
+        if device_map is None:
+            device_map = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}
+        if isinstance(device_map, dict):
+            self.device = torch.device(next(iter(device_map.values())))
+        elif isinstance(device_map, str | int | torch.device):
+            automatic = device_map in ("auto", "balanced", "balanced_low_0", "sequential")
+            default = "cuda" if torch.cuda.is_available() else "cpu"
+            self.device = torch.device(default if automatic else device_map)
+        return device_map
+
+    def update_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        return compute_dtype(self.device, self.quantization_config.torch_dtype)
+
+    def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **kwargs: Any) -> bool:
+        module, name = get_module_from_name(model, param_name)
+        return isinstance(module, QUANTIZED) and name == "weight"
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        replace_modules(model, self.quantization_config, self.update_dtype(model.dtype), self.pre_quantized)
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        for module in model.modules():
+            if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+                trim_bias(module)
+            if isinstance(module, Embedding8bit):
+                module.scales  # noqa: B018  keeps the scales before a tied head takes them
+        if not self.pre_quantized:
+            round_to(model, self.quantization_config.torch_dtype)
+        # PEFT looks at both before it wraps a bitsandbytes module
+        model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
+        return model
+
+    def get_quantize_ops(self) -> ConversionOps:
+        return _Quantize(self)
+
+    def get_load_operations(self) -> dict[str, type[ConversionOps]]:
+        return {"deserialize": _Deserialize}
+
+    def get_state_dict_and_metadata(
+        self, model: PreTrainedModel
+    ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """What is saved: 16-bit types for all that is not quantized, and tied weights once."""
+        state = model.state_dict()
+        dtype = self.quantization_config.torch_dtype
+        state |= {name: tensor.detach().to(dtype) for name, tensor in unquantized_tensors(model).items()}
+        for targets in tied_modules(model).values():
+            for name in list(state):
+                if any(name.startswith(f"{target}.") for target in targets) and not name.endswith(".bias"):
+                    del state[name]
+        return state, {}
+
+    def is_serializable(self) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return True
+
+
+def replace_modules(
+    model: PreTrainedModel, config: JointSearchConfig, dtype: torch.dtype, pre_quantized: bool
+) -> None:
+    """Put empty quantized modules in the places that ``config`` names; ``model`` is on the meta device."""
+    modules = dict(model.named_modules())
+    if unknown := [name for name in config.bits if name not in modules]:
+        raise PlanError(
+            f"a plan must fit its model, but {type(model).__name__} has no module {', '.join(unknown[:5])}"
+        )
+    tied = tied_modules(model)
+    for name, bits in config.bits.items():
+        for path in (name, *tied.get(name, ())):
+            module = empty_module(modules[path], bits, config.settings, dtype)
+            if pre_quantized:
+                # transformers casts a checkpoint's tensor to the type of the parameter that waits for it
+                module.weight.data = module.weight.data.to(torch.uint8 if bits == 4 else torch.int8)
+            model.set_submodule(path, module)
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Save a model that was loaded through the plug-in; its config states the 16-bit type it is saved in."""
+    model.save_pretrained(folder)
+    config = copy.deepcopy(model.config)
+    config.dtype = model.hf_quantizer.quantization_config.dtype
+    config.save_pretrained(folder)
+
+
+class _Quantize(ConversionOps):
+    """A checkpoint's weight into a quantized one."""
+
+    def __init__(self, hf_quantizer: JointSearchQuantizer) -> None:
+        self.hf_quantizer = hf_quantizer
+
+    def convert(
+        self, input_dict: dict[str, Any], model: nn.Module | None = None, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        result: dict[str, torch.Tensor] = {}
+        for name, value in input_dict.items():
+            weight = value[0] if isinstance(value, list) else value
+            module, _ = get_module_from_name(model, name)
+            result[name] = quantized_weight(module, weight, self.hf_quantizer.quantization_config.torch_dtype)
+        return result
+
+
+class _Deserialize(ConversionOps):
+    """A saved quantized weight back into its parameter, by the stock operation of its format.
+
+    The loader casts scales to the type of the packed weight unless an operation has ``hf_quantizer``.
+    """
+
+    def __init__(self, hf_quantizer: JointSearchQuantizer) -> None:
+        self.hf_quantizer = hf_quantizer
+
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        model: nn.Module | None = None,
+        full_layer_name: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, torch.Tensor]:
+        module, _ = get_module_from_name(model, full_layer_name)
+        if not isinstance(module, QUANTIZED):
+            # nothing was cast on the way here; see above
+            dtype = model.get_parameter_or_buffer(full_layer_name).dtype
+            values = {k: v[0] if isinstance(v, list) else v for k, v in input_dict.items()}
+            return {k: v.to(dtype) if v.is_floating_point() else v for k, v in values.items()}
+        four_bit = isinstance(module, bnb.nn.Linear4bit | Embedding4bit)
+        stock = (Bnb4bitDeserialize if four_bit else Bnb8bitDeserialize)(self.hf_quantizer)
+        return stock.convert(input_dict, model=model, full_layer_name=full_layer_name)

@@ -1,0 +1,1 @@
+"""Models, tasks, the short run of a trial and the full run."""
