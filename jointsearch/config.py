@@ -19,6 +19,8 @@ from jointsearch.objectives import OBJECTIVES, QUALITIES
 from jointsearch.plan import LoraSettings, QuantizationSettings, Record, digest
 from jointsearch.space import SpaceSettings
 
+DEFAULT_STORAGE = "sqlite:///jointsearch.db"
+
 Positive = Annotated[int, Field(gt=0)]
 
 

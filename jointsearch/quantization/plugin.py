@@ -226,7 +226,7 @@ class _Deserialize(ConversionOps):
     def convert(
         self,
         input_dict: dict[str, Any],
-        model: nn.Module | None = None,
+        model: Any = None,
         full_layer_name: str | None = None,
         **kwargs: Any,
     ) -> dict[str, torch.Tensor]:

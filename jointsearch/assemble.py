@@ -1,0 +1,93 @@
+"""Where the two towers meet: builds the real runner, and says which study file is meant.
+
+Everything that needs torch is imported when it is called, so that the command line can import this.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from jointsearch.config import StudyConfig, load_study
+from jointsearch.errors import StudyFileError, nearest
+from jointsearch.layout import ModelLayout
+from jointsearch.runner import Runner
+from jointsearch.study.progress import StudyProgress
+from jointsearch.study.storage import open_storage
+from jointsearch.study.studies import JointStudy, check_unchanged, create_study, find_study
+from jointsearch.study.worker import Worker, stop_on_signals
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
+"""Studies that ship in the package, by name."""
+
+
+def read_study_file(file: str) -> StudyConfig:
+    """The study of a YAML file or of an embedded study's name; raises ``StudyFileError``."""
+    if file in EMBEDDED:
+        return load_study(EMBEDDED[file])
+    path = Path(file)
+    if not path.is_file():
+        raise StudyFileError(
+            f"a study is a YAML file or one of {', '.join(EMBEDDED)}, but there is no '{file}'"
+            + nearest(file, EMBEDDED)
+        )
+    return load_study(path)
+
+
+def read_layout(config: StudyConfig) -> ModelLayout:
+    """The layout of the study's model."""
+    quiet_libraries()
+    from jointsearch.training.architecture import read_layout
+
+    return read_layout(config.model, config.task.type)
+
+
+def build_runner(config: StudyConfig, layout: ModelLayout) -> Runner:
+    """The runner that really trains; loads the model and the data."""
+    quiet_libraries()
+    from jointsearch.training.calibration import CalibrationRunner
+
+    return CalibrationRunner(config, layout)
+
+
+def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
+    """Create or resume the study and run its trials; nothing is stored if the study cannot run."""
+    storage = open_storage(url, create=True)
+    study = find_study(storage, config.name)
+    if study is not None:
+        check_unchanged(study, config)
+        study = JointStudy(study.optuna_study, config)
+        if study.records().num_finished >= config.search.trials:
+            return study
+    layout = study.layout if study else read_layout(config)
+    for name, reason in layout.left_out.items():
+        console.print(f"left at 16 bits: {name} ({reason})", markup=False, highlight=False, soft_wrap=True)
+    runner = build_runner(config, layout)
+    study = study or _create(storage, config, layout)
+    with StudyProgress(study.name, config.search.trials, console) as progress:
+        worker = Worker(study, runner, progress)
+        with stop_on_signals(worker):
+            worker.run()
+    return study
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars and notes of libraries; errors still raise."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch)\.")
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def _create(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
+    # another process may have been faster while this one loaded the model
+    return find_study(storage, config.name) or create_study(storage, config, layout)

@@ -1,0 +1,54 @@
+"""The command line: parses, calls, prints. Commands import what they need when they run."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jointsearch import __version__
+from jointsearch.cli.doctor import doctor
+from jointsearch.cli.front import export, front, select
+from jointsearch.cli.plan import plan
+from jointsearch.cli.run import evaluate, train
+from jointsearch.cli.study import study
+from jointsearch.errors import JointSearchError
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Find how many bits and which LoRA rank each layer of a language model needs.
+
+    \b
+    Example:
+      jointsearch study start quickstart      # search; needs no network
+      jointsearch front quickstart            # quality against bytes
+      jointsearch export quickstart -o plan.json
+      jointsearch train plan.json -o runs/final
+    """
+
+
+for command in (study, front, select, export, plan, train, evaluate, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(USER_MISTAKE)
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        sys.exit(USER_MISTAKE)
+    except JointSearchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(USER_MISTAKE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,65 @@
+"""What several commands share: the storage option, formats, tables on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jointsearch.config import DEFAULT_STORAGE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+storage_option = click.option(
+    "--storage",
+    "storage_url",
+    envvar="JOINTSEARCH_STORAGE",
+    default=DEFAULT_STORAGE,
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    help="Where studies are kept.",
+)
+
+
+def format_option(*choices: str) -> Callable[[Any], Any]:
+    """``--format``, the first choice by default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="json is alone on standard output.",
+    )
+
+
+def messages() -> Console:
+    """Everything that is not a command's result goes to standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """A table on standard output; numbers are aligned to the right, and nothing is cut."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        numeric = all(row[position][:1].isdigit() or row[position] in ("", "-") for row in rows)
+        table.add_column(column, justify="right" if rows and numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000  # a file or a pipe has no width: no line is folded
+    console.print(table, markup=False)

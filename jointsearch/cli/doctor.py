@@ -1,0 +1,81 @@
+"""``jointsearch doctor``: what works on this machine."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from jointsearch.cli.common import format_option, print_json, print_table, storage_option
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "optuna",
+    "sqlalchemy",
+)
+
+
+@click.command()
+@storage_option
+@format_option("table", "json")
+def doctor(storage_url: str, output_format: str) -> None:
+    """Show devices, library versions and the storage, and try every bit-width on every device.
+
+    \b
+    Example:
+      jointsearch doctor
+    """
+    report = {
+        "python": sys.version.split()[0],
+        **{name: _version(name) for name in ("jointsearch", *LIBRARIES)},
+        **_devices(),
+        "storage": _storage(storage_url),
+    }
+    if output_format == "json":
+        print_json(report)
+    else:
+        print_table(["what", "state"], [[name, str(value)] for name, value in report.items()])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices() -> dict[str, Any]:
+    """What training one small layer says, by device and bits."""
+    try:
+        from jointsearch.assemble import quiet_libraries
+
+        quiet_libraries()
+        from jointsearch.training.device_check import available_devices, check_format
+    except ImportError as error:
+        return {"devices": f"cannot be tried: {error}"}
+    return {
+        f"{device}, {bits} bits": check_format(device, bits)
+        for device in available_devices()
+        for bits in (4, 8, 16)
+    }
+
+
+def _storage(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    from jointsearch.errors import StorageError
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import study_names
+
+    try:
+        names = study_names(open_storage(url))
+    except StorageError as error:
+        return str(error)
+    return f"{make_url(url)}: {len(names)} studies"

@@ -1,0 +1,178 @@
+"""``jointsearch front``, ``select`` and ``export``: from a study's trials to one plan."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jointsearch.cli.common import format_option, print_json, print_table, storage_option
+
+if TYPE_CHECKING:
+    from jointsearch.study.studies import JointStudy
+
+
+@click.command()
+@click.argument("name")
+@storage_option
+@format_option("table", "json", "csv")
+def front(name: str, storage_url: str, output_format: str) -> None:
+    """Show the Pareto front of study NAME, and the uniform plans beside it.
+
+    \b
+    Example:
+      jointsearch front quickstart
+      jointsearch front quickstart --format csv > front.csv
+    """
+    found = _open(name, storage_url)
+    rows = _rows(found)
+    if output_format == "json":
+        print_json(rows)
+    elif output_format == "csv":
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        _print_front(found, rows)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--max-bytes", metavar="SIZE", help="The best point of at most this size, such as 600kB.")
+@click.option("--max-loss", type=float, help="The smallest point with at most this loss.")
+@click.option("--knee", is_flag=True, help="The point where the front bends most.")
+@click.option("--trial", type=int, help="This complete trial, on the front or not.")
+@storage_option
+@format_option("text", "json")
+def select(
+    name: str,
+    max_bytes: str | None,
+    max_loss: float | None,
+    knee: bool,
+    trial: int | None,
+    storage_url: str,
+    output_format: str,
+) -> None:
+    """Select the point of study NAME that `export` writes.
+
+    \b
+    Example:
+      jointsearch select quickstart --max-bytes 1.5MB
+      jointsearch select quickstart --knee
+    """
+    from jointsearch.selection import at_knee, parse_bytes, within_bytes, within_quality
+
+    ways = {"--max-bytes": max_bytes, "--max-loss": max_loss, "--knee": knee or None, "--trial": trial}
+    given = [way for way, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise click.UsageError(f"give exactly one of {', '.join(ways)}, but got {given or 'none'}")
+    found = _open(name, storage_url)
+    quality = found.config.quality
+    if max_loss is not None and quality != "loss":
+        raise click.UsageError(f"--max-loss needs a study with the objective loss, but it has {quality}")
+    if max_bytes is not None:
+        try:
+            budget = parse_bytes(max_bytes)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--max-bytes") from None
+        trial = within_bytes(found.front().front_points, budget, quality).trial
+    elif max_loss is not None:
+        trial = within_quality(found.front().front_points, max_loss, quality).trial
+    elif knee:
+        trial = at_knee(found.front().front_points, quality).trial
+    assert trial is not None
+    chosen = found.complete_trial(trial)
+    found.select(trial)
+    if output_format == "json":
+        print_json({"trial": trial, **chosen.values})
+    else:
+        from jointsearch.study.progress import describe
+
+        click.echo(f"selected {describe(chosen)}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to write it.")
+@storage_option
+def export(name: str, output: Path, storage_url: str) -> None:
+    """Write the selected point of study NAME (or the knee of its front) as plan.json.
+
+    \b
+    Example:
+      jointsearch export quickstart -o plan.json
+    """
+    from jointsearch.objectives import format_bytes
+    from jointsearch.plan_file import write_plan
+
+    plan = _open(name, storage_url).plan_file()
+    write_plan(plan, output)
+    assert plan.origin is not None
+    size = format_bytes(plan.cost.model_bytes)
+    click.echo(f"wrote {output}: trial {plan.origin.trial} of '{name}', {size}", err=True)
+
+
+def _open(name: str, storage_url: str) -> JointStudy:
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    return open_study(open_storage(storage_url), name)
+
+
+def _rows(found: JointStudy) -> list[dict[str, Any]]:
+    """The front by rising bytes, then the baselines that are not on it."""
+    from jointsearch.cost import plan_cost
+    from jointsearch.selection import at_knee
+
+    records = found.front()
+    on_front = {trial.number for trial in records.front}
+    knee = at_knee(records.front_points, found.config.quality).trial
+    others = [trial for trial in records.baselines if trial.number not in on_front]
+    rows = []
+    for trial in (*records.front, *others):
+        cost = plan_cost(found.layout, trial.plan)
+        rows.append(
+            {
+                "trial": trial.number,
+                "on_front": trial.number in on_front,
+                **trial.values,
+                "model_bytes": cost.model_bytes,
+                "bits_per_weight": round(cost.bits_per_weight, 3),
+                "trainable_parameters": cost.trainable_parameters,
+                "trainable_share": round(cost.trainable_share, 5),
+                "peak_memory_bytes": trial.measurement.peak_memory_bytes,
+                "label": trial.label,
+                "knee": trial.number == knee,
+                "selected": trial.number == found.selection,
+            }
+        )
+    return rows
+
+
+def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
+    from jointsearch.objectives import format_bytes, format_value
+
+    objectives = [name for name in found.config.objectives if name != "model_bytes"]
+    columns = ["trial", *objectives, "size", "bits/weight", "trainable", "peak memory", ""]
+    for title, wanted in (("Pareto front", True), ("Uniform plans that are not on it", False)):
+        lines = []
+        for row in rows:
+            if row["on_front"] is not wanted:
+                continue
+            notes = [row["label"], "knee" if row["knee"] else "", "selected" if row["selected"] else ""]
+            lines.append(
+                [
+                    str(row["trial"]),
+                    *(format_value(name, row[name]) for name in objectives),
+                    format_bytes(row["model_bytes"]),
+                    f"{row['bits_per_weight']:.2f}",
+                    f"{row['trainable_share']:.2%}",
+                    format_bytes(row["peak_memory_bytes"]),
+                    ", ".join(note for note in notes if note),
+                ]
+            )
+        if lines:
+            print_table(columns, lines, title=f"{title} of '{found.name}'" if wanted else title)

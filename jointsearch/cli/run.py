@@ -1,0 +1,105 @@
+"""``jointsearch train`` and ``evaluate``: the full run of a plan, and what came out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jointsearch.cli.common import format_option, messages, print_json, print_table
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; empty or new."
+)
+@click.option("--study", "study_file", help="Take task and full_run from this study file instead.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of an interrupted run.")
+def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> None:
+    """Train PLAN in full and save model, adapter and metrics into the output folder.
+
+    \b
+    Example:
+      jointsearch train plan.json -o runs/final
+      jointsearch train plan.json -o runs/long --study studies/gpt2-wikitext2.yaml
+    """
+    from jointsearch.assemble import quiet_libraries, read_study_file
+    from jointsearch.plan_file import PlanFile, read_plan
+
+    content = read_plan(plan)
+    if study_file is not None:
+        config = read_study_file(study_file)
+        content = PlanFile.build(content.plan, content.layout, config, content.origin)
+    quiet_libraries()
+    from jointsearch.training.full_run import full_run
+
+    with _TrainingProgress() as progress:
+        result = full_run(content, output, resume=resume, listener=progress)
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in result["validation"].items())
+    click.echo(f"trained {result['steps']} steps into {output}; validation: {numbers}", err=True)
+    click.echo(f"next: jointsearch evaluate {output}", err=True)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@format_option("table", "json")
+def evaluate(run: Path, split: str, output_format: str) -> None:
+    """Measure the finished full run in RUN on the test split: metrics, speed, memory.
+
+    \b
+    Example:
+      jointsearch evaluate runs/final
+    """
+    from jointsearch.assemble import quiet_libraries
+    from jointsearch.errors import OutputError
+    from jointsearch.objectives import format_value
+
+    if not run.is_dir():
+        raise OutputError(f"a run is a folder that `jointsearch train` made, but there is none at {run}")
+    quiet_libraries()
+    from jointsearch.training.full_run import evaluate_run
+
+    result = evaluate_run(run, split)
+    if output_format == "json":
+        print_json(result)
+    else:
+        rows = [
+            [name, format_value(name, value) if isinstance(value, float) or "bytes" in name else str(value)]
+            for name, value in result.items()
+        ]
+        print_table(["metric", "value"], rows, title=str(run))
+
+
+class _TrainingProgress:
+    """A bar on a terminal, a line for every log elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = messages()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=None)
+
+    def __enter__(self) -> _TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.stop()
+
+    def __call__(self, step: int, num_steps: int, logs: dict[str, float]) -> None:
+        losses = {name: value for name, value in logs.items() if name in ("loss", "eval_loss")}
+        text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        self._bar.update(self._task, completed=step, total=num_steps, description=text or "training")
+        if not self._console.is_terminal and text:
+            click.echo(f"step {step}/{num_steps}: {text}", err=True)

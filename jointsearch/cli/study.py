@@ -1,0 +1,157 @@
+"""``jointsearch study``: start, list, status, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jointsearch.cli.common import format_option, messages, print_json, print_table, storage_option
+
+
+@click.group()
+def study() -> None:
+    """Start a search, or look at those that are stored.
+
+    \b
+    Example:
+      jointsearch study start quickstart --trials 8
+      jointsearch study list
+    """
+
+
+@study.command()
+@click.argument("file")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@storage_option
+def start(file: str, trials: int | None, storage_url: str) -> None:
+    """Run the study of FILE (a YAML file, or 'quickstart'); resume it if it is there.
+
+    Ctrl-C ends it after the training step; finished trials are kept, and the same command goes on.
+
+    \b
+    Example:
+      jointsearch study start quickstart
+      jointsearch study start studies/gpt2-wikitext2.yaml --trials 50
+    """
+    from jointsearch.assemble import read_study_file, start_study
+
+    config = read_study_file(file)
+    if trials is not None:
+        search = config.search.model_copy(update={"trials": trials})
+        config = config.model_copy(update={"search": search})
+    console = messages()
+    result = start_study(config, storage_url, console)
+    records = result.records()
+    left = config.search.trials - records.num_finished
+    state = f"{left} trials left; the same command goes on" if left > 0 else "finished"
+    console.print(
+        f"study '{result.name}': {len(records.complete)} complete, {len(records.failed)} failed; {state}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if records.front:
+        console.print(f"next: jointsearch front {result.name}", markup=False, highlight=False)
+
+
+@study.command("list")
+@storage_option
+@format_option("table", "json")
+def list_studies(storage_url: str, output_format: str) -> None:
+    """List the stored studies.
+
+    \b
+    Example:
+      jointsearch study list --format json
+    """
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study, study_names
+
+    storage = open_storage(storage_url)
+    rows = [_summary(open_study(storage, name)) for name in study_names(storage)]
+    if output_format == "json":
+        print_json(rows)
+    else:
+        columns = ["name", "model", "task", "complete", "running", "failed", "of"]
+        print_table(columns, [[str(row[column]) for column in columns] for row in rows])
+
+
+@study.command()
+@click.argument("name")
+@storage_option
+@format_option("table", "json")
+def status(name: str, storage_url: str, output_format: str) -> None:
+    """Show how far study NAME is, its best trial, and why trials failed.
+
+    \b
+    Example:
+      jointsearch study status quickstart
+    """
+    from jointsearch.study.progress import Snapshot
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    found = open_study(open_storage(storage_url), name)
+    records = found.records()
+    snapshot = Snapshot.of(records, found.config.search.trials)
+    summary = _summary(found) | {
+        "waiting": len(records.waiting),
+        "front": [trial.number for trial in records.front],
+        "selected": found.selection,
+        "best": snapshot.best,
+        "hypervolume": snapshot.hypervolume,
+        "seconds_left": snapshot.seconds_left,
+        "failures": {str(trial.number): trial.failure for trial in records.failed},
+    }
+    if output_format == "json":
+        print_json(summary)
+    else:
+        failures = summary.pop("failures")
+        rows = [[key, _text(value)] for key, value in summary.items()]
+        rows += [[f"trial {number} failed", reason] for number, reason in failures.items()]
+        print_table(["", name], rows)
+
+
+@study.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@storage_option
+def delete(name: str, yes: bool, storage_url: str) -> None:
+    """Delete study NAME and its trials.
+
+    \b
+    Example:
+      jointsearch study delete quickstart --yes
+    """
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import delete_study, open_study
+
+    storage = open_storage(storage_url)
+    num_trials = len(open_study(storage, name).records().trials)
+    if not yes:
+        click.confirm(f"Delete study '{name}' with {num_trials} trials?", abort=True, err=True)
+    delete_study(storage, name)
+    click.echo(f"deleted study '{name}' with {num_trials} trials", err=True)
+
+
+def _summary(found: Any) -> dict[str, Any]:
+    records = found.records()
+    return {
+        "name": found.name,
+        "model": found.config.model.id,
+        "task": found.config.task.type,
+        "objectives": list(found.config.objectives),
+        "complete": len(records.complete),
+        "running": len(records.running),
+        "failed": len(records.failed),
+        "of": found.config.search.trials,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "-" if value is None else str(value)

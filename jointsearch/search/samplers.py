@@ -1,0 +1,48 @@
+"""Builds a sampler by name, set for studies of some dozen ordinal parameters and few trials."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from jointsearch.config import SearchSettings
+from jointsearch.space import SearchSpace
+
+MAX_POPULATION = 50
+NUM_RANDOM = 10
+"""Trials without a model before TPE and GP begin, enqueued plans included."""
+
+
+def build_sampler(settings: SearchSettings, num_enqueued: int, num_existing: int) -> BaseSampler:
+    """The sampler named in the study file.
+
+    Its seed depends on how many trials the study has already: a resumed study must not repeat the
+    proposals that it began with.
+    """
+    seed = (settings.seed * 1_000_003 + num_existing) % 2**32
+    with warnings.catch_warnings():
+        # multivariate TPE has been "experimental" since Optuna 2.2; it is the better one by far here
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match settings.sampler:
+            case "nsga2":
+                population = max(num_enqueued, 4, min(MAX_POPULATION, settings.trials // 4))
+                return NSGAIISampler(population_size=population, seed=seed)
+            case "tpe":
+                return TPESampler(multivariate=True, n_startup_trials=NUM_RANDOM, seed=seed)
+            case "gp":
+                return GPSampler(n_startup_trials=NUM_RANDOM, seed=seed)
+            case "random":
+                return RandomSampler(seed=seed)
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """One ordinal per parameter: the position in its sorted choices."""
+    return {name: IntDistribution(0, len(choices) - 1) for name, choices in space.parameters.items()}
+
+
+def enqueued_attributes() -> dict[str, int]:
+    """System attributes that make NSGA-II count an enqueued trial as one of its first generation."""
+    return {NSGAIISampler._get_generation_key(): 0}

@@ -1,0 +1,127 @@
+"""What a person sees while a study runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from jointsearch.objectives import format_value
+from jointsearch.study.records import COPY_OF, StudyRecords, TrialRecord
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A study's progress as plain data."""
+
+    total: int
+    complete: int
+    running: int
+    failed: int
+    best: str
+    hypervolume: float | None
+    seconds_left: float | None
+
+    @classmethod
+    def of(cls, records: StudyRecords, total: int) -> Snapshot:
+        best = records.best
+        measured = [
+            trial.seconds
+            for trial in records.complete
+            if trial.seconds is not None and COPY_OF not in trial.frozen.user_attrs
+        ]
+        left = max(0, total - records.num_finished)
+        return cls(
+            total=total,
+            complete=len(records.complete),
+            running=len(records.running),
+            failed=len(records.failed),
+            best=describe(best) if best else "-",
+            hypervolume=records.hypervolume,
+            seconds_left=left * sum(measured) / len(measured) if measured else None,
+        )
+
+
+def describe(trial: TrialRecord) -> str:
+    """A complete trial in a few words."""
+    values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
+    return f"{values} (trial {trial.number}{', ' + trial.label if trial.label else ''})"
+
+
+class StudyProgress:
+    """Listens to a worker and shows its study; use as a context manager around ``Worker.run``."""
+
+    def __init__(self, name: str, total: int, console: Console) -> None:
+        self._total = total
+        self._console = console
+        self._reported: set[int] | None = None
+        self._bar = Progress(
+            TextColumn(f"[bold]{name}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task(name, total=total)
+        self._live = Live(self._bar, console=console, refresh_per_second=2) if console.is_terminal else None
+
+    def __enter__(self) -> StudyProgress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, records: StudyRecords) -> None:
+        """Show the trials as they are now."""
+        if self._live:
+            snapshot = Snapshot.of(records, self._total)
+            self._bar.update(self._task, completed=min(records.num_finished, self._total))
+            self._live.update(Group(self._bar, _table(snapshot)))
+        self._report_new(records)
+
+    def _report_new(self, records: StudyRecords) -> None:
+        finished = {trial.number: trial for trial in (*records.complete, *records.failed)}
+        if self._reported is None:  # what a resumed study has finished is no news
+            self._reported = set(finished)
+        for number in sorted(finished.keys() - self._reported):
+            trial = finished[number]
+            if trial.failure:
+                self._print(f"trial {number} failed: {trial.failure}")
+            elif not self._live:
+                snapshot = Snapshot.of(records, self._total)
+                seconds = f"{trial.seconds or 0:.1f} s"
+                self._print(
+                    f"[{records.num_finished}/{self._total}] {describe(trial)}, {seconds}; "
+                    f"hypervolume {_share(snapshot.hypervolume)}, {_time(snapshot.seconds_left)} left"
+                )
+        self._reported |= finished.keys()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(snapshot: Snapshot) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("trials", f"{snapshot.complete} done, {snapshot.running} running, {snapshot.failed} failed")
+    table.add_row("best so far", snapshot.best)
+    table.add_row("hypervolume", _share(snapshot.hypervolume))
+    table.add_row("time left", _time(snapshot.seconds_left))
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,176 @@
+"""Creates, opens, lists and deletes studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
+
+from jointsearch.config import StudyConfig, differences
+from jointsearch.errors import StudyError, nearest
+from jointsearch.layout import ModelLayout
+from jointsearch.objectives import OBJECTIVES
+from jointsearch.plan_file import Origin, PlanFile
+from jointsearch.search.samplers import distributions, enqueued_attributes
+from jointsearch.selection import at_knee
+from jointsearch.space import SearchSpace
+from jointsearch.study.records import (
+    CONFIG,
+    DIGEST,
+    LABEL,
+    LAYOUT,
+    PLAN,
+    SELECTION,
+    StudyRecords,
+    TrialRecord,
+)
+
+
+@dataclass(frozen=True)
+class JointStudy:
+    """An Optuna study of ours, with its config and layout."""
+
+    optuna_study: optuna.Study
+    config: StudyConfig
+
+    @property
+    def name(self) -> str:
+        return self.optuna_study.study_name
+
+    @cached_property
+    def layout(self) -> ModelLayout:
+        return ModelLayout.model_validate(self.optuna_study.user_attrs[LAYOUT])
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return SearchSpace.build(
+            self.layout, self.config.search_space, self.config.quantization, self.config.lora
+        )
+
+    def records(self) -> StudyRecords:
+        """All trials as they are now."""
+        return StudyRecords.of(self.config.objectives, self.optuna_study.get_trials(deepcopy=False))
+
+    @property
+    def selection(self) -> int | None:
+        """The number of the selected trial."""
+        return self.optuna_study.user_attrs.get(SELECTION)
+
+    def select(self, trial: int) -> None:
+        self.optuna_study.set_user_attr(SELECTION, trial)
+
+    def complete_trial(self, number: int) -> TrialRecord:
+        """The complete trial of that number; raises ``StudyError``."""
+        trials = self.records().trials
+        if not 0 <= number < len(trials):
+            raise StudyError(
+                f"the trial must be one of study '{self.name}', which has {len(trials)}, but got {number}"
+            )
+        if trials[number].state != TrialState.COMPLETE:
+            state = trials[number].state.name.lower()
+            raise StudyError(f"the trial must be complete, but trial {number} is {state}")
+        return trials[number]
+
+    def front(self) -> StudyRecords:
+        """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""
+        records = self.records()
+        if not records.front:
+            raise StudyError(
+                f"study '{self.name}' has no complete trial yet; `jointsearch study status {self.name}`"
+            )
+        return records
+
+    def plan_file(self) -> PlanFile:
+        """The selected trial's plan, or the knee's, as it is exported."""
+        number = self.selection
+        if number is None:
+            number = at_knee(self.front().front_points, self.config.quality).trial
+        trial = self.complete_trial(number)
+        origin = Origin(study=self.name, trial=number, label=trial.label, metrics=trial.measurement.metrics)
+        return PlanFile.build(trial.plan, self.layout, self.config, origin)
+
+
+def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
+    """The study of that name; None where there is none. Raises ``StudyError`` if it is not ours."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    if CONFIG not in study.user_attrs:
+        raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
+    return JointStudy(study, StudyConfig.model_validate(study.user_attrs[CONFIG]))
+
+
+def open_study(storage: RDBStorage, name: str) -> JointStudy:
+    """The study of that name; raises ``StudyError`` naming the nearest one there is."""
+    study = find_study(storage, name)
+    if study is None:
+        names = study_names(storage)
+        there = f" (there are {', '.join(names)})" if names else " (the storage has none)"
+        raise StudyError(f"there is no study '{name}'{nearest(name, names) or there}")
+    return study
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """Names of the studies that jointsearch made; a storage may hold others."""
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    return [summary.study_name for summary in summaries if CONFIG in summary.user_attrs]
+
+
+def delete_study(storage: RDBStorage, name: str) -> None:
+    open_study(storage, name)
+    optuna.delete_study(study_name=name, storage=storage)
+
+
+def check_unchanged(study: JointStudy, config: StudyConfig) -> None:
+    """Raise ``StudyError`` with the differences if the study was made from another study file."""
+    if study.config.digest != config.digest:
+        changes = "; ".join(differences(study.config.identity, config.identity))
+        raise StudyError(
+            f"study '{config.name}' was made from another study file ({changes}); "
+            "undo the change, give the file another name, or delete the study"
+        )
+
+
+def create_study(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
+    """A new study with its baselines in the queue, there as a whole or not at all."""
+    space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
+    study = optuna.create_study(
+        study_name=config.name,
+        storage=storage,
+        directions=[OBJECTIVES[name].direction for name in config.objectives],
+    )
+    try:
+        study.set_metric_names(list(config.objectives))
+        study.set_user_attr(LAYOUT, layout.model_dump(mode="json"))
+        _enqueue_baselines(study, space, config)
+        # last, because a study without it is not ours
+        study.set_user_attr(CONFIG, config.model_dump(mode="json"))
+    except BaseException:
+        optuna.delete_study(study_name=config.name, storage=storage)
+        raise
+    return JointStudy(study, config)
+
+
+def _enqueue_baselines(study: optuna.Study, space: SearchSpace, config: StudyConfig) -> None:
+    if "uniform" not in config.search.enqueue:
+        return
+    for baseline in space.baselines():
+        plan = space.plan(baseline.values)
+        attributes = {
+            PLAN: plan.model_dump(mode="json"),
+            DIGEST: plan.digest,
+            LABEL: baseline.label,
+        }
+        study.add_trial(
+            create_trial(
+                state=TrialState.WAITING,
+                params=baseline.values,
+                distributions=distributions(space),
+                user_attrs=attributes,
+                system_attrs=enqueued_attributes(),
+            )
+        )

@@ -1,0 +1,78 @@
+"""The device that a study runs on, and the memory it takes there."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from jointsearch.errors import UnsupportedError
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is the first of CUDA, MPS and CPU that is there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu")
+    device = torch.device(name)
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[device.type]:
+        raise UnsupportedError(
+            f"the device must be there, but torch {torch.__version__} sees no {name}; use device: auto or cpu"
+        )
+    return device
+
+
+@dataclass
+class PeakMemory:
+    """Bytes, filled in when the measured block ends."""
+
+    num_bytes: int = 0
+
+
+@contextmanager
+def measure_peak_memory(device: torch.device) -> Iterator[PeakMemory]:
+    """The peak while the block runs: of torch's allocator on CUDA, else of the whole process.
+
+    Linux can start the count anew for every block; elsewhere it is the peak since the process began.
+    """
+    peak = PeakMemory()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        _reset_process_peak()
+    try:
+        yield peak
+    finally:
+        if device.type == "cuda":
+            peak.num_bytes = torch.cuda.max_memory_allocated(device)
+        else:
+            peak.num_bytes = _process_peak_bytes()
+
+
+def _reset_process_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _process_peak_bytes() -> int:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

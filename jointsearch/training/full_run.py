@@ -1,0 +1,271 @@
+"""The full run: trains an exported plan with transformers' ``Trainer`` and saves all that it needs.
+
+    OUTPUT/plan.json         what was trained
+    OUTPUT/model/            the quantized base model and the tokenizer
+    OUTPUT/adapter/          the LoRA adapter in PEFT's format (none if the plan trains nothing)
+    OUTPUT/checkpoints/      the Trainer's, to resume from
+    OUTPUT/metrics.json      written last: a run without it is not finished
+
+``model`` and ``adapter`` appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from jointsearch.config import FullRunSettings
+from jointsearch.errors import OutputError, PlanError
+from jointsearch.layout import ModelLayout
+from jointsearch.plan_file import PlanFile, read_plan, write_plan, write_text
+from jointsearch.quantization.plugin import JointSearchConfig, save_model
+from jointsearch.training.adapters import attach_adapters
+from jointsearch.training.architecture import read_layout
+from jointsearch.training.base_model import load_quantized
+from jointsearch.training.calibration import autocast, library_versions
+from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.tasks import Batch, Task, build_task
+
+PLAN_FILE = "plan.json"
+MODEL = "model"
+ADAPTER = "adapter"
+CHECKPOINTS = "checkpoints"
+METRICS_FILE = "metrics.json"
+
+Listener = Callable[[int, int, dict[str, float]], None]
+"""Called with the step, the number of steps, and what the Trainer has logged."""
+
+
+def full_run(
+    plan: PlanFile, output: Path, *, resume: bool = False, listener: Listener | None = None
+) -> dict[str, Any]:
+    """Train ``plan`` into the folder ``output`` and return its metrics.
+
+    Raises ``OutputError`` if the folder holds something (and is not an unfinished run of this very
+    plan with ``resume``), ``PlanError`` if the plan does not fit its model.
+    """
+    study = plan.study
+    check_output(plan, output, resume)
+    device = resolve_device(study.device)
+    check_model(plan, read_layout(study.model, study.task.type))
+
+    model = load_quantized(study.model, study.task.type, JointSearchConfig.from_plan(plan), device)
+    task = build_task(study, getattr(model.config, "max_position_embeddings", None))
+    output.mkdir(parents=True, exist_ok=True)
+    write_plan(plan, output / PLAN_FILE)
+    with _whole_folder(output / MODEL) as folder:
+        save_model(model, folder)
+        task.tokenizer.save_pretrained(folder)
+
+    set_seed(study.full_run.seed)
+    model = attach_adapters(model, plan.plan, plan.layout, study.task.type, study.full_run.seed)
+    start = time.perf_counter()
+    with measure_peak_memory(device) as peak:
+        num_steps = _train(model, task, study.full_run, output, device, resume, listener)
+        train_seconds = time.perf_counter() - start
+        with autocast(device):
+            metrics = task.evaluate(model, "validation", None, study.full_run.batch_size)
+    if hasattr(model, "peft_config"):
+        with _whole_folder(output / ADAPTER) as folder:
+            model.save_pretrained(folder)
+    result = {
+        "plan": plan.digest,
+        "model_bytes": plan.cost.model_bytes,
+        "validation": metrics,
+        "steps": num_steps,
+        "train_seconds": round(train_seconds, 3),
+        "peak_memory_bytes": peak.num_bytes,
+        "versions": library_versions(),
+    }
+    write_text(output / METRICS_FILE, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def check_output(plan: PlanFile, output: Path, resume: bool) -> None:
+    """Raise ``OutputError`` unless the run can go into ``output`` without losing anything."""
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"the output must be a folder, but {output} is a file")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not resume:
+        raise OutputError(f"the output folder must be empty, but {output} is not; use another, or --resume")
+    if not (output / PLAN_FILE).is_file() or read_plan(output / PLAN_FILE).digest != plan.digest:
+        raise OutputError(f"--resume needs a run of the same plan, but {output} holds another or none")
+    if (output / METRICS_FILE).is_file():
+        raise OutputError(f"the run in {output} is finished; `jointsearch evaluate {output}` measures it")
+
+
+def check_model(plan: PlanFile, layout: ModelLayout) -> None:
+    """Raise ``PlanError`` naming the modules if the plan was made for another model."""
+    layout.check(plan.plan)
+    different = [spec.name for spec in plan.layout.modules if layout[spec.name].shape != spec.shape]
+    if different:
+        name = different[0]
+        raise PlanError(
+            f"the plan must fit the model {plan.study.model.id}, but {name} has the shape "
+            f"{layout[name].shape} instead of {plan.layout[name].shape} ({len(different)} modules differ)"
+        )
+
+
+def _train(
+    model: Any,
+    task: Task,
+    settings: FullRunSettings,
+    output: Path,
+    device: torch.device,
+    resume: bool,
+    listener: Listener | None,
+) -> int:
+    """Train in place and return the number of optimizer steps; 0 if the plan trains nothing."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return 0
+    per_step = settings.batch_size * settings.gradient_accumulation_steps
+    steps_per_epoch = -(-task.num_examples("train") // per_step)
+    num_steps = settings.max_steps or max(1, round(settings.epochs * steps_per_epoch))
+    interval = max(1, num_steps // settings.evaluations)
+    arguments = TrainingArguments(
+        output_dir=str(output / CHECKPOINTS),
+        max_steps=num_steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warmup_ratio * num_steps),
+        lr_scheduler_type=settings.lr_scheduler,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        eval_strategy="steps",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,
+        logging_steps=max(1, num_steps // 20),
+        prediction_loss_only=True,
+        seed=settings.seed,
+        bf16=device.type == "cuda",
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=device.type == "cuda",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=_Examples(task, "train"),
+        eval_dataset=_Examples(task, "validation"),
+        data_collator=_collate,
+        callbacks=[_Report(listener)] if listener else None,
+    )
+    trainer.pop_callback(_printer())
+    checkpoint = None
+    if resume and Path(arguments.output_dir).is_dir():
+        checkpoint = get_last_checkpoint(arguments.output_dir)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return trainer.state.global_step
+
+
+class _Examples(Dataset[Batch]):
+    """A split of a task, one example at a time, as the Trainer's loader wants it."""
+
+    def __init__(self, task: Task, split: str) -> None:
+        self._task = task
+        self._split = split
+
+    def __len__(self) -> int:
+        return self._task.num_examples(self._split)
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: tensor[0] for name, tensor in self._task.batch(self._split, [index]).items()}
+
+
+def _collate(examples: list[Batch]) -> Batch:
+    return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+class _Report(TrainerCallback):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        numbers = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
+        self._listener(state.global_step, state.max_steps, numbers)
+
+
+def _is_number(value: Any) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        float(value)
+        return True
+    return False
+
+
+def _printer() -> type[TrainerCallback]:
+    """The Trainer prints its logs to standard output, which is for results."""
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name only when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    yield partial
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
+    """A finished run's plan and its model with the adapter, as stock transformers and PEFT load it."""
+    from peft import PeftModel
+
+    from jointsearch.training.architecture import AUTO_CLASSES
+
+    if not (folder / METRICS_FILE).is_file():
+        raise OutputError(
+            f"a finished run has a {METRICS_FILE}, but {folder} has none; "
+            f"`jointsearch train PLAN -o {folder}` makes one (--resume goes on with one)"
+        )
+    plan = read_plan(folder / PLAN_FILE)
+    device = resolve_device(plan.study.device)
+    auto_class = AUTO_CLASSES[plan.study.task.type]
+    model = auto_class.from_pretrained(folder / MODEL, device_map={"": device})
+    if (folder / ADAPTER).is_dir():
+        model = PeftModel.from_pretrained(model, folder / ADAPTER)
+    return plan, model.eval()
+
+
+def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
+    """The task's metrics of a finished run on a split, with speed and memory."""
+    plan, model = load_run(folder)
+    study = plan.study
+    device = next(model.parameters()).device
+    task = build_task(study, getattr(model.config, "max_position_embeddings", None))
+    num_examples = task.num_examples(split)
+    num_tokens = task.num_tokens(task.batch(split, list(range(num_examples))))
+    start = time.perf_counter()
+    with measure_peak_memory(device) as peak, autocast(device):
+        metrics = task.evaluate(model, split, None, study.full_run.batch_size)
+    seconds = time.perf_counter() - start
+    result = {
+        "split": split,
+        "examples": num_examples,
+        **metrics,
+        "tokens_per_second": round(num_tokens / seconds, 1),
+        "peak_memory_bytes": peak.num_bytes,
+        "model_bytes": plan.cost.model_bytes,
+    }
+    write_text(folder / f"{split}_metrics.json", json.dumps(result, indent=1) + "\n")
+    return result
