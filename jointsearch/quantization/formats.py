@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.plan import QuantizationSettings
-from jointsearch.quantization.embedding import Embedding4bit, Embedding8bit
+from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit
 
-QUANTIZED = (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt, Embedding4bit, Embedding8bit)
+QUANTIZED = (Linear4bit, bnb.nn.Linear8bitLt, Embedding4bit, Embedding8bit)
 """Every class of quantized module."""
 
 
@@ -58,7 +58,7 @@ def empty_module(
             out_features, in_features = linear_shape(module)
             has_bias = module.bias is not None
             if bits == 4:
-                empty = bnb.nn.Linear4bit(
+                empty = Linear4bit(
                     in_features,
                     out_features,
                     has_bias,
@@ -66,9 +66,6 @@ def empty_module(
                     compress_statistics=settings.double_quant,
                     quant_type="nf4",
                 )
-                # The repacking for AVX512-BF16 happens in place at the first evaluation and has no
-                # gradient: training after it would fail.
-                empty.support_avx512bf16_for_cpu = False
             else:
                 empty = bnb.nn.Linear8bitLt(
                     in_features,

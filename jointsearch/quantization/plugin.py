@@ -37,7 +37,6 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from jointsearch.errors import PlanError
 from jointsearch.plan import QuantizationSettings
 from jointsearch.plan_file import PlanFile, read_plan
-from jointsearch.quantization.embedding import Embedding4bit, Embedding8bit
 from jointsearch.quantization.formats import (
     QUANTIZED,
     compute_dtype,
@@ -46,6 +45,7 @@ from jointsearch.quantization.formats import (
     round_to,
     unquantized_tensors,
 )
+from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit
 from jointsearch.quantization.tying import tied_modules, trim_bias
 
 QUANT_METHOD = "jointsearch"
@@ -133,7 +133,7 @@ class JointSearchQuantizer(HfQuantizer):
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         for module in model.modules():
-            if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+            if isinstance(module, Linear4bit | bnb.nn.Linear8bitLt):
                 trim_bias(module)
             if isinstance(module, Embedding8bit):
                 module.scales  # noqa: B018  keeps the scales before a tied head takes them
@@ -236,6 +236,6 @@ class _Deserialize(ConversionOps):
             dtype = model.get_parameter_or_buffer(full_layer_name).dtype
             values = {k: v[0] if isinstance(v, list) else v for k, v in input_dict.items()}
             return {k: v.to(dtype) if v.is_floating_point() else v for k, v in values.items()}
-        four_bit = isinstance(module, bnb.nn.Linear4bit | Embedding4bit)
+        four_bit = isinstance(module, Linear4bit | Embedding4bit)
         stock = (Bnb4bitDeserialize if four_bit else Bnb8bitDeserialize)(self.hf_quantizer)
         return stock.convert(input_dict, model=model, full_layer_name=full_layer_name)

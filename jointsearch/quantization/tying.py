@@ -27,4 +27,4 @@ def trim_bias(module: nn.Module) -> None:
     """
     bias = getattr(module, "bias", None)
     if bias is not None and bias.shape[0] != module.out_features:
-        module.bias = nn.Parameter(bias.data[: module.out_features].clone(), requires_grad=False)
+        bias.data = bias.data[: module.out_features].clone()  # in place: the bias may be tied too

@@ -1,0 +1,1 @@
+"""The no-network quickstart study and the tiny pretrained model it runs on."""

@@ -1,0 +1,74 @@
+"""Fixtures that need torch: tiny models of every family, made once per run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from jointsearch.config import ModelSettings
+
+# Tests run beside each other's subprocesses: threads that spin would starve them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+FAMILIES = {
+    "llama": "causal-lm",
+    "qwen2": "causal-lm",
+    "gpt2": "causal-lm",
+    "gpt_neo": "causal-lm",
+    "bert": "sequence-classification",
+    "distilbert": "sequence-classification",
+    "t5": "seq2seq-lm",
+}
+"""Task by model family."""
+
+VOCABULARY = 320
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random float32 checkpoint per family, width 64, two blocks."""
+    import torch
+    import transformers as hf
+
+    from jointsearch.training.architecture import AUTO_CLASSES
+
+    tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": VOCABULARY}
+    grouped = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
+    configs = {
+        "llama": hf.LlamaConfig(**grouped, **tokens, num_key_value_heads=2, tie_word_embeddings=True),
+        "qwen2": hf.Qwen2Config(**grouped, **tokens, num_key_value_heads=2, tie_word_embeddings=False),
+        "gpt2": hf.GPT2Config(**tokens, n_embd=64, n_layer=2, n_head=4, n_positions=128),
+        "gpt_neo": hf.GPTNeoConfig(
+            **tokens,
+            hidden_size=64,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            max_position_embeddings=128,
+        ),
+        "bert": hf.BertConfig(**grouped, **tokens, max_position_embeddings=128),
+        "distilbert": hf.DistilBertConfig(
+            **tokens, dim=64, hidden_dim=176, n_layers=2, n_heads=4, max_position_embeddings=128
+        ),
+        "t5": hf.T5Config(
+            d_model=64, d_kv=16, d_ff=176, num_layers=2, num_heads=4, vocab_size=VOCABULARY, pad_token_id=0
+        ),
+    }
+    folder = tmp_path_factory.mktemp("families")
+    for name, config in configs.items():
+        torch.manual_seed(0)
+        AUTO_CLASSES[FAMILIES[name]].from_config(config).save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest, family_folder: Path) -> tuple[ModelSettings, str]:
+    """One model of each family and its task."""
+    from jointsearch.config import ModelSettings
+
+    return ModelSettings(id=str(family_folder / request.param)), FAMILIES[request.param]
