@@ -156,6 +156,23 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, pieces:
         assert found.startswith(pieces[0])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        VALID + "description: 2024-13-45\n",
+        VALID + "description: &a [*a]\n",
+        VALID + "? [a]\n: b\n",
+        VALID + "? {a: b}\n: c\n",
+        VALID + "description: 'a\0b'\n",
+        VALID.replace("some/model", '"./a\\0b"'),
+        VALID.replace("some/model", "~nobody-of-this-name/model"),
+    ],
+    ids=["date", "endless", "list key", "mapping key", "control character", "null in path", "no home"],
+)
+def test_odd_yaml_is_refused_like_any_mistake(tmp_path: Path, text: str) -> None:
+    assert message(tmp_path, text)
+
+
 def test_the_first_of_several_mistakes_is_named(tmp_path: Path) -> None:
     text = VALID.replace("id:", "ident:") + "calibration:\n  steps: 0\n"
     assert message(tmp_path, text).startswith("1: the key 'model.id' is required")

@@ -68,7 +68,7 @@ def test_plan_cost_of_a_mixed_plan() -> None:
         "layers.1.mlp.down": (16, 8),
     }
     plan = Plan(
-        modules={name: ModuleChoice(bits=bits, rank=rank) for name, (bits, rank) in choices.items()},  # type: ignore[arg-type]
+        modules={name: ModuleChoice(bits=bits, rank=rank) for name, (bits, rank) in choices.items()},
         quantization=SINGLE,
         lora=LoraSettings(dtype="bfloat16"),
     )

@@ -62,8 +62,8 @@ def imports(source: str, module: str, *, is_package: bool = False) -> list[Impor
             base = ".".join([*parents, *([node.module] if node.module else [])])
             yield from (Import(f"{base}.{alias.name}", at_import_time) for alias in node.names)
         elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for child in node.orelse:
-                yield from walk(child, at_import_time)
+            for statement in node.orelse:
+                yield from walk(statement, at_import_time)
         else:
             inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             for child in ast.iter_child_nodes(node):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def brute_force_front(points: list[Point]) -> list[bool]:
     return [not any(dominates(other, point) for other in points) for point in points]
 
 
-def count_cells(points: list[Point], corner: tuple[int, int]) -> int:
+def count_cells(points: Sequence[Point], corner: tuple[int, int]) -> int:
     """Unit cells [x, x + 1) × [y, y + 1) below ``corner`` that some point dominates."""
     low = min([0, *(min(point) for point in points)])
     return sum(

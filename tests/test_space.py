@@ -174,15 +174,27 @@ def test_baselines_are_every_bits_times_rank() -> None:
 
 
 def test_baselines_take_the_nearest_choice_and_come_once() -> None:
-    space = build(bits=[4, 16], ranks=[2], overrides=[{"group": "*.mlp", "bits": [8]}])
+    space = build(bits=[4, 16], ranks=[0, 2], overrides=[{"group": "*.mlp", "bits": [8]}])
     found = {
         baseline.label: {name: choice.bits for name, choice in space.plan(baseline.values).modules.items()}
         for baseline in space.baselines()
     }
-    assert list(found) == ["uniform 4-bit rank 2", "uniform 16-bit rank 2"]  # 8 is as near to 4: no new plan
-    assert found["uniform 4-bit rank 2"]["layers.0.mlp.up"] == 8
-    assert found["uniform 4-bit rank 2"]["layers.0.attn.q"] == 4
+    # some group has 8 bits; the others are as near to 4, so "uniform 8-bit" would be the first plan again
+    assert list(found) == [f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (0, 2)]
+    assert found["uniform 4-bit rank 0"]["layers.0.mlp.up"] == 8
+    assert found["uniform 4-bit rank 0"]["layers.0.attn.q"] == 4
     assert found["uniform 16-bit rank 2"]["layers.0.attn.q"] == 16
+
+
+def test_the_label_of_a_baseline_says_its_rank() -> None:
+    """Also where the one rank is no choice, and the embedding cannot have it."""
+    space = build(bits=[4, 16], ranks=[2])
+    found = list(space.baselines())
+    assert {choice.rank for baseline in found for choice in space.plan(baseline.values).modules.values()} == {
+        0,
+        2,
+    }
+    assert [baseline.label for baseline in found] == ["uniform 4-bit rank 2", "uniform 16-bit rank 2"]
 
 
 def test_samples_cover_every_choice_and_repeat_with_the_seed() -> None:

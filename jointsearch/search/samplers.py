@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
-import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from jointsearch.config import SearchSettings
+from jointsearch.search.experimental import experimental_optuna
 from jointsearch.space import SearchSpace
 
 MAX_POPULATION = 50
@@ -23,9 +21,7 @@ def build_sampler(settings: SearchSettings, num_enqueued: int, num_existing: int
     proposals that it began with.
     """
     seed = (settings.seed * 1_000_003 + num_existing) % 2**32
-    with warnings.catch_warnings():
-        # multivariate TPE has been "experimental" since Optuna 2.2; it is the better one by far here
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with experimental_optuna():
         match settings.sampler:
             case "nsga2":
                 population = max(num_enqueued, 4, min(MAX_POPULATION, settings.trials // 4))

@@ -6,7 +6,6 @@ every transaction takes the write lock when it begins, and waits for it instead 
 
 from __future__ import annotations
 
-import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jointsearch.config import DEFAULT_STORAGE
 from jointsearch.errors import StorageError
+from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import enqueued_attributes
 from jointsearch.study.records import PLAN_ATTRIBUTES, RETRY_OF
 
@@ -48,8 +48,7 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
         raise StorageError(f"the folder of the storage {parsed} must be there; create {path.parent}")
     lock = FileLock(f"{path}.lock") if create and path is not None else nullcontext()
     try:
-        with lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
+        with lock, experimental_optuna():
             storage = RDBStorage(
                 url,
                 skip_table_creation=not create,

@@ -14,6 +14,7 @@ from jointsearch.errors import StudyError, nearest
 from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
 from jointsearch.plan_file import Origin, PlanFile
+from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import distributions, enqueued_attributes
 from jointsearch.selection import at_knee
 from jointsearch.space import SearchSpace
@@ -144,7 +145,8 @@ def create_study(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) 
         directions=[OBJECTIVES[name].direction for name in config.objectives],
     )
     try:
-        study.set_metric_names(list(config.objectives))
+        with experimental_optuna():
+            study.set_metric_names(list(config.objectives))
         study.set_user_attr(LAYOUT, layout.model_dump(mode="json"))
         _enqueue_baselines(study, space, config)
         # last, because a study without it is not ours

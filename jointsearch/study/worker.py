@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +15,7 @@ from optuna.trial import TrialState
 
 from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.runner import Budget, Measurement, Runner
+from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions
 from jointsearch.study.records import (
     COPY_OF,
@@ -64,7 +64,7 @@ class Worker:
             num_existing=len(records.trials),
         )
         while not self.stopping:
-            with _quiet_heartbeats():
+            with experimental_optuna():
                 fail_stale_trials(study)
             records = self._study.records()
             self._listener(records)
@@ -78,7 +78,7 @@ class Worker:
 
     def _run_one(self, records: StudyRecords) -> None:
         study = self._study.optuna_study
-        with _quiet_heartbeats():
+        with experimental_optuna():
             trial = study.ask(distributions(self._study.space))
         with get_heartbeat_thread(trial._trial_id, study._storage):
             plan = self._study.space.plan(trial.params)
@@ -134,12 +134,3 @@ def stop_on_signals(worker: Worker) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _quiet_heartbeats() -> Iterator[None]:
-    """Heartbeats are meant for ``Study.optimize``, says Optuna; they work with ask and tell as well."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

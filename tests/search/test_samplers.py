@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from optuna.distributions import IntDistribution
+from optuna.samplers import NSGAIISampler
+from optuna.storages import RDBStorage
+
+from jointsearch.config import SearchSettings, StudyConfig
+from jointsearch.layout import ModelLayout
+from jointsearch.runner import FakeRunner
+from jointsearch.search.samplers import build_sampler, distributions
+from jointsearch.study.records import COPY_OF
+from jointsearch.study.studies import JointStudy, find_study
+from jointsearch.study.worker import Worker
+
+Configure = Callable[..., StudyConfig]
+Create = Callable[..., JointStudy]
+
+GENERATION = "NSGAIISampler:generation"
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "gp", "random"])
+def test_every_sampler_fills_a_study(create: Create, layout: ModelLayout, sampler: str) -> None:
+    study = create(search={"sampler": sampler, "trials": 16})
+    Worker(study, FakeRunner(layout)).run()
+    records = study.records()
+    assert len(records.complete) == len(records.trials) == 16
+    assert [bool(trial.label) for trial in records.trials] == [True] * 4 + [False] * 12
+    proposed = {trial.digest for trial in records.trials[4:]} - {trial.digest for trial in records.trials[:4]}
+    assert len(proposed) > 3
+    for trial in records.trials:
+        assert trial.frozen.distributions == distributions(study.space)
+        assert trial.frozen.params.keys() == study.space.parameters.keys()
+
+
+def test_a_parameter_is_the_position_in_its_choices(create: Create) -> None:
+    study = create(search_space={"bits": [4, 8, 16], "ranks": [0, 4]})
+    found = distributions(study.space)
+    assert found["layers.0.mlp.bits"] == IntDistribution(0, 2)
+    assert found["layers.0.mlp.rank"] == IntDistribution(0, 1)
+    assert len(found) == 1 + 4 * 2  # the embedding has no rank
+
+
+def test_the_baselines_are_the_first_generation_of_nsga2(create: Create, layout: ModelLayout) -> None:
+    study = create(
+        search={"sampler": "nsga2", "trials": 40}, search_space={"bits": [4, 8, 16], "ranks": [0, 4, 8, 16]}
+    )
+    Worker(study, FakeRunner(layout)).run()
+    trials = study.records().trials
+    generations = [trial.frozen.system_attrs[GENERATION] for trial in trials]
+    # 12 baselines are more than a quarter of 40 trials: they are the population
+    assert generations == [0] * 12 + [1] * 12 + [2] * 12 + [3] * 4
+    assert [bool(trial.label) for trial in trials] == [True] * 12 + [False] * 28
+
+    sampler = study.optuna_study.sampler
+    assert isinstance(sampler, NSGAIISampler)
+    parents = sampler.get_parent_population(study.optuna_study, 1)
+    assert {trial.number for trial in parents} == set(range(12))
+    # crossover of uniform plans gives plans that are not uniform
+    positions = {tuple(sorted(trial.frozen.params.items())) for trial in trials[:12]}
+    assert any(tuple(sorted(trial.frozen.params.items())) not in positions for trial in trials[12:24])
+
+
+def test_a_larger_study_has_a_larger_population() -> None:
+    def population(trials: int, num_enqueued: int) -> int | None:
+        sampler = build_sampler(SearchSettings(sampler="nsga2", trials=trials), num_enqueued, 0)
+        assert isinstance(sampler, NSGAIISampler)
+        return sampler.population_size
+
+    assert population(8, 0) == 4
+    assert population(100, 12) == 25
+    assert population(40, 12) == 12
+    assert population(10_000, 12) == 50
+    assert population(10_000, 60) == 60
+
+
+def test_a_resumed_study_does_not_repeat_its_proposals(
+    create: Create, configure: Configure, storage: RDBStorage, layout: ModelLayout
+) -> None:
+    space = {"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16]}  # 3 · 18⁴ plans: none comes twice by chance
+    search = {"sampler": "random", "enqueue": []}
+    create(search={**search, "trials": 6}, search_space=space)
+    for trials in (6, 12, 18):
+        stored = find_study(storage, "small")
+        assert stored is not None
+        config = configure(search={**search, "trials": trials}, search_space=space)
+        Worker(JointStudy(stored.optuna_study, config), FakeRunner(layout)).run()
+    assert stored is not None
+    records = stored.records()
+    assert len(records.complete) == 18
+    assert len({trial.digest for trial in records.complete}) == 18
+    assert not any(COPY_OF in trial.frozen.user_attrs for trial in records.complete)
+
+
+def test_the_seed_decides_the_proposals(create: Create, layout: ModelLayout) -> None:
+    def proposals(name: str, seed: int) -> list[str]:
+        study = create(name=name, search={"seed": seed, "trials": 8, "enqueue": []})
+        Worker(study, FakeRunner(layout)).run()
+        return [trial.digest for trial in study.records().trials]
+
+    assert proposals("one", 1) == proposals("again", 1)
+    assert proposals("other", 2) != proposals("once-more", 1)

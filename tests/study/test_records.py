@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from jointsearch.study.records import StudyRecords
+
+OBJECTIVES = ("loss", "model_bytes")
+
+
+def trial(
+    number: int,
+    values: tuple[float, float] | None = None,
+    *,
+    state: TrialState = TrialState.COMPLETE,
+    label: str = "",
+    digest: str | None = None,
+    **attributes: Any,
+) -> FrozenTrial:
+    """A finished trial; the measurement says what the values say."""
+    if values is not None:
+        attributes["measurement"] = {"metrics": {"loss": values[0]}, "model_bytes": int(abs(values[1]))}
+    begin = datetime(2026, 1, 1)
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=state,
+        value=None,
+        values=list(values) if values else None,
+        datetime_start=begin,
+        datetime_complete=begin + timedelta(seconds=number) if values else None,
+        params={},
+        distributions={},
+        user_attrs={"digest": digest or f"plan {number}", "label": label, **attributes},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def records(*trials: FrozenTrial, objectives: tuple[str, ...] = OBJECTIVES) -> StudyRecords:
+    return StudyRecords.of(objectives, trials)
+
+
+def numbers(found: tuple[Any, ...]) -> list[int]:
+    return [entry.number for entry in found]
+
+
+def test_the_front_is_sorted_by_bytes() -> None:
+    found = records(
+        trial(0, (1.0, 900)),
+        trial(1, (2.0, 500)),
+        trial(2, (2.0, 600)),  # dominated by 1
+        trial(3, (4.0, 100)),
+        trial(4, (1.0, 901)),  # dominated by 0
+        trial(5, None, state=TrialState.FAIL, failure="diverged"),
+    )
+    assert numbers(found.front) == [3, 1, 0]
+    assert [(p.trial, p.quality, p.model_bytes) for p in found.front_points] == [
+        (3, 4.0, 100),
+        (1, 2.0, 500),
+        (0, 1.0, 900),
+    ]
+    assert found.best is not None
+    assert found.best.number == 0
+
+
+def test_of_equal_plans_the_first_is_on_the_front() -> None:
+    found = records(
+        trial(0, (1.0, 900), digest="same"),
+        trial(1, (1.0, 900), digest="same"),
+        trial(2, (1.0, 900), digest="x"),
+    )
+    assert numbers(found.front) == [0, 2]
+
+
+def test_an_objective_that_grows_turns_the_front() -> None:
+    found = records(
+        trial(0, (0.9, 900)),
+        trial(1, (0.5, 500)),
+        trial(2, (0.4, 600)),  # worse and larger than 1
+        objectives=("accuracy", "model_bytes"),
+    )
+    assert numbers(found.front) == [1, 0]
+    assert found.best is not None
+    assert found.best.number == 0
+    assert found.best.values == {"accuracy": 0.9, "model_bytes": 900}
+
+
+def test_trials_by_state() -> None:
+    found = records(
+        trial(0, (1.0, 900)),
+        trial(1, state=TrialState.FAIL, failure="out of memory"),
+        trial(2, state=TrialState.FAIL, failure="stopped"),
+        trial(3, state=TrialState.RUNNING),
+        trial(4, state=TrialState.WAITING, retry_of=2),
+    )
+    assert (numbers(found.complete), numbers(found.running), numbers(found.waiting)) == ([0], [3], [4])
+    assert numbers(found.failed) == [1]  # 2 is given back as 4
+    assert found.failed[0].failure == "out of memory"
+    assert found.num_finished == 2
+    assert found.complete[0].seconds == 0
+    assert found.running[0].seconds is None
+    assert found.running[0].values == {}
+
+
+def test_a_trial_that_is_given_back_twice_fails_once() -> None:
+    found = records(
+        trial(0, state=TrialState.FAIL),
+        trial(1, state=TrialState.FAIL, retry_of=0),
+        trial(2, state=TrialState.FAIL, retry_of=1),
+    )
+    assert numbers(found.failed) == [2]
+
+
+def test_nothing_is_there_before_the_first_trial_ends() -> None:
+    found = records(trial(0, state=TrialState.RUNNING))
+    assert found.front == ()
+    assert found.front_points == []
+    assert found.best is None
+    assert found.hypervolume is None
+
+
+def test_hypervolume_is_the_share_of_the_box() -> None:
+    # the box reaches from (1, 200) to the worst baseline, (5, 1000): 4 · 800
+    found = records(
+        trial(0, (5.0, 300), label="uniform 4-bit"),
+        trial(1, (2.0, 1000), label="uniform 16-bit"),
+        trial(2, (1.0, 600)),
+        trial(3, (3.0, 200)),
+        trial(4, (9.0, 9000)),  # beyond the box
+    )
+    expected = ((5 - 1) * (1000 - 600) + (5 - 3) * (600 - 200)) / (4 * 800)
+    assert found.hypervolume == pytest.approx(expected, rel=1e-12)
+    assert numbers(found.baselines) == [0, 1]
+
+
+def test_hypervolume_of_quality_that_grows() -> None:
+    # accuracy from 0.1 to 0.9, bytes from 100 to 1000
+    found = records(
+        trial(0, (0.1, 100), label="a"),
+        trial(1, (0.8, 1000), label="b"),
+        trial(2, (0.9, 500)),
+        objectives=("accuracy", "model_bytes"),
+    )
+    assert found.hypervolume == pytest.approx((0.9 - 0.1) * (1000 - 500) / (0.8 * 900), rel=1e-12)
+
+
+def test_hypervolume_needs_two_baselines_that_differ() -> None:
+    assert records(trial(0, (5.0, 300), label="a"), trial(1, (1.0, 100))).hypervolume is None
+    flat = records(trial(0, (5.0, 300), label="a"), trial(1, (5.0, 900), label="b"))
+    assert flat.hypervolume is None
+    assert records(trial(0, (5.0, 300), label="a"), trial(1, (2.0, 900), label="b")).hypervolume == 0

@@ -1,0 +1,165 @@
+"""The full run: from an exported plan to files that stock transformers and PEFT load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from jointsearch import JointSearchConfig
+from jointsearch.config import StudyConfig
+from jointsearch.errors import OutputError, PlanError
+from jointsearch.layout import ModelLayout
+from jointsearch.plan_file import PlanFile, read_plan, write_plan
+from jointsearch.space import SearchSpace
+from jointsearch.training import full_run as module
+from jointsearch.training.full_run import check_model, evaluate_run, full_run, load_run
+
+
+@pytest.fixture(scope="module")
+def plan(config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace) -> PlanFile:
+    values = {name: position % len(space.parameters[name]) for position, name in enumerate(space.parameters)}
+    return PlanFile.build(space.plan(values), tiny_layout, config)
+
+
+@pytest.fixture(scope="module")
+def run(plan: PlanFile, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Any]:
+    """A finished run: its folder, its metrics, and the model that was in memory."""
+    folder = tmp_path_factory.mktemp("runs") / "final"
+    kept: list[Any] = []
+    attach = module.attach_adapters
+
+    def remember(*arguments: Any, **keywords: Any) -> Any:
+        kept.append(attach(*arguments, **keywords))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "attach_adapters", remember)
+        metrics = full_run(plan, folder)
+    return folder, metrics, kept[0].eval()
+
+
+def test_files_load_with_stock_code_and_give_the_same_logits(
+    run: tuple[Path, dict[str, Any], Any],
+) -> None:
+    folder, _, in_memory = run
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    model = PeftModel.from_pretrained(model, folder / "adapter").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    inputs = tokenizer("def load(path):\n    return", return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(model(**inputs).logits, in_memory(**inputs).logits)
+
+
+def test_quantizing_on_load_gives_the_saved_model(
+    run: tuple[Path, dict[str, Any], Any], plan: PlanFile, tmp_path: Path
+) -> None:
+    write_plan(plan, tmp_path / "plan.json")
+    model = AutoModelForCausalLM.from_pretrained(
+        plan.study.model.id, quantization_config=JointSearchConfig.from_plan(tmp_path / "plan.json")
+    )
+    saved = load_file(run[0] / "model" / "model.safetensors")
+    state = model.state_dict()
+    for name in saved:
+        if "quant_state" not in name and "weight_format" not in name:
+            assert torch.equal(state[name].to(saved[name].dtype), saved[name]), name
+
+
+def test_bytes_on_disk_are_the_plans(run: tuple[Path, dict[str, Any], Any], plan: PlanFile) -> None:
+    total = 0
+    for part in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        tensors = load_file(run[0] / part)
+        total += sum(t.numel() * t.element_size() for n, t in tensors.items() if "quant_state" not in n)
+    assert total == plan.cost.model_bytes
+
+
+def test_metrics_and_evaluation(run: tuple[Path, dict[str, Any], Any], plan: PlanFile) -> None:
+    folder, metrics, _ = run
+    assert metrics["steps"] == 6
+    assert metrics["plan"] == plan.digest == read_plan(folder / "plan.json").digest
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    test = evaluate_run(folder)
+    assert test["split"] == "test"
+    assert test["tokens_per_second"] > 0
+    validation = evaluate_run(folder, "validation")
+    assert validation["loss"] == pytest.approx(metrics["validation"]["loss"], rel=1e-6)
+    untrained = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    task = module.build_task(plan.study, None)
+    assert validation["loss"] < task.evaluate(untrained, "validation", None, 8)["loss"] - 0.01
+
+
+def test_nothing_partial_is_left(run: tuple[Path, dict[str, Any], Any]) -> None:
+    assert sorted(path.name for path in run[0].iterdir() if not path.name.endswith("_metrics.json")) == [
+        "adapter",
+        "checkpoints",
+        "metrics.json",
+        "model",
+        "plan.json",
+    ]
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    run: tuple[Path, dict[str, Any], Any], plan: PlanFile, tmp_path: Path
+) -> None:
+    def stop(step: int, num_steps: int, logs: dict[str, float]) -> None:
+        if step >= 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        full_run(plan, tmp_path / "run", listener=stop)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    with pytest.raises(OutputError, match="must be empty"):
+        full_run(plan, tmp_path / "run")
+    with pytest.raises(OutputError, match=r"a finished run has a metrics\.json"):
+        load_run(tmp_path / "run")
+    full_run(plan, tmp_path / "run", resume=True)
+    expected = load_file(run[0] / "adapter" / "adapter_model.safetensors")
+    resumed = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert expected.keys() == resumed.keys()
+    for name, tensor in expected.items():
+        assert torch.allclose(tensor, resumed[name], atol=1e-6), name
+
+
+def test_outputs_are_never_overwritten(
+    run: tuple[Path, dict[str, Any], Any], plan: PlanFile, space: SearchSpace, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="must be empty"):
+        full_run(plan, run[0])
+    with pytest.raises(OutputError, match="is finished"):
+        full_run(plan, run[0], resume=True)
+    other = PlanFile.build(space.plan(space.uniform(4, 0)), plan.layout, plan.study)
+    with pytest.raises(OutputError, match="the same plan"):
+        full_run(other, run[0], resume=True)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="must be a folder"):
+        full_run(plan, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_plan_for_another_model_names_the_modules(plan: PlanFile) -> None:
+    name = "model.layers.0.mlp.up_proj"
+    others = tuple(
+        spec.model_copy(update={"shape": (7, 7)}) if spec.name == name else spec
+        for spec in plan.layout.modules
+    )
+    with pytest.raises(PlanError, match=r"up_proj has the shape \(7, 7\) instead of \(384, 128\)"):
+        check_model(plan, plan.layout.model_copy(update={"modules": others}))
+    fewer = tuple(spec for spec in plan.layout.modules if spec.name != name)
+    with pytest.raises(PlanError, match=r"\[model\.layers\.0\.mlp\.up_proj\] in the plan"):
+        check_model(plan, plan.layout.model_copy(update={"modules": fewer}))
+
+
+def test_a_plan_without_adapters_is_saved_and_measured(
+    plan: PlanFile, space: SearchSpace, tmp_path: Path
+) -> None:
+    bare = PlanFile.build(space.plan(space.uniform(4, 0)), plan.layout, plan.study)
+    metrics = full_run(bare, tmp_path / "run")
+    assert metrics["steps"] == 0
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert evaluate_run(tmp_path / "run", "validation")["loss"] == metrics["validation"]["loss"]
