@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,12 +16,9 @@ from jointsearch.errors import StudyFileError, nearest
 from jointsearch.layout import ModelLayout
 from jointsearch.runner import Runner
 from jointsearch.study.progress import StudyProgress
-from jointsearch.study.storage import open_storage
+from jointsearch.study.storage import creation_lock, open_storage
 from jointsearch.study.studies import JointStudy, check_unchanged, create_study, find_study
 from jointsearch.study.worker import Worker, stop_on_signals
-
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
 
 EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
 """Studies that ship in the package, by name."""
@@ -70,7 +66,10 @@ def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
     for name, reason in layout.left_out.items():
         console.print(f"left at 16 bits: {name} ({reason})", markup=False, highlight=False, soft_wrap=True)
     runner = build_runner(config, layout)
-    study = study or _create(storage, config, layout)
+    if study is None:
+        with creation_lock(url):
+            # another process may have been faster while this one loaded the model
+            study = find_study(storage, config.name) or create_study(storage, config, layout)
     with StudyProgress(study.name, config.search.trials, console) as progress:
         worker = Worker(study, runner, progress)
         with stop_on_signals(worker):
@@ -94,8 +93,3 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-
-
-def _create(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
-    # another process may have been faster while this one loaded the model
-    return find_study(storage, config.name) or create_study(storage, config, layout)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.objectives import OBJECTIVES, QUALITIES
@@ -135,22 +135,18 @@ class StudyConfig(Record):
     search: SearchSettings = SearchSettings()
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
 
-    @model_validator(mode="after")
-    def _known_objectives(self) -> Self:
-        for name in self.objectives:
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
             if name not in OBJECTIVES:
-                raise ValueError(
-                    f"objectives must be among {', '.join(OBJECTIVES)}, but got '{name}'"
-                    + nearest(name, OBJECTIVES)
-                )
-        if len(self.objectives) < 2 or len(set(self.objectives)) != len(self.objectives):
-            raise ValueError(f"objectives must be two or more different names, but got {self.objectives}")
-        if self.objectives[0] not in QUALITIES:
-            raise ValueError(
-                f"the first objective must be a quality ({', '.join(QUALITIES)}), "
-                f"but got '{self.objectives[0]}'"
-            )
-        return self
+                hint = nearest(name, OBJECTIVES)
+                raise ValueError(f"must be among {', '.join(OBJECTIVES)}, but got '{name}'{hint}")
+        if len(names) < 2 or len(set(names)) != len(names):
+            raise ValueError(f"must be two or more different names, but got {list(names)}")
+        if names[0] not in QUALITIES:
+            raise ValueError(f"the first must be a quality ({', '.join(QUALITIES)}), but got '{names[0]}'")
+        return names
 
     @property
     def quality(self) -> str:
@@ -177,20 +173,20 @@ def load_study(path: Path) -> StudyConfig:
         raise StudyFileError(f"{path}: cannot be read ({_reason(error)})") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _check_unique_keys(root, path)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise StudyFileError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise StudyFileError(_yaml_problem(error, text, path)) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StudyFileError(f"{path}: not valid YAML: {_first_line(error)}") from None
     if root is None or not isinstance(values, dict):
         raise StudyFileError(f"{path}: a study file must be a mapping with the keys {', '.join(_keys())}")
+    _check_keys(root, path)
     values.setdefault("name", path.stem)
     try:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise StudyFileError(_first_problem(error, root, path)) from None
-    return _with_absolute_paths(config, path.parent.resolve())
+    return _with_absolute_paths(config, path)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -215,11 +211,15 @@ def is_folder_id(model_id: str) -> bool:
     return model_id.startswith((".", "/", "~"))
 
 
-def _with_absolute_paths(config: StudyConfig, folder: Path) -> StudyConfig:
+def _with_absolute_paths(config: StudyConfig, file: Path) -> StudyConfig:
     """The same study with its relative paths made absolute."""
+    folder = file.parent.resolve()
 
     def absolute(path: str) -> str:
-        return str((folder / Path(path).expanduser()).resolve())
+        try:
+            return str((folder / Path(path).expanduser()).resolve())
+        except (ValueError, RuntimeError) as error:
+            raise StudyFileError(f"{file}: {path!r} must be a path, but {_first_line(error)}") from None
 
     values = config.model_dump(mode="json")
     if is_folder_id(config.model.id):
@@ -289,19 +289,37 @@ def _line(root: yaml.Node, loc: Sequence[int | str]) -> int:
     return line + 1
 
 
-def _check_unique_keys(node: yaml.Node | None, path: Path) -> None:
-    """YAML readers keep the last of two equal keys in silence."""
+def _check_keys(node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...] = ()) -> None:
+    """Keys must be texts, and different: YAML readers keep the last of two equal ones in silence."""
+    line = node.start_mark.line + 1
+    if node in parents:
+        raise StudyFileError(f"{path}:{line}: an alias must not contain itself")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                raise StudyFileError(f"{path}:{line}: a key must be a text, but got '{key.value}'; quote it")
             if key.value in seen:
-                line = key.start_mark.line + 1
                 raise StudyFileError(f"{path}:{line}: the key '{key.value}' is there twice")
             seen.add(key.value)
-            _check_unique_keys(value, path)
+            _check_keys(value, path, (*parents, node))
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _check_unique_keys(value, path)
+            _check_keys(value, path, (*parents, node))
+
+
+def _yaml_problem(error: yaml.YAMLError, text: str, path: Path) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"{path}:{line}: not valid YAML: {error.reason}"
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    return f"{where}: not valid YAML: {getattr(error, 'problem', None) or _first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +19,9 @@ from jointsearch.config import StudyConfig
 from jointsearch.cost import PlanCost, plan_cost
 from jointsearch.errors import OutputError, PlanError
 from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan, Record
+from jointsearch.plan import Plan, Record, digest
 
+VERSION = 1
 PEFT_TASK_TYPES = {"causal-lm": "CAUSAL_LM"}
 
 
@@ -42,6 +42,9 @@ class PlanFile(Record):
     format: Literal["jointsearch-plan"] = "jointsearch-plan"
     version: Literal[1] = 1
     digest: str
+    """Of the plan, as the study's trials have it."""
+    checksum: str
+    """Of plan and layout, from which the bytes follow."""
     plan: Plan
     layout: ModelLayout
     study: StudyConfig
@@ -56,6 +59,7 @@ class PlanFile(Record):
         layout.check(plan)
         return cls(
             digest=plan.digest,
+            checksum=_checksum(plan, layout),
             plan=plan,
             layout=layout,
             study=study,
@@ -103,6 +107,11 @@ def read_plan(path: Path) -> PlanFile:
         raise PlanError(f"{path}:{error.lineno}: damaged, not valid JSON: {error.msg}") from None
     if not isinstance(content, dict) or content.get("format") != "jointsearch-plan":
         raise PlanError(f"{path}: not a plan; `jointsearch export STUDY -o plan.json` writes one")
+    if content.get("version") != VERSION:
+        raise PlanError(
+            f"{path}: a plan must have version {VERSION}, but got {content.get('version')!r}; "
+            "use the jointsearch that wrote it"
+        )
     try:
         plan = PlanFile.model_validate(content)
     except ValidationError as error:
@@ -113,12 +122,18 @@ def read_plan(path: Path) -> PlanFile:
         plan.layout.check(plan.plan)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
-    if plan.digest != plan.plan.digest:
-        raise PlanError(
-            f"{path}: damaged: the plan's digest is {plan.plan.digest}, but the file says {plan.digest}; "
-            "export it again"
-        )
+    expected = PlanFile.build(plan.plan, plan.layout, plan.study, plan.origin)
+    for field in ("digest", "checksum", "peft"):
+        if getattr(plan, field) != getattr(expected, field):
+            raise PlanError(
+                f"{path}: damaged: {field} must follow from the rest of the file, but it does not; "
+                "export it again"
+            )
     return plan
+
+
+def _checksum(plan: Plan, layout: ModelLayout) -> str:
+    return digest({"plan": plan.model_dump(mode="json"), "layout": layout.model_dump(mode="json")})
 
 
 def write_plan(plan: PlanFile, path: Path) -> None:
@@ -128,18 +143,11 @@ def write_plan(plan: PlanFile, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; raises ``OutputError`` where the folder cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as temporary:
-            temporary.write(text)
-        Path(temporary.name).chmod(0o666 & ~_umask())
-        os.replace(temporary.name, path)  # noqa: PTH105  atomic on every platform
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -51,6 +51,8 @@ class Measurement(Record):
         """The number that the named objective minimizes or maximizes."""
         if objective in self.metrics:
             return self.metrics[objective]
+        if objective not in Measurement.model_fields:
+            raise KeyError(f"the task measures {', '.join(self.metrics)}, but no '{objective}'")
         return float(getattr(self, objective))
 
 

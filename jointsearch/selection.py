@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from jointsearch.errors import StudyError
 from jointsearch.objectives import BYTE_UNITS, OBJECTIVES, format_bytes, format_value
@@ -27,7 +28,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", text.lower())
     if not match or match[2] not in units:
         raise ValueError(f"a size is a number with {', '.join(BYTE_UNITS)} or kiB…, but got '{text}'")
-    return int(float(match[1]) * units[match[2]])
+    return int(Decimal(match[1]) * units[match[2]])
 
 
 def within_bytes(front: Sequence[FrontPoint], max_bytes: int, quality: str) -> FrontPoint:

@@ -159,10 +159,8 @@ class SearchSpace:
     def baselines(self) -> Iterator[Baseline]:
         """The uniform plan of every bits and rank that some group offers, cheapest bits first."""
         all_bits = sorted({bits for group in self.groups for bits in group.bits})
-        ranks = sorted(
-            {rank for group in self.groups for rank in group.ranks if len(group.ranks) > 1}
-            or {rank for group in self.groups for rank in group.ranks}
-        )
+        adaptable = [group for group in self.groups if any(spec.adaptable for spec in group.modules)]
+        ranks = sorted({rank for group in adaptable for rank in group.ranks} or {0})
         seen: set[str] = set()
         for bits, rank in itertools.product(all_bits, ranks):
             values = self.uniform(bits, rank)

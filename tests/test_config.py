@@ -112,17 +112,17 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         (
             VALID + "objectives: [loss, model_byte]\n",
             [
-                "objectives must be among loss, perplexity",
+                "objectives: must be among loss, perplexity",
                 "but got 'model_byte'",
                 "did you mean 'model_bytes'?",
             ],
         ),
-        (VALID + "objectives: [loss]\n", ["two or more different names, but got ('loss',)"]),
+        (VALID + "objectives: [loss]\n", ["two or more different names, but got ['loss']"]),
         (VALID + "objectives: [loss, loss]\n", ["two or more different names"]),
         (
             VALID + "objectives: [model_bytes, loss]\n",
             [
-                "the first objective must be a quality (loss, perplexity, bits_per_byte, accuracy)",
+                "the first must be a quality (loss, perplexity, bits_per_byte, accuracy)",
                 "'model_bytes'",
             ],
         ),

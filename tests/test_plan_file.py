@@ -123,6 +123,18 @@ def _other_model(content: dict[str, Any]) -> None:
     content["plan"]["modules"] = {f"transformer.{name}": choice for name, choice in modules.items()}
 
 
+def _other_layout(content: dict[str, Any]) -> None:
+    content["layout"]["other_bytes"] = 1
+
+
+def _other_peft(content: dict[str, Any]) -> None:
+    content["peft"]["r"] = 99
+
+
+def _newer(content: dict[str, Any]) -> None:
+    content["version"] = 2
+
+
 def _no_plan(content: dict[str, Any]) -> None:
     del content["plan"]
 
@@ -140,7 +152,7 @@ def _more(content: dict[str, Any]) -> None:
     [
         (
             _other_rank,
-            ["damaged: the plan's digest is ", f"but the file says {PLAN.digest}", "export it again"],
+            ["damaged: digest must follow from the rest of the file", "export it again"],
         ),
         (_bad_bits, ["damaged at plan.modules.embed.bits: "]),
         (
@@ -151,6 +163,9 @@ def _more(content: dict[str, Any]) -> None:
                 "in SmallForCausalLM do not match",
             ],
         ),
+        (_other_layout, ["damaged: checksum must follow from the rest of the file"]),
+        (_other_peft, ["damaged: peft must follow from the rest of the file"]),
+        (_newer, ["a plan must have version 1, but got 2"]),
         (_no_plan, ["damaged at plan: "]),
         (_other_format, ["not a plan; `jointsearch export STUDY -o plan.json` writes one"]),
         (_more, ["damaged at colour: "]),

@@ -68,14 +68,12 @@ def _devices() -> dict[str, Any]:
 
 
 def _storage(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
     from jointsearch.errors import StorageError
-    from jointsearch.study.storage import open_storage
+    from jointsearch.study.storage import open_storage, redacted
     from jointsearch.study.studies import study_names
 
     try:
         names = study_names(open_storage(url))
     except StorageError as error:
         return str(error)
-    return f"{make_url(url)}: {len(names)} studies"
+    return f"{redacted(url)}: {len(names)} studies"

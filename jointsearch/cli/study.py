@@ -65,11 +65,17 @@ def list_studies(storage_url: str, output_format: str) -> None:
     Example:
       jointsearch study list --format json
     """
+    from jointsearch.errors import StudyError
     from jointsearch.study.storage import open_storage
     from jointsearch.study.studies import open_study, study_names
 
     storage = open_storage(storage_url)
-    rows = [_summary(open_study(storage, name)) for name in study_names(storage)]
+    rows = []
+    for name in study_names(storage):
+        try:
+            rows.append(_summary(open_study(storage, name)))
+        except StudyError as error:  # of another version: it must not hide the others
+            click.echo(str(error), err=True)
     if output_format == "json":
         print_json(rows)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from jointsearch.config import SearchSettings
 from jointsearch.search.experimental import experimental_optuna
@@ -39,6 +40,10 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {name: IntDistribution(0, len(choices) - 1) for name, choices in space.parameters.items()}
 
 
-def enqueued_attributes() -> dict[str, int]:
-    """System attributes that make NSGA-II count an enqueued trial as one of its first generation."""
-    return {NSGAIISampler._get_generation_key(): 0}
+def generation_of(trial: FrozenTrial | None = None) -> dict[str, int]:
+    """System attributes that keep a trial's generation for NSGA-II: the first one for a new trial.
+
+    NSGA-II ignores a trial that was put into the queue without them.
+    """
+    key = NSGAIISampler._get_generation_key()
+    return {key: 0 if trial is None else trial.system_attrs.get(key, 0)}

@@ -70,7 +70,7 @@ class TrialRecord:
 
     @property
     def seconds(self) -> float | None:
-        return self.frozen.duration.total_seconds() if self.frozen.duration else None
+        return None if self.frozen.duration is None else self.frozen.duration.total_seconds()
 
     @property
     def started(self) -> datetime | None:

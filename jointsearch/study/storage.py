@@ -6,23 +6,23 @@ every transaction takes the write lock when it begins, and waits for it instead 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from filelock import FileLock
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from jointsearch.config import DEFAULT_STORAGE
 from jointsearch.errors import StorageError
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import enqueued_attributes
+from jointsearch.search.samplers import generation_of
 from jointsearch.study.records import PLAN_ATTRIBUTES, RETRY_OF
 
 HEARTBEAT_SECONDS = 10
@@ -37,18 +37,14 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
 
     Without ``create`` a SQLite file that is not there is an error, not an empty storage.
     """
-    try:
-        parsed = make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise StorageError(f"the storage must be a URL such as {DEFAULT_STORAGE}, but got '{url}'") from None
-    path = _sqlite_path(parsed)
+    shown = redacted(url)
+    path = _sqlite_path(url)
     if path is not None and not create and not path.is_file():
-        raise StorageError(f"there is no storage at {parsed}; `jointsearch study start` makes one")
+        raise StorageError(f"there is no storage at {shown}; `jointsearch study start` makes one")
     if path is not None and not path.parent.is_dir():
-        raise StorageError(f"the folder of the storage {parsed} must be there; create {path.parent}")
-    lock = FileLock(f"{path}.lock") if create and path is not None else nullcontext()
+        raise StorageError(f"the folder of the storage {shown} must be there; create {path.parent}")
     try:
-        with lock, experimental_optuna():
+        with creation_lock(url) if create else nullcontext(), experimental_optuna():
             storage = RDBStorage(
                 url,
                 skip_table_creation=not create,
@@ -56,17 +52,25 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
                 grace_period=STALE_SECONDS,
                 heartbeat_stale_trial_callback=requeue,
             )
-    except (ImportError, RuntimeError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        raise StorageError(
-            f"the storage {parsed} must be reachable and hold studies, but {_reason(error)}"
-        ) from None
+    except (ImportError, RuntimeError, OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        reason = _reason(error, url)
+        raise StorageError(f"the storage {shown} must be reachable and hold studies, but {reason}") from None
     if path is not None:
         event.listen(storage.engine, "connect", _set_up_connection)
-        event.listen(
-            storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
-        )
+        event.listen(storage.engine, "begin", _take_write_lock)
         storage.engine.dispose()  # the connection that created the tables was not set up
     return storage
+
+
+def creation_lock(url: str) -> AbstractContextManager[object]:
+    """Held while tables or a study are created, so that processes that start together do it once."""
+    path = _sqlite_path(url)
+    return nullcontext() if path is None else FileLock(f"{path}.lock")
+
+
+def redacted(url: str) -> str:
+    """``url`` without user, password and options, also where it is not a valid URL."""
+    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -78,14 +82,21 @@ def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs={**kept, RETRY_OF: trial.number},
-            system_attrs=enqueued_attributes(),
+            system_attrs=generation_of(trial),
         )
     )
 
 
-def _sqlite_path(url: URL) -> Path | None:
-    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return Path(str(url.database)) if is_file else None
+def _sqlite_path(url: str) -> Path | None:
+    """The file of a SQLite URL; raises ``StorageError`` where ``url`` is none at all."""
+    try:
+        parsed = make_url(url)
+        is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    except (SQLAlchemyError, ValueError):
+        raise StorageError(
+            f"the storage must be a URL such as {DEFAULT_STORAGE}, but got '{redacted(url)}'"
+        ) from None
+    return Path(str(parsed.database)) if is_file else None
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
@@ -98,8 +109,13 @@ def _take_write_lock(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _reason(error: BaseException) -> str:
-    """The driver's own words, without statements and links."""
+def _reason(error: BaseException, url: str) -> str:
+    """The driver's own words, without statements, links and what is secret in ``url``."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0] or type(error).__name__
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    user_info = re.search(r"//(.*)@", url)
+    secrets = re.split("[:@]", user_info[1])[1:] if user_info else []
+    for secret in filter(None, secrets):
+        reason = reason.replace(secret, "***")
+    return reason

@@ -8,6 +8,7 @@ from functools import cached_property
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
+from pydantic import ValidationError
 
 from jointsearch.config import StudyConfig, differences
 from jointsearch.errors import StudyError, nearest
@@ -15,7 +16,7 @@ from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
 from jointsearch.plan_file import Origin, PlanFile
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import distributions, enqueued_attributes
+from jointsearch.search.samplers import distributions, generation_of
 from jointsearch.selection import at_knee
 from jointsearch.space import SearchSpace
 from jointsearch.study.records import (
@@ -102,7 +103,10 @@ def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
         return None
     if CONFIG not in study.user_attrs:
         raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
-    return JointStudy(study, StudyConfig.model_validate(study.user_attrs[CONFIG]))
+    try:
+        return JointStudy(study, StudyConfig.model_validate(study.user_attrs[CONFIG]))
+    except ValidationError:
+        raise StudyError(f"the study '{name}' was made by another version of jointsearch") from None
 
 
 def open_study(storage: RDBStorage, name: str) -> JointStudy:
@@ -173,6 +177,6 @@ def _enqueue_baselines(study: optuna.Study, space: SearchSpace, config: StudyCon
                 params=baseline.values,
                 distributions=distributions(space),
                 user_attrs=attributes,
-                system_attrs=enqueued_attributes(),
+                system_attrs=generation_of(),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ class Worker:
         records = self._study.records()
         study.sampler = build_sampler(
             config.search,
-            num_enqueued=sum(1 for trial in records.trials if trial.label),
+            num_enqueued=len({trial.label for trial in records.trials if trial.label}),
             num_existing=len(records.trials),
         )
         while not self.stopping:
@@ -95,6 +96,7 @@ class Worker:
                     measurement = twin.measurement
                 else:
                     measurement = self._runner.run(plan, budget)
+                self._complete(trial, measurement)
             except TrialInterrupted as interruption:
                 self._fail(trial, interruption, again=True)
             except TrialFailed as failure:
@@ -103,13 +105,14 @@ class Worker:
                 # a bug or a second Ctrl-C: not the trial's fault, so the queue keeps its plan
                 self._fail(trial, error, again=True)
                 raise
-            else:
-                self._complete(trial, measurement)
 
     def _complete(self, trial: optuna.Trial, measurement: Measurement) -> None:
+        values = {name: measurement.value(name) for name in self._study.config.objectives}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrialFailed(f"diverged: {name} is {value}")
         trial.set_user_attr(MEASUREMENT, measurement.model_dump(mode="json"))
-        values = [measurement.value(name) for name in self._study.config.objectives]
-        self._study.optuna_study.tell(trial, values)
+        self._study.optuna_study.tell(trial, list(values.values()))
 
     def _fail(self, trial: optuna.Trial, reason: BaseException, *, again: bool = False) -> None:
         study = self._study.optuna_study

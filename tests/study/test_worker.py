@@ -320,6 +320,6 @@ def test_a_measurement_without_the_objective_leaves_no_trial_running(
     create: Create, layout: ModelLayout
 ) -> None:
     study = create(objectives=["accuracy", "model_bytes"])  # FakeRunner measures no accuracy
-    with pytest.raises(AttributeError):
+    with pytest.raises(KeyError, match="no 'accuracy'"):
         Worker(study, FakeRunner(layout)).run()
     assert study.records().running == ()
