@@ -7,13 +7,15 @@ every transaction takes the write lock when it begins, and waits for it instead 
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import storage as rdb
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -44,10 +46,11 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
     if path is not None and not path.parent.is_dir():
         raise StorageError(f"the folder of the storage {shown} must be there; create {path.parent}")
     try:
-        with creation_lock(url) if create else nullcontext(), experimental_optuna():
+        with creation_lock(url) if create else _without_migrations(), experimental_optuna():
             storage = RDBStorage(
                 url,
                 skip_table_creation=not create,
+                skip_compatibility_check=not create,
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=STALE_SECONDS,
                 heartbeat_stale_trial_callback=requeue,
@@ -85,6 +88,25 @@ def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
             system_attrs=generation_of(trial),
         )
     )
+
+
+@contextmanager
+def _without_migrations() -> Iterator[None]:
+    """Open a storage that is there without importing alembic, which takes longer than all the rest.
+
+    Optuna imports it to stamp a new storage with its version and to check an old one's; both happen when
+    a study is started.
+    """
+
+    class Unchecked(rdb._VersionManager):
+        def _init_alembic(self) -> None:
+            pass
+
+    original, rdb._VersionManager = rdb._VersionManager, Unchecked  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        rdb._VersionManager = original  # type: ignore[misc]
 
 
 def _sqlite_path(url: str) -> Path | None:

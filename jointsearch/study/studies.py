@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -44,7 +45,7 @@ class JointStudy:
 
     @cached_property
     def layout(self) -> ModelLayout:
-        return ModelLayout.model_validate(self.optuna_study.user_attrs[LAYOUT])
+        return ModelLayout.model_validate(self._attributes[LAYOUT])
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -59,10 +60,16 @@ class JointStudy:
     @property
     def selection(self) -> int | None:
         """The number of the selected trial."""
-        return self.optuna_study.user_attrs.get(SELECTION)
+        return self._attributes.get(SELECTION)
 
     def select(self, trial: int) -> None:
         self.optuna_study.set_user_attr(SELECTION, trial)
+        self.__dict__.pop("_attributes", None)
+
+    @cached_property
+    def _attributes(self) -> dict[str, Any]:
+        """As they were when first asked for: every look is a query."""
+        return self.optuna_study.user_attrs
 
     def complete_trial(self, number: int) -> TrialRecord:
         """The complete trial of that number; raises ``StudyError``."""
@@ -101,10 +108,11 @@ def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
-    if CONFIG not in study.user_attrs:
+    attributes = study.user_attrs
+    if CONFIG not in attributes:
         raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
     try:
-        return JointStudy(study, StudyConfig.model_validate(study.user_attrs[CONFIG]))
+        return JointStudy(study, StudyConfig.model_validate(attributes[CONFIG]))
     except ValidationError:
         raise StudyError(f"the study '{name}' was made by another version of jointsearch") from None
 
