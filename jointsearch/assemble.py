@@ -17,7 +17,7 @@ from jointsearch.layout import ModelLayout
 from jointsearch.runner import Runner
 from jointsearch.study.progress import StudyProgress
 from jointsearch.study.storage import creation_lock, open_storage
-from jointsearch.study.studies import JointStudy, check_unchanged, create_study, find_study
+from jointsearch.study.studies import JointStudy, build_space, check_unchanged, create_study, find_study
 from jointsearch.study.worker import Worker, stop_on_signals
 
 EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
@@ -65,6 +65,7 @@ def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
     layout = study.layout if study else read_layout(config)
     for name, reason in layout.left_out.items():
         console.print(f"left at 16 bits: {name} ({reason})", markup=False, highlight=False, soft_wrap=True)
+    build_space(config, layout)  # says what is wrong with it before the model is loaded
     runner = build_runner(config, layout)
     if study is None:
         with creation_lock(url):
@@ -93,3 +94,4 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises

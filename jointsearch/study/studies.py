@@ -49,9 +49,7 @@ class JointStudy:
 
     @cached_property
     def space(self) -> SearchSpace:
-        return SearchSpace.build(
-            self.layout, self.config.search_space, self.config.quantization, self.config.lora
-        )
+        return build_space(self.config, self.layout)
 
     def records(self) -> StudyRecords:
         """All trials as they are now."""
@@ -102,6 +100,11 @@ class JointStudy:
         return PlanFile.build(trial.plan, self.layout, self.config, origin)
 
 
+def build_space(config: StudyConfig, layout: ModelLayout) -> SearchSpace:
+    """The study's search space; raises ``StudyFileError`` where its patterns or ranks fit nothing."""
+    return SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
+
+
 def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
     """The study of that name; None where there is none. Raises ``StudyError`` if it is not ours."""
     try:
@@ -150,7 +153,7 @@ def check_unchanged(study: JointStudy, config: StudyConfig) -> None:
 
 def create_study(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
     """A new study with its baselines in the queue, there as a whole or not at all."""
-    space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
+    space = build_space(config, layout)
     study = optuna.create_study(
         study_name=config.name,
         storage=storage,

@@ -102,15 +102,15 @@ def test_ctrl_c_loses_no_finished_trial(folder: Path, study_file: Path, tmp_path
     text = study_file.read_text().replace("name: tiny", "name: slow")
     slow.write_text(text.replace("steps: 6", "steps: 40"))
     command = [*COMMAND, "study", "start", str(slow), "--trials", "4"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
     seen: list[str] = []
-    for line in process.stderr:
-        seen.append(line)
-        if line.startswith("[1/4]"):  # the second trial has begun, or is about to
-            time.sleep(1.0)
-            process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0, seen
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            seen.append(line)
+            if line.startswith("[1/4]"):  # the second trial has begun, or is about to
+                time.sleep(1.0)
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 0, seen
     before = json.loads(run(folder, "study", "status", "slow", "--format", "json").stdout)
     assert before["running"] == before["failed"] == 0
     assert 1 <= before["complete"] < 4
