@@ -5,6 +5,7 @@ Everything that needs torch is imported when it is called, so that the command l
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from jointsearch.errors import StudyFileError, nearest
 from jointsearch.layout import ModelLayout
 from jointsearch.runner import Runner
 from jointsearch.study.progress import StudyProgress
-from jointsearch.study.storage import creation_lock, open_storage
+from jointsearch.study.storage import creation_lock, open_if_there, open_storage
 from jointsearch.study.studies import JointStudy, build_space, check_unchanged, create_study, find_study
 from jointsearch.study.worker import Worker, stop_on_signals
 
@@ -55,19 +56,21 @@ def build_runner(config: StudyConfig, layout: ModelLayout) -> Runner:
 
 def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
     """Create or resume the study and run its trials; nothing is stored if the study cannot run."""
-    storage = open_storage(url, create=True)
-    study = find_study(storage, config.name)
+    storage = open_if_there(url)
+    study = find_study(storage, config.name) if storage else None
     if study is not None:
         check_unchanged(study, config)
-        study = JointStudy(study.optuna_study, config)
+        study = study.with_config(config)
         if study.records().num_finished >= config.search.trials:
             return study
     layout = study.layout if study else read_layout(config)
     for name, reason in layout.left_out.items():
         console.print(f"left at 16 bits: {name} ({reason})", markup=False, highlight=False, soft_wrap=True)
     build_space(config, layout)  # says what is wrong with it before the model is loaded
-    runner = build_runner(config, layout)
+    with console.status("loading the model and the data"):
+        runner = build_runner(config, layout)
     if study is None:
+        storage = storage or open_storage(url, create=True)
         with creation_lock(url):
             # another process may have been faster while this one loaded the model
             study = find_study(storage, config.name) or create_study(storage, config, layout)
@@ -89,9 +92,11 @@ def quiet_libraries() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch)\.")
     import datasets
-    from transformers.utils import logging
+    import huggingface_hub
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises
+    huggingface_hub.logging.set_verbosity(logging.CRITICAL)
+    datasets.logging.set_verbosity(logging.CRITICAL)  # it logs what it raises

@@ -56,6 +56,13 @@ class DataSettings(Record):
         sources = [name for name in ("hub", "files", "package") if getattr(self, name) is not None]
         if len(sources) != 1:
             raise ValueError(f"exactly one of hub, files and package must be given, but got {sources}")
+        misplaced = [
+            name
+            for name, source in (("config", "hub"), ("revision", "hub"), ("max_bytes", "package"))
+            if getattr(self, name) is not None and getattr(self, source) is None
+        ]
+        if misplaced:
+            raise ValueError(f"{', '.join(misplaced)} must not be given for {sources[0]}")
         if self.files is not None and "train" not in self.files:
             raise ValueError(f"files must name a train split, but got {sorted(self.files)}")
         return self
@@ -70,7 +77,7 @@ class TaskSettings(Record):
     """Tokens per training example; text is packed into examples of this length."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
     """Share of the training text set aside where a validation or test split is missing."""
-    split_seed: int = 0
+    split_seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class CalibrationSettings(Record):
@@ -86,8 +93,16 @@ class CalibrationSettings(Record):
     """Examples of the validation split that every trial is measured on."""
     measure_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Shares of the steps after which the validation loss is measured too."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """The order of the batches and the adapters' start: the same for all trials of a study."""
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps must be at most steps ({self.steps}), but got {self.warmup_steps}"
+            )
+        return self
 
 
 class FullRunSettings(Record):
@@ -105,7 +120,7 @@ class FullRunSettings(Record):
     max_grad_norm: float = Field(default=1.0, gt=0)
     evaluations: Positive = 4
     """How often the validation loss is measured and a checkpoint is kept along the run."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class SearchSettings(Record):
@@ -114,7 +129,7 @@ class SearchSettings(Record):
     sampler: Literal["nsga2", "tpe", "gp", "random"] = "nsga2"
     trials: Positive = 100
     """Trials in all, uniform plans and failed trials included."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     enqueue: tuple[Literal["uniform"], ...] = ("uniform",)
     """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front."""
 
@@ -232,7 +247,8 @@ def _with_absolute_paths(config: StudyConfig, file: Path) -> StudyConfig:
 
 def _first_problem(error: ValidationError, root: yaml.Node, path: Path) -> str:
     """The first thing that is wrong, with its line, on one line."""
-    problem = min(error.errors(), key=lambda item: _line(root, item["loc"]))
+    # of several on a line the deepest: what contains it is wrong because of it
+    problem = min(error.errors(), key=lambda item: (_line(root, item["loc"]), -len(item["loc"])))
     loc = tuple(part for part in problem["loc"] if part != "[key]")
     where = f"{path}:{_line(root, loc)}: "
     name = ".".join(str(part) for part in loc)

@@ -30,7 +30,11 @@ OBJECTIVES = {
         Objective("bits_per_byte", "minimize", "validation loss, bits per byte of text"),
         Objective("accuracy", "maximize", "share of tokens predicted right"),
         Objective("model_bytes", "minimize", "bytes of the saved checkpoint and adapter"),
-        Objective("peak_memory_bytes", "minimize", "peak memory of the trial"),
+        Objective(
+            "peak_memory_bytes",
+            "minimize",
+            "peak memory, the worker's own included",
+        ),
         Objective("tokens_per_second", "maximize", "training speed"),
     )
 }

@@ -105,6 +105,8 @@ def read_plan(path: Path) -> PlanFile:
         raise PlanError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except json.JSONDecodeError as error:
         raise PlanError(f"{path}:{error.lineno}: damaged, not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise PlanError(f"{path}: damaged, nested too deeply") from None
     if not isinstance(content, dict) or content.get("format") != "jointsearch-plan":
         raise PlanError(f"{path}: not a plan; `jointsearch export STUDY -o plan.json` writes one")
     if content.get("version") != VERSION:

@@ -16,6 +16,7 @@ from typing import Protocol
 from pydantic import Field
 
 from jointsearch.cost import plan_cost
+from jointsearch.errors import StudyError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan, Record
 
@@ -41,7 +42,8 @@ class Measurement(Record):
     tokens_per_second: float = 0.0
     """Training speed, padding not counted."""
     peak_memory_bytes: int = 0
-    """Peak of the process (CPU) or of the device's allocator (CUDA)."""
+    """Peak of the process (CPU) or of the device's allocator (CUDA), with what the worker keeps: the base
+    model and every format that it has met, so that a worker's first trials show less."""
     num_tokens: int = 0
     seed: int = 0
     device: str = ""
@@ -52,7 +54,7 @@ class Measurement(Record):
         if objective in self.metrics:
             return self.metrics[objective]
         if objective not in Measurement.model_fields:
-            raise KeyError(f"the task measures {', '.join(self.metrics)}, but no '{objective}'")
+            raise StudyError(f"the task measures {', '.join(self.metrics)}, but no '{objective}'")
         return float(getattr(self, objective))
 
 
@@ -92,7 +94,12 @@ class FakeRunner:
         )
         loss += random.Random(f"{budget.seed}/{plan.digest}").gauss(0.0, 1.0) * self.noise
         return Measurement(
-            metrics={"loss": loss, "perplexity": math.exp(loss)},
+            metrics={
+                "loss": loss,
+                "perplexity": math.exp(loss),
+                "bits_per_byte": loss / math.log(2) / 4,
+                "accuracy": math.exp(-loss),
+            },
             model_bytes=plan_cost(self.layout, plan).model_bytes,
             seed=budget.seed,
             device="none",

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from jointsearch.assemble import EMBEDDED
 from jointsearch.cli import cli
 from jointsearch.config import load_study
+from jointsearch.study.studies import build_space
+from jointsearch.training.architecture import layout_of
 
 ROOT = Path(__file__).parents[1]
 STUDY_FILES = [*sorted((ROOT / "studies").glob("*.yaml")), *EMBEDDED.values()]
@@ -29,6 +33,10 @@ def test_the_readmes_study_file_is_valid(tmp_path: Path) -> None:
     config = load_study(path)
     assert config.name == "my-study"
     assert config.search_space.overrides[0].bits == (8,)
+    with torch.device("meta"):
+        gpt2 = layout_of(GPT2LMHeadModel(GPT2Config()), "bfloat16")
+    space = build_space(config, gpt2)
+    assert "transformer.wpe" in space.fixed
 
 
 def test_the_readmes_commands_exist() -> None:

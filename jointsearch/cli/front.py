@@ -155,7 +155,8 @@ def _rows(found: JointStudy) -> list[dict[str, Any]]:
 def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
     from jointsearch.objectives import format_bytes, format_value
 
-    objectives = [name for name in found.config.objectives if name != "model_bytes"]
+    shown = ("model_bytes", "peak_memory_bytes")  # have columns of their own
+    objectives = [name for name in found.config.objectives if name not in shown]
     columns = ["trial", *objectives, "size", "bits/weight", "trainable", "peak memory", ""]
     for title, wanted in (("Pareto front", True), ("Uniform plans that are not on it", False)):
         lines = []

@@ -15,7 +15,7 @@ from jointsearch.cli.common import format_option, messages, print_json, print_ta
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; empty or new."
 )
-@click.option("--study", "study_file", help="Take task and full_run from this study file instead.")
+@click.option("--study", "study_file", help="Take task, full_run and device from this study file.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of an interrupted run.")
 def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> None:
     """Train PLAN in full and save model, adapter and metrics into the output folder.
@@ -31,7 +31,9 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
     content = read_plan(plan)
     if study_file is not None:
         config = read_study_file(study_file)
-        content = PlanFile.build(content.plan, content.layout, config, content.origin)
+        taken = {"task": config.task, "full_run": config.full_run, "device": config.device}
+        study = content.study.model_copy(update=taken)
+        content = PlanFile.build(content.plan, content.layout, study, content.origin)
     quiet_libraries()
     from jointsearch.training.full_run import full_run
 
@@ -60,7 +62,7 @@ def evaluate(run: Path, split: str, output_format: str) -> None:
     if not run.is_dir():
         raise OutputError(f"a run is a folder that `jointsearch train` made, but there is none at {run}")
     quiet_libraries()
-    from jointsearch.training.full_run import evaluate_run
+    from jointsearch.training.evaluation import evaluate_run
 
     result = evaluate_run(run, split)
     if output_format == "json":

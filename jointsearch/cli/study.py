@@ -53,6 +53,8 @@ def start(file: str, trials: int | None, storage_url: str) -> None:
     )
     if records.front:
         console.print(f"next: jointsearch front {result.name}", markup=False, highlight=False)
+    if left > 0:
+        raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped
 
 
 @study.command("list")

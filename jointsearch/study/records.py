@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -71,10 +70,6 @@ class TrialRecord:
     @property
     def seconds(self) -> float | None:
         return None if self.frozen.duration is None else self.frozen.duration.total_seconds()
-
-    @property
-    def started(self) -> datetime | None:
-        return self.frozen.datetime_start
 
     @cached_property
     def plan(self) -> Plan:

@@ -6,6 +6,7 @@ every transaction takes the write lock when it begins, and waits for it instead 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -43,8 +44,8 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
     path = _sqlite_path(url)
     if path is not None and not create and not path.is_file():
         raise StorageError(f"there is no storage at {shown}; `jointsearch study start` makes one")
-    if path is not None and not path.parent.is_dir():
-        raise StorageError(f"the folder of the storage {shown} must be there; create {path.parent}")
+    if path is not None:
+        _check_folder(path, url)
     try:
         with creation_lock(url) if create else _without_migrations(), experimental_optuna():
             storage = RDBStorage(
@@ -58,17 +59,34 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
     except (ImportError, RuntimeError, OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = _reason(error, url)
         raise StorageError(f"the storage {shown} must be reachable and hold studies, but {reason}") from None
-    if path is not None:
+    if path is not None and os.access(path, os.W_OK):
         event.listen(storage.engine, "connect", _set_up_connection)
         event.listen(storage.engine, "begin", _take_write_lock)
         storage.engine.dispose()  # the connection that created the tables was not set up
     return storage
 
 
+def open_if_there(url: str) -> RDBStorage | None:
+    """The storage to run a study in; None for a SQLite file that is yet to be made.
+
+    A study that cannot run should leave no file behind, but hear about a bad storage at once.
+    """
+    path = _sqlite_path(url)
+    if path is not None and not path.is_file():
+        _check_folder(path, url)
+        return None
+    return open_storage(url, create=True)
+
+
+def _check_folder(path: Path, url: str) -> None:
+    if not path.parent.is_dir():
+        raise StorageError(f"the folder of the storage {redacted(url)} must be there; create {path.parent}")
+
+
 def creation_lock(url: str) -> AbstractContextManager[object]:
     """Held while tables or a study are created, so that processes that start together do it once."""
     path = _sqlite_path(url)
-    return nullcontext() if path is None else FileLock(f"{path}.lock")
+    return nullcontext() if path is None else FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000)
 
 
 def redacted(url: str) -> str:

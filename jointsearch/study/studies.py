@@ -43,6 +43,12 @@ class JointStudy:
     def name(self) -> str:
         return self.optuna_study.study_name
 
+    def with_config(self, config: StudyConfig) -> JointStudy:
+        """The same study from now on with ``config``, which may differ in what trials do not depend on."""
+        if config != self.config:
+            self.optuna_study.set_user_attr(CONFIG, config.model_dump(mode="json"))
+        return JointStudy(self.optuna_study, config)
+
     @cached_property
     def layout(self) -> ModelLayout:
         return ModelLayout.model_validate(self._attributes[LAYOUT])

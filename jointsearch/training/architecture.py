@@ -131,8 +131,10 @@ def _is_embedding(module: nn.Module, model: PreTrainedModel) -> bool:
 def _why_left_out(module: nn.Module) -> str | None:
     """Why a module with weights of its own cannot be in the search."""
     shapes = [tuple(p.shape) for p in module.parameters(recurse=False) if p.dim() >= 2]
-    if not shapes or isinstance(module, nn.Embedding):
+    if not shapes:
         return None
+    if isinstance(module, nn.Embedding):
+        return f"{type(module).__name__} of shape {shapes[0]} is no token embedding"
     return f"{type(module).__name__} with weights of shape {shapes[0]} is no nn.Linear or Conv1D"
 
 

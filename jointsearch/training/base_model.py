@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from jointsearch.config import ModelSettings
@@ -60,6 +61,7 @@ def _from_pretrained(settings: ModelSettings, task_type: str, **arguments: Any) 
 def _readable(settings: ModelSettings, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) < 200 else f"{reason[:200]} …"
         raise ModelError(f"the {what} of '{settings.id}' cannot be loaded: {reason}") from None

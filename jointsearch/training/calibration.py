@@ -57,8 +57,7 @@ class CalibrationRunner:
             num_tokens = self._train(model, settings, budget, clock, history)
             with clock("evaluate"):
                 metrics = self._evaluate(model)
-        if not math.isfinite(metrics["loss"]):
-            raise TrialFailed(f"diverged: the validation loss is {metrics['loss']}")
+        _finite("validation", metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
         return Measurement(
             metrics=metrics,
@@ -116,13 +115,11 @@ class CalibrationRunner:
                 if step % report_every == 0 or step == settings.steps:
                     mean = torch.stack(losses).mean().item()
                     losses.clear()
-                    if not math.isfinite(mean):
-                        raise TrialFailed(f"diverged: the training loss is {mean} at step {step}")
-                    history.train.append(LossPoint(step=step, loss=mean))
+                    history.train.append(LossPoint(step=step, loss=_finite("training", mean, step)))
             if step in measure_after and step < settings.steps:
                 with clock("evaluate"):
                     loss_now = self._evaluate(model)["loss"]
-                history.validation.append(LossPoint(step=step, loss=loss_now))
+                history.validation.append(LossPoint(step=step, loss=_finite("validation", loss_now, step)))
         return num_tokens
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -150,6 +147,13 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 def library_versions() -> dict[str, str]:
     names = ("jointsearch", "torch", "transformers", "peft", "bitsandbytes")
     return {name: version(name) for name in names}
+
+
+def _finite(kind: str, loss: float, step: int) -> float:
+    """``loss``, or ``TrialFailed`` where it is none."""
+    if not math.isfinite(loss):
+        raise TrialFailed(f"diverged: the {kind} loss is {loss} at step {step}")
+    return loss
 
 
 class _History:

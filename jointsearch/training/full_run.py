@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from jointsearch.config import FullRunSettings
-from jointsearch.errors import OutputError, PlanError
+from jointsearch.config import FullRunSettings, differences
+from jointsearch.errors import JointSearchError, OutputError, PlanError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan_file import PlanFile, read_plan, write_plan, write_text
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
@@ -56,27 +58,39 @@ def full_run(
     plan with ``resume``), ``PlanError`` if the plan does not fit its model.
     """
     study = plan.study
-    check_output(plan, output, resume)
     device = resolve_device(study.device)
+    processes = PartialState(cpu=device.type == "cpu")  # one per GPU, if started by torchrun or accelerate
+    if processes.num_processes > 1 and device.type == "cuda":
+        device = torch.device("cuda", processes.local_process_index)
+    if processes.is_main_process:
+        check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type))
 
     model = load_quantized(study.model, study.task.type, JointSearchConfig.from_plan(plan), device)
     task = build_task(study, getattr(model.config, "max_position_embeddings", None))
-    output.mkdir(parents=True, exist_ok=True)
-    write_plan(plan, output / PLAN_FILE)
-    with _whole_folder(output / MODEL) as folder:
-        save_model(model, folder)
-        task.tokenizer.save_pretrained(folder)
+    if processes.is_main_process:
+        _make_folder(output)
+        write_plan(plan, output / PLAN_FILE)
+        with _whole_folder(output / MODEL) as folder:
+            save_model(model, folder)
+            task.tokenizer.save_pretrained(folder)
+    processes.wait_for_everyone()
 
     set_seed(study.full_run.seed)
     model = attach_adapters(model, plan.plan, plan.layout, study.task.type, study.full_run.seed)
     start = time.perf_counter()
     with measure_peak_memory(device) as peak:
-        num_steps = _train(model, task, study.full_run, output, device, resume, listener)
+        num_steps = _train(
+            model, task, study.full_run, output, device, processes.num_processes, resume, listener
+        )
         train_seconds = time.perf_counter() - start
         with autocast(device):
             metrics = task.evaluate(model, "validation", None, study.full_run.batch_size)
-    if hasattr(model, "peft_config"):
+    if not math.isfinite(metrics["loss"]):
+        raise JointSearchError(
+            f"the run diverged: its validation loss is {metrics['loss']}; lower full_run.learning_rate"
+        )
+    if hasattr(model, "peft_config") and processes.is_main_process:
         with _whole_folder(output / ADAPTER) as folder:
             model.save_pretrained(folder)
     result = {
@@ -88,7 +102,8 @@ def full_run(
         "peak_memory_bytes": peak.num_bytes,
         "versions": library_versions(),
     }
-    write_text(output / METRICS_FILE, json.dumps(result, indent=1) + "\n")
+    if processes.is_main_process:
+        write_text(output / METRICS_FILE, json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -100,8 +115,11 @@ def check_output(plan: PlanFile, output: Path, resume: bool) -> None:
         return
     if not resume:
         raise OutputError(f"the output folder must be empty, but {output} is not; use another, or --resume")
-    if not (output / PLAN_FILE).is_file() or read_plan(output / PLAN_FILE).digest != plan.digest:
+    before = read_plan(output / PLAN_FILE) if (output / PLAN_FILE).is_file() else None
+    if before is None or before.digest != plan.digest:
         raise OutputError(f"--resume needs a run of the same plan, but {output} holds another or none")
+    if changes := differences(before.study.model_dump(mode="json"), plan.study.model_dump(mode="json")):
+        raise OutputError(f"--resume needs the same settings, but {output} has others: {'; '.join(changes)}")
     if (output / METRICS_FILE).is_file():
         raise OutputError(f"the run in {output} is finished; `jointsearch evaluate {output}` measures it")
 
@@ -124,13 +142,14 @@ def _train(
     settings: FullRunSettings,
     output: Path,
     device: torch.device,
+    num_processes: int,
     resume: bool,
     listener: Listener | None,
 ) -> int:
     """Train in place and return the number of optimizer steps; 0 if the plan trains nothing."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return 0
-    per_step = settings.batch_size * settings.gradient_accumulation_steps
+    per_step = settings.batch_size * settings.gradient_accumulation_steps * num_processes
     steps_per_epoch = -(-task.num_examples("train") // per_step)
     num_steps = settings.max_steps or max(1, round(settings.epochs * steps_per_epoch))
     interval = max(1, num_steps // settings.evaluations)
@@ -159,6 +178,8 @@ def _train(
         report_to="none",
         disable_tqdm=True,
     )
+    # One process drives one GPU: a quantized model cannot be replicated over all that it sees.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -216,6 +237,13 @@ def _printer() -> type[TrainerCallback]:
     return PrinterCallback
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the output folder {path} cannot be made: {error.strerror}") from None
+
+
 @contextmanager
 def _whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes its name only when it is complete."""
@@ -225,47 +253,3 @@ def _whole_folder(path: Path) -> Iterator[Path]:
     yield partial
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
-
-
-def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
-    """A finished run's plan and its model with the adapter, as stock transformers and PEFT load it."""
-    from peft import PeftModel
-
-    from jointsearch.training.architecture import AUTO_CLASSES
-
-    if not (folder / METRICS_FILE).is_file():
-        raise OutputError(
-            f"a finished run has a {METRICS_FILE}, but {folder} has none; "
-            f"`jointsearch train PLAN -o {folder}` makes one (--resume goes on with one)"
-        )
-    plan = read_plan(folder / PLAN_FILE)
-    device = resolve_device(plan.study.device)
-    auto_class = AUTO_CLASSES[plan.study.task.type]
-    model = auto_class.from_pretrained(folder / MODEL, device_map={"": device})
-    if (folder / ADAPTER).is_dir():
-        model = PeftModel.from_pretrained(model, folder / ADAPTER)
-    return plan, model.eval()
-
-
-def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
-    """The task's metrics of a finished run on a split, with speed and memory."""
-    plan, model = load_run(folder)
-    study = plan.study
-    device = next(model.parameters()).device
-    task = build_task(study, getattr(model.config, "max_position_embeddings", None))
-    num_examples = task.num_examples(split)
-    num_tokens = task.num_tokens(task.batch(split, list(range(num_examples))))
-    start = time.perf_counter()
-    with measure_peak_memory(device) as peak, autocast(device):
-        metrics = task.evaluate(model, split, None, study.full_run.batch_size)
-    seconds = time.perf_counter() - start
-    result = {
-        "split": split,
-        "examples": num_examples,
-        **metrics,
-        "tokens_per_second": round(num_tokens / seconds, 1),
-        "peak_memory_bytes": peak.num_bytes,
-        "model_bytes": plan.cost.model_bytes,
-    }
-    write_text(folder / f"{split}_metrics.json", json.dumps(result, indent=1) + "\n")
-    return result

@@ -73,7 +73,15 @@ def _documents(data: DataSettings) -> dict[str, list[str]]:
                 f"task.data.text_column must be a column of the {split} split "
                 f"({', '.join(rows.column_names)}), but got '{data.text_column}'"
             )
-    return {split: [str(text) for text in rows[data.text_column]] for split, rows in splits.items()}
+    return {split: _texts(rows[data.text_column], split) for split, rows in splits.items()}
+
+
+def _texts(column: Any, split: str) -> list[str]:
+    """The texts of a column; rows without one are left out."""
+    texts = [text for text in column if text is not None]
+    if wrong := next((text for text in texts if not isinstance(text, str)), None):
+        raise DataError(f"the texts of the {split} split must be strings, but got {wrong!r}")
+    return texts
 
 
 def _from_hub(data: DataSettings) -> Any:

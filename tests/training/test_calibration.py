@@ -83,10 +83,12 @@ def test_the_loss_of_16_bits_untrained_is_that_of_plain_transformers(
     )
 
 
+@pytest.mark.parametrize("measure_at", [(), (0.2,)])
 def test_divergence_is_a_failed_trial(
-    config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
+    config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace, measure_at: tuple[float, ...]
 ) -> None:
-    wild = config.calibration.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
+    changes = {"learning_rate": 1e30, "max_grad_norm": 1e30, "warmup_steps": 0, "measure_at": measure_at}
+    wild = config.calibration.model_copy(update=changes)
     runner = CalibrationRunner(config.model_copy(update={"calibration": wild}), tiny_layout)
     with pytest.raises(TrialFailed, match=r"diverged: the (training|validation) loss is (nan|inf)"):
         runner.run(space.plan(space.uniform(8, 8)), Budget(seed=0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jointsearch import JointSearchConfig
 from jointsearch.config import StudyConfig
-from jointsearch.errors import OutputError, PlanError
+from jointsearch.errors import JointSearchError, OutputError, PlanError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan_file import PlanFile, read_plan, write_plan
 from jointsearch.space import SearchSpace
 from jointsearch.training import full_run as module
-from jointsearch.training.full_run import check_model, evaluate_run, full_run, load_run
+from jointsearch.training.evaluation import evaluate_run, load_run
+from jointsearch.training.full_run import check_model, full_run
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +166,42 @@ def test_a_plan_without_adapters_is_saved_and_measured(
     assert metrics["steps"] == 0
     assert not (tmp_path / "run" / "adapter").exists()
     assert evaluate_run(tmp_path / "run", "validation")["loss"] == metrics["validation"]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "model" / "model.safetensors").write_bytes(b"broken"), "is damaged: "),
+        (lambda run: (run / "model" / "config.json").write_text("{"), "is damaged: "),
+        (lambda run: (run / "adapter" / "adapter_model.safetensors").write_bytes(b"broken"), "is damaged: "),
+        (lambda run: (run / "adapter" / "adapter_model.safetensors").unlink(), "is damaged: "),
+        (lambda run: shutil.rmtree(run / "adapter"), "the folder adapter is not there"),
+        (lambda run: shutil.rmtree(run / "model"), "the folder model is not there"),
+    ],
+)
+def test_a_damaged_run_is_one_line(
+    run: tuple[Path, dict[str, Any], Any], damage: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run[0], copy)
+    damage(copy)
+    with pytest.raises(OutputError, match=message) as caught:
+        evaluate_run(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_diverges_is_an_error(plan: PlanFile, tmp_path: Path) -> None:
+    wild = plan.study.full_run.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
+    study = plan.study.model_copy(update={"full_run": wild})
+    with pytest.raises(JointSearchError, match="the run diverged: its validation loss is nan"):
+        full_run(PlanFile.build(plan.plan, plan.layout, study), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_resuming_with_other_settings_is_refused(plan: PlanFile, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    write_plan(plan, tmp_path / "run" / "plan.json")
+    longer = plan.study.full_run.model_copy(update={"max_steps": 9})
+    study = plan.study.model_copy(update={"full_run": longer})
+    with pytest.raises(OutputError, match=r"full_run\.max_steps: 6 -> 9"):
+        full_run(PlanFile.build(plan.plan, plan.layout, study), tmp_path / "run", resume=True)
