@@ -15,7 +15,7 @@ from jointsearch.cli.common import format_option, messages, print_json, print_ta
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; empty or new."
 )
-@click.option("--study", "study_file", help="Take task, full_run and device from this study file.")
+@click.option("--study", "study_file", help="Take model, task, full_run and device from this study file.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of an interrupted run.")
 def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> None:
     """Train PLAN in full and save model, adapter and metrics into the output folder.
@@ -31,7 +31,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
     content = read_plan(plan)
     if study_file is not None:
         config = read_study_file(study_file)
-        taken = {"task": config.task, "full_run": config.full_run, "device": config.device}
+        taken = {name: getattr(config, name) for name in ("model", "task", "full_run", "device")}
         study = content.study.model_copy(update=taken)
         content = PlanFile.build(content.plan, content.layout, study, content.origin)
     quiet_libraries()
