@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from jointsearch.errors import StudyFileError, nearest
+from jointsearch.errors import StudyFileError, first_line, nearest
 from jointsearch.objectives import OBJECTIVES, QUALITIES
 from jointsearch.plan import LoraSettings, QuantizationSettings, Record, digest
 from jointsearch.space import SpaceSettings
@@ -192,7 +192,7 @@ def load_study(path: Path) -> StudyConfig:
     except yaml.YAMLError as error:
         raise StudyFileError(_yaml_problem(error, text, path)) from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise StudyFileError(f"{path}: not valid YAML: {_first_line(error)}") from None
+        raise StudyFileError(f"{path}: not valid YAML: {first_line(error)}") from None
     if root is None or not isinstance(values, dict):
         raise StudyFileError(f"{path}: a study file must be a mapping with the keys {', '.join(_keys())}")
     _check_keys(root, path)
@@ -234,7 +234,7 @@ def _with_absolute_paths(config: StudyConfig, file: Path) -> StudyConfig:
         try:
             return str((folder / Path(path).expanduser()).resolve())
         except (ValueError, RuntimeError) as error:
-            raise StudyFileError(f"{file}: {path!r} must be a path, but {_first_line(error)}") from None
+            raise StudyFileError(f"{file}: {path!r} must be a path, but {first_line(error)}") from None
 
     values = config.model_dump(mode="json")
     if is_folder_id(config.model.id):
@@ -331,11 +331,7 @@ def _yaml_problem(error: yaml.YAMLError, text: str, path: Path) -> str:
         return f"{path}:{line}: not valid YAML: {error.reason}"
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
-    return f"{where}: not valid YAML: {getattr(error, 'problem', None) or _first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{where}: not valid YAML: {getattr(error, 'problem', None) or first_line(error)}"
 
 
 def _reason(error: Exception) -> str:

@@ -69,3 +69,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where a choice is close to ``word``, else an empty text."""
     close = get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, on one line; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from jointsearch.config import DEFAULT_STORAGE
-from jointsearch.errors import StorageError
+from jointsearch.errors import StorageError, first_line
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import generation_of
 from jointsearch.study.records import PLAN_ATTRIBUTES, RETRY_OF
@@ -153,7 +153,7 @@ def _reason(error: BaseException, url: str) -> str:
     """The driver's own words, without statements, links and what is secret in ``url``."""
     while error.__cause__ is not None:
         error = error.__cause__
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     user_info = re.search(r"//(.*)@", url)
     secrets = re.split("[:@]", user_info[1])[1:] if user_info else []
     for secret in filter(None, secrets):

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.config import ModelSettings, is_folder_id
-from jointsearch.errors import ModelError
+from jointsearch.errors import ModelError, first_line
 from jointsearch.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.quantization.formats import is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
@@ -52,7 +52,7 @@ def load_config(settings: ModelSettings) -> PreTrainedConfig:
             settings.id, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"the model '{settings.id}' cannot be read: {_first_line(error)}") from None
+        raise ModelError(f"the model '{settings.id}' cannot be read: {first_line(error)}") from None
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"the model '{settings.id}' is quantized already; name the checkpoint it was quantized from"
@@ -73,7 +73,7 @@ def empty_model(config: PreTrainedConfig, settings: ModelSettings, task_type: st
             return AUTO_CLASSES[task_type].from_config(config, trust_remote_code=settings.trust_remote_code)
     except ValueError as error:
         raise ModelError(
-            f"the model '{settings.id}' has no class for {task_type}: {_first_line(error)}"
+            f"the model '{settings.id}' has no class for {task_type}: {first_line(error)}"
         ) from None
 
 
@@ -185,7 +185,3 @@ def _block(name: str, lists: list[str], prefix: str) -> tuple[str, str]:
         if match := re.match(rf"{re.escape(outer)}\.(\d+)\.(.+)", name):
             return f"{outer.removeprefix(f'{prefix}.')}.{match[1]}", match[2]
     return "", name
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -19,7 +19,7 @@ from transformers import get_scheduler
 
 from jointsearch.config import CalibrationSettings, StudyConfig
 from jointsearch.cost import plan_cost
-from jointsearch.errors import TrialFailed, TrialInterrupted
+from jointsearch.errors import TrialFailed, TrialInterrupted, first_line
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
@@ -185,15 +185,11 @@ def _failures_named() -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise TrialFailed(f"out of memory: {_first_line(error)}") from error
+        raise TrialFailed(f"out of memory: {first_line(error)}") from error
     except RuntimeError as error:
         if "allocate memory" in str(error) or "out of memory" in str(error):
-            raise TrialFailed(f"out of memory: {_first_line(error)}") from error
+            raise TrialFailed(f"out of memory: {first_line(error)}") from error
         raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _describe(device: torch.device) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from jointsearch.errors import first_line
 from jointsearch.plan import QuantizationSettings
 from jointsearch.quantization.formats import compute_dtype, empty_module, quantized_weight
 
@@ -30,6 +31,6 @@ def check_format(device: str, bits: int) -> str:
         inputs = torch.randn(4, 128, device=place, dtype=dtype, requires_grad=True)
         layer(inputs).sum().backward()
     except Exception as error:  # whatever a library does not support is the answer
-        return f"fails: {(str(error) or type(error).__name__).splitlines()[0]}"
+        return f"fails: {first_line(error)}"
     assert inputs.grad is not None
     return "works" if inputs.grad.isfinite().all() else "fails: the gradient is not finite"

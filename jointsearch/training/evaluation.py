@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from jointsearch.config import ModelSettings
-from jointsearch.errors import OutputError
+from jointsearch.errors import OutputError, first_line
 from jointsearch.plan_file import PlanFile, read_plan, write_text
 from jointsearch.training.architecture import AUTO_CLASSES
 from jointsearch.training.calibration import autocast
@@ -41,7 +41,7 @@ def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
         if ADAPTER in needed:
             model = PeftModel.from_pretrained(model, (folder / ADAPTER).resolve())
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise OutputError(f"the run in {folder} is damaged: {reason}") from None
     return plan, model.eval()
 

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from jointsearch.config import DataSettings, TaskSettings
-from jointsearch.errors import DataError
+from jointsearch.errors import DataError, first_line
 
 SPLITS = ("train", "validation", "test")
 _BUILDERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -90,7 +90,7 @@ def _from_hub(data: DataSettings) -> Any:
     try:
         return datasets.load_dataset(data.hub, data.config, revision=data.revision)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"the data set '{data.hub}' cannot be loaded: {reason}") from None
 
 
@@ -114,7 +114,7 @@ def _from_files(data: DataSettings) -> Any:
         return datasets.load_dataset(builder, data_files=dict(files), **options)
     except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
         cause = error.__cause__ or error
-        reason = str(cause).strip().splitlines()[0]
+        reason = first_line(cause)
         raise DataError(f"the files {', '.join(files.values())} cannot be read: {reason}") from None
 
 
