@@ -9,17 +9,22 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from jointsearch.config import StudyConfig, load_study
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.layout import ModelLayout
-from jointsearch.runner import Runner
 from jointsearch.study.progress import StudyProgress
 from jointsearch.study.storage import creation_lock, open_if_there, open_storage
 from jointsearch.study.studies import JointStudy, build_space, check_unchanged, create_study, find_study
 from jointsearch.study.worker import Worker, stop_on_signals
+from jointsearch.task_settings import SequenceClassificationSettings
+
+if TYPE_CHECKING:
+    from jointsearch.training.calibration import CalibrationRunner
 
 EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
 """Studies that ship in the package, by name."""
@@ -43,10 +48,30 @@ def read_layout(config: StudyConfig) -> ModelLayout:
     quiet_libraries()
     from jointsearch.training.architecture import read_layout
 
-    return read_layout(config.model, config.task.type)
+    return read_layout(config.model, config.task.type, config.task.head)
 
 
-def build_runner(config: StudyConfig, layout: ModelLayout) -> Runner:
+def with_labels(config: StudyConfig, study: JointStudy | None) -> StudyConfig:
+    """The study with the classes that its file leaves to be found: those of a stored study, else the data's."""
+    task = config.task
+    if not isinstance(task, SequenceClassificationSettings) or task.regression or task.labels is not None:
+        return config
+    if study is not None:
+        labels = getattr(study.config.task, "labels", None)
+    else:
+        quiet_libraries()
+        from jointsearch.training.tasks.sequence_classification import find_labels
+
+        labels = find_labels(task)
+    values = config.model_dump(mode="json")
+    values["task"]["labels"] = labels
+    try:
+        return StudyConfig.model_validate(values)
+    except ValidationError as error:  # an objective that these classes do not have
+        raise StudyFileError(f"objectives: {error.errors()[0]['ctx']['error']}") from None
+
+
+def build_runner(config: StudyConfig, layout: ModelLayout) -> CalibrationRunner:
     """The runner that really trains; loads the model and the data."""
     quiet_libraries()
     from jointsearch.training.calibration import CalibrationRunner
@@ -58,17 +83,19 @@ def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
     """Create or resume the study and run its trials; nothing is stored if the study cannot run."""
     storage = open_if_there(url)
     study = find_study(storage, config.name) if storage else None
+    config = with_labels(config, study)
     if study is not None:
         check_unchanged(study, config)
         study = study.with_config(config)
         if study.records().num_finished >= config.search.trials:
             return study
     layout = study.layout if study else read_layout(config)
-    for name, reason in layout.left_out.items():
-        console.print(f"left at 16 bits: {name} ({reason})", markup=False, highlight=False, soft_wrap=True)
     build_space(config, layout)  # says what is wrong with it before the model is loaded
     with console.status("loading the model and the data"):
         runner = build_runner(config, layout)
+    left_out = [f"left at 16 bits: {name} ({reason})" for name, reason in layout.left_out.items()]
+    for note in (*left_out, *runner.notes):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if study is None:
         storage = storage or open_storage(url, create=True)
         with creation_lock(url):

@@ -7,21 +7,20 @@ every working directory. The storage is never in the file (it may hold a passwor
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from jointsearch.errors import StudyFileError, first_line, nearest
 from jointsearch.objectives import OBJECTIVES, QUALITIES
 from jointsearch.plan import LoraSettings, QuantizationSettings, Record, digest
 from jointsearch.space import SpaceSettings
+from jointsearch.task_settings import Positive, TaskSettings
 
 DEFAULT_STORAGE = "sqlite:///jointsearch.db"
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class ModelSettings(Record):
@@ -35,51 +34,6 @@ class ModelSettings(Record):
     trust_remote_code: bool = False
 
 
-class DataSettings(Record):
-    """Where the text comes from: exactly one of ``hub``, ``files`` and ``package``."""
-
-    hub: str | None = None
-    """A data set id of the Hugging Face Hub."""
-    config: str | None = None
-    """The configuration of a Hub data set."""
-    revision: str | None = None
-    files: dict[Literal["train", "validation", "test"], str] | None = None
-    """Files of plain text (.txt), JSON lines (.jsonl, .json), .csv or .parquet by split."""
-    package: str | None = None
-    """An installed Python package: the text is its own source files."""
-    text_column: str = "text"
-    max_bytes: Positive | None = None
-    """Read at most so much text (``package`` only)."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        sources = [name for name in ("hub", "files", "package") if getattr(self, name) is not None]
-        if len(sources) != 1:
-            raise ValueError(f"exactly one of hub, files and package must be given, but got {sources}")
-        misplaced = [
-            name
-            for name, source in (("config", "hub"), ("revision", "hub"), ("max_bytes", "package"))
-            if getattr(self, name) is not None and getattr(self, source) is None
-        ]
-        if misplaced:
-            raise ValueError(f"{', '.join(misplaced)} must not be given for {sources[0]}")
-        if self.files is not None and "train" not in self.files:
-            raise ValueError(f"files must name a train split, but got {sorted(self.files)}")
-        return self
-
-
-class TaskSettings(Record):
-    """What the model is adapted to."""
-
-    type: Literal["causal-lm"]
-    data: DataSettings
-    sequence_length: int = Field(default=256, ge=8)
-    """Tokens per training example; text is packed into examples of this length."""
-    validation_share: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the training text set aside where a validation or test split is missing."""
-    split_seed: int = Field(default=0, ge=0, lt=2**32)
-
-
 class CalibrationSettings(Record):
     """The short fine-tune that is one trial."""
 
@@ -89,6 +43,8 @@ class CalibrationSettings(Record):
     warmup_steps: int = Field(default=5, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    train_examples: Positive | None = None
+    """Draw the batches from so many examples of the training split; all of them by default."""
     validation_examples: Positive = 64
     """Examples of the validation split that every trial is measured on."""
     measure_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
@@ -103,6 +59,17 @@ class CalibrationSettings(Record):
                 f"warmup_steps must be at most steps ({self.steps}), but got {self.warmup_steps}"
             )
         return self
+
+
+class TrainingSettings(Record):
+    """How models are trained, in trials and in the full run alike; QLoRA's set-up has all three."""
+
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """torch's AdamW, or that of bitsandbytes with 8-bit states, which can be paged to the host's memory."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside of blocks and compute them again: less memory, a third more time."""
+    prepare_for_kbit_training: bool = False
+    """PEFT's ``prepare_model_for_kbit_training``: what is not quantized is computed in float32."""
 
 
 class FullRunSettings(Record):
@@ -144,6 +111,7 @@ class StudyConfig(Record):
     search_space: SpaceSettings = SpaceSettings()
     quantization: QuantizationSettings = QuantizationSettings()
     lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     full_run: FullRunSettings = FullRunSettings()
     objectives: tuple[str, ...] = ("loss", "model_bytes")
@@ -152,15 +120,21 @@ class StudyConfig(Record):
 
     @field_validator("objectives")
     @classmethod
-    def _known_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_objectives(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for name in names:
             if name not in OBJECTIVES:
                 hint = nearest(name, OBJECTIVES)
                 raise ValueError(f"must be among {', '.join(OBJECTIVES)}, but got '{name}'{hint}")
         if len(names) < 2 or len(set(names)) != len(names):
             raise ValueError(f"must be two or more different names, but got {list(names)}")
-        if names[0] not in QUALITIES:
-            raise ValueError(f"the first must be a quality ({', '.join(QUALITIES)}), but got '{names[0]}'")
+        if "task" not in info.data:  # it has a mistake of its own
+            return names
+        task = info.data["task"]
+        for name in names:
+            if name in QUALITIES and name not in task.metrics:
+                raise ValueError(f"'{name}' is no metric of this {task.type} ({', '.join(task.metrics)})")
+        if names[0] not in task.metrics:
+            raise ValueError(f"the first must be a quality ({', '.join(task.metrics)}), but got '{names[0]}'")
         return names
 
     @property
@@ -226,35 +200,37 @@ def is_folder_id(model_id: str) -> bool:
     return model_id.startswith((".", "/", "~"))
 
 
-def _with_absolute_paths(config: StudyConfig, file: Path) -> StudyConfig:
+def _with_absolute_paths(config: StudyConfig, path: Path) -> StudyConfig:
     """The same study with its relative paths made absolute."""
-    folder = file.parent.resolve()
+    folder = path.parent.resolve()
 
-    def absolute(path: str) -> str:
+    def absolute(text: str) -> str:
         try:
-            return str((folder / Path(path).expanduser()).resolve())
+            return str((folder / Path(text).expanduser()).resolve())
         except (ValueError, RuntimeError) as error:
-            raise StudyFileError(f"{file}: {path!r} must be a path, but {first_line(error)}") from None
+            raise StudyFileError(f"{path}: {text!r} must be a path, but {first_line(error)}") from None
 
     values = config.model_dump(mode="json")
     if is_folder_id(config.model.id):
         values["model"]["id"] = absolute(config.model.id)
-    if config.task.data.files:
-        files = {split: absolute(path) for split, path in config.task.data.files.items()}
-        values["task"]["data"]["files"] = files
+    data = config.task.data
+    if data.files:
+        values["task"]["data"]["files"] = {split: absolute(file) for split, file in data.files.items()}
+    if data.folder:
+        values["task"]["data"]["folder"] = absolute(data.folder)
     return StudyConfig.model_validate(values)
 
 
 def _first_problem(error: ValidationError, root: yaml.Node, path: Path) -> str:
     """The first thing that is wrong, with its line, on one line."""
     # of several on a line the deepest: what contains it is wrong because of it
-    problem = min(error.errors(), key=lambda item: (_line(root, item["loc"]), -len(item["loc"])))
-    loc = tuple(part for part in problem["loc"] if part != "[key]")
+    problem = min(error.errors(), key=lambda item: (_line(root, _place(item["loc"])), -len(item["loc"])))
+    loc = _place(problem["loc"])
     where = f"{path}:{_line(root, loc)}: "
     name = ".".join(str(part) for part in loc)
     match problem["type"]:
         case "extra_forbidden":
-            keys = _keys(loc[:-1])
+            keys = _keys(problem["loc"][:-1])
             return f"{where}unknown key '{name}'{nearest(str(loc[-1]), keys)} (valid: {', '.join(keys)})"
         case "missing":
             return f"{where}the key '{name}' is required"
@@ -262,30 +238,50 @@ def _first_problem(error: ValidationError, root: yaml.Node, path: Path) -> str:
             expected = problem["ctx"]["expected"]
             hint = nearest(str(problem["input"]), re.findall(r"'([^']*)'", expected))
             return f"{where}{name} must be {expected}, but got {problem['input']!r}{hint}"
+        case "union_tag_not_found":
+            return f"{where}the key '{name}.type' is required: {_choices(_TASKS)}"
+        case "union_tag_invalid":
+            tag = problem["ctx"]["tag"]
+            where = f"{path}:{_line(root, (*loc, 'type'))}: "
+            return f"{where}{name}.type must be {_choices(_TASKS)}, but got '{tag}'{nearest(tag, _TASKS)}"
         case "value_error":
             return f"{where}{name + ': ' if name else ''}{problem['ctx']['error']}"
         case _:
             return f"{where}{name}: {problem['msg']}, but got {problem['input']!r}"
 
 
+def _place(loc: Sequence[int | str]) -> tuple[int | str, ...]:
+    """Where in the file: without pydantic's words for keys and for the kind of task."""
+    return tuple(part for part in loc if part != "[key]" and part not in _TASKS)
+
+
+def _choices(names: Iterable[str]) -> str:
+    """As pydantic writes choices: ``'a', 'b' or 'c'``."""
+    return " or ".join(", ".join(f"'{name}'" for name in names).rsplit(", ", 1))
+
+
 def _keys(loc: Sequence[int | str] = ()) -> list[str]:
-    """The valid keys of the mapping at ``loc``."""
+    """The valid keys of the mapping at ``loc``, pydantic's words included."""
     model: type[BaseModel] = StudyConfig
     for part in loc:
-        if isinstance(part, int):
-            continue
-        nested = [
-            kind
-            for kind in _models_in(model.model_fields[part].annotation)
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        model = nested[0]
+        if part in _TASKS:
+            model = _TASKS[str(part)]
+        elif isinstance(part, str):
+            model = next(iter(_models_in(model.model_fields[part].annotation)), model)
     return list(model.model_fields)
 
 
-def _models_in(annotation: Any) -> list[Any]:
-    arguments = getattr(annotation, "__args__", ())
-    return [annotation, *(kind for argument in arguments for kind in _models_in(argument))]
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for argument in get_args(annotation) for kind in _models_in(argument)]
+
+
+_TASKS = {
+    get_args(kind.model_fields["type"].annotation)[0]: kind
+    for kind in _models_in(StudyConfig.model_fields["task"].annotation)
+}
+"""The settings class of every kind of task."""
 
 
 def _line(root: yaml.Node, loc: Sequence[int | str]) -> int:

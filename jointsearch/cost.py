@@ -36,6 +36,8 @@ class PlanCost:
     """The checkpoint and the adapter together."""
     base_bytes: int
     adapter_bytes: int
+    bytes_per_parameter: float
+    """``model_bytes`` per parameter of the base model."""
     bits_per_weight: float
     """Stored bits, scales included, per weight of the layout's modules."""
     trainable_parameters: int
@@ -63,10 +65,12 @@ def weight_bytes(spec: ModuleSpec, bits: int, settings: QuantizationSettings) ->
     return packed_bytes + num_scales + nested_bytes
 
 
-def adapter_parameters(spec: ModuleSpec, rank: int) -> int:
-    """Trained parameters of the module: LoRA's A (rank, in) and B (out, rank), or a new head."""
+def adapter_parameters(spec: ModuleSpec, rank: int, settings: LoraSettings) -> int:
+    """Trained parameters of the module: LoRA's A (rank, in) and B (out, rank) with DoRA's norms (out),
+    or a new head."""
     head = spec.num_weights + spec.shape[0] * spec.has_bias if spec.trained else 0
-    return rank * sum(spec.shape) + head
+    norms = spec.shape[0] if settings.variant == "dora" and rank else 0
+    return rank * sum(spec.shape) + norms + head
 
 
 def adapter_element_bytes(settings: LoraSettings) -> int:
@@ -83,7 +87,7 @@ def plan_cost(layout: ModelLayout, plan: Plan) -> PlanCost:
         choice = plan.modules[spec.name]
         weight = weight_bytes(spec, choice.bits, plan.quantization)
         bias = 2 * spec.shape[0] * spec.has_bias
-        parameters = adapter_parameters(spec, choice.rank)
+        parameters = adapter_parameters(spec, choice.rank, plan.lora)
         weights_bytes += weight
         bias_bytes += bias
         trainable += parameters
@@ -96,6 +100,7 @@ def plan_cost(layout: ModelLayout, plan: Plan) -> PlanCost:
         model_bytes=base_bytes + adapter_bytes,
         base_bytes=base_bytes,
         adapter_bytes=adapter_bytes,
+        bytes_per_parameter=(base_bytes + adapter_bytes) / layout.num_parameters,
         bits_per_weight=8 * weights_bytes / sum(spec.num_weights for spec in layout.modules),
         trainable_parameters=trainable,
         trainable_share=trainable / (layout.num_parameters + trainable),

@@ -21,6 +21,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+OFFLINE = "without a network, set HF_HOME to a cache that has it, or name a folder or files of your own"
+"""What to do about a Hub id that cannot be reached."""
+
+
 class JointSearchError(Exception):
     """Base class; ``str(error)`` is the line that a user reads."""
 

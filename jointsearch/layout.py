@@ -91,6 +91,11 @@ class ModelLayout(Record):
                 raise PlanError(f"{name} cannot be quantized, but the plan gives it {choice.bits} bits")
             if choice.rank > 0 and not by_name[name].adaptable:
                 raise PlanError(f"{name} cannot have an adapter, but the plan gives it rank {choice.rank}")
+            if choice.rank > 0 and choice.bits not in plan.lora.bits:
+                raise PlanError(
+                    f"lora.init: {plan.lora.init} needs bits among {list(plan.lora.bits)}, "
+                    f"but the plan gives {name} {choice.bits}"
+                )
 
 
 def _some(names: list[str], limit: int = 4) -> str:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 
 class Record(BaseModel):
@@ -37,13 +37,45 @@ class QuantizationSettings(Record):
 class LoraSettings(Record):
     """What all adapters have in common."""
 
+    variant: Literal["lora", "rslora", "dora"] = "lora"
+    """``rslora`` scales by alpha / √rank (arXiv 2312.03732); ``dora`` also trains the norm of every
+    output's weights (arXiv 2402.09353)."""
+
+    init: Literal["default", "pissa", "loftq"] = "default"
+    """Where adapters start: at nothing, at the largest part of a 16-bit weight (``pissa``), or at what
+    NF4 took away from it (``loftq``)."""
+
     alpha_over_rank: float = Field(default=2.0, gt=0)
     """The scale alpha / rank of every adapter: constant, so that rank is the only difference."""
+
+    alpha: float | None = Field(default=None, gt=0)
+    """The alpha of every adapter, for ``rslora`` alone; by default 8, a scale of 2 at rank 16."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type that adapters are trained and saved in."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.alpha is not None and self.variant != "rslora":
+            raise ValueError("alpha is for variant: rslora; others have alpha_over_rank")
+        if self.init != "default" and self.variant == "dora":
+            raise ValueError(f"init: {self.init} is for the variants lora and rslora, but got dora")
+        return self
+
+    def alpha_of(self, rank: int) -> float:
+        """PEFT's ``lora_alpha`` of an adapter of that rank."""
+        return (self.alpha or 8.0) if self.variant == "rslora" else self.alpha_over_rank * rank
+
+    def scale(self, rank: int) -> float:
+        """What B A is multiplied by."""
+        return self.alpha_of(rank) / (rank**0.5 if self.variant == "rslora" else rank)
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """The bits of modules that adapters with this start can have: what PEFT supports."""
+        return {"default": (4, 8, 16), "pissa": (16,), "loftq": (4, 16)}[self.init]
 
 
 class ModuleChoice(Record):

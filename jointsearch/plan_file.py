@@ -22,7 +22,12 @@ from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan, Record, digest
 
 VERSION = 1
-PEFT_TASK_TYPES = {"causal-lm": "CAUSAL_LM"}
+PEFT_TASK_TYPES = {
+    "causal-lm": "CAUSAL_LM",
+    "seq2seq-lm": "SEQ_2_SEQ_LM",
+    "sequence-classification": "SEQ_CLS",
+    "question-answering": "QUESTION_ANS",
+}
 
 
 class Origin(Record):
@@ -82,14 +87,16 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     ranks = plan.ranks
     default = max(ranks.values(), default=1)
     other = {re.escape(name): rank for name, rank in ranks.items() if rank != default}
-    scale = plan.lora.alpha_over_rank
+    alpha = plan.lora.alpha_of
     return {
-        "task_type": PEFT_TASK_TYPES.get(task_type),
+        "task_type": PEFT_TASK_TYPES[task_type],
         "r": default,
-        "lora_alpha": scale * default,
+        "lora_alpha": alpha(default),
         "target_modules": list(ranks),
         "rank_pattern": other,
-        "alpha_pattern": {name: scale * rank for name, rank in other.items()},
+        "alpha_pattern": {name: alpha(rank) for name, rank in other.items() if alpha(rank) != alpha(default)},
+        "use_rslora": plan.lora.variant == "rslora",
+        "use_dora": plan.lora.variant == "dora",
         "lora_dropout": plan.lora.dropout,
         "bias": "none",
         "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),

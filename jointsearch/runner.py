@@ -28,12 +28,35 @@ class LossPoint(Record):
     loss: float
 
 
+class Example(Record):
+    """What a model makes of a validation example, beside what was asked for."""
+
+    input: str
+    output: str
+    reference: str
+
+
+class Stability(Record):
+    """How smoothly a run went."""
+
+    nonfinite_steps: int = 0
+    """Steps whose loss or gradient was not finite; they change nothing."""
+    largest_gradient_norm: float = 0.0
+    """Before clipping."""
+    loss_spikes: int = 0
+    """Steps whose loss lies more than 4 standard deviations above the mean of the 20 before."""
+
+
 class Measurement(Record):
     """Everything that a trial measured; stored with it as JSON."""
 
     metrics: dict[str, float]
     """Validation metrics at the end: ``loss`` and what the task adds."""
     model_bytes: int
+    bytes_per_parameter: float = 0.0
+    """``model_bytes`` over the parameters of the base model."""
+    trainable_parameters: int = 0
+    trainable_share: float = 0.0
     train_losses: tuple[LossPoint, ...] = ()
     """Mean training loss since the point before."""
     validation_losses: tuple[LossPoint, ...] = ()
@@ -41,6 +64,13 @@ class Measurement(Record):
     """Seconds by phase: ``assemble``, ``train``, ``evaluate``."""
     tokens_per_second: float = 0.0
     """Training speed, padding not counted."""
+    seconds_per_epoch: float = 0.0
+    """Of training, at the speed of this run."""
+    inference_rate: float = 0.0
+    """Tokens generated per second by a language model, examples per second by others."""
+    stability: Stability = Stability()
+    examples: tuple[Example, ...] = ()
+    """The same validation examples for every trial of a study."""
     peak_memory_bytes: int = 0
     """Peak of the process (CPU) or of the device's allocator (CUDA), with what the worker keeps: the base
     model and every format that it has met, so that a worker's first trials show less."""
@@ -93,6 +123,7 @@ class FakeRunner:
             for name, choice in plan.modules.items()
         )
         loss += random.Random(f"{budget.seed}/{plan.digest}").gauss(0.0, 1.0) * self.noise
+        cost = plan_cost(self.layout, plan)
         return Measurement(
             metrics={
                 "loss": loss,
@@ -100,7 +131,10 @@ class FakeRunner:
                 "bits_per_byte": loss / math.log(2) / 4,
                 "accuracy": math.exp(-loss),
             },
-            model_bytes=plan_cost(self.layout, plan).model_bytes,
+            model_bytes=cost.model_bytes,
+            bytes_per_parameter=cost.bytes_per_parameter,
+            trainable_parameters=cost.trainable_parameters,
+            trainable_share=cost.trainable_share,
             seed=budget.seed,
             device="none",
         )

@@ -115,15 +115,16 @@ class SearchSpace:
                 members[_group_name(spec, settings.group_by)].append(spec)
         _check_used("overrides", [rule.group for rule in settings.overrides], members)
 
+        lora = lora or LoraSettings()
         return cls(
-            groups=tuple(_group(name, specs, settings) for name, specs in members.items()),
+            groups=tuple(_group(name, specs, settings, lora) for name, specs in members.items()),
             fixed={
                 spec.name: ModuleChoice(bits=16, rank=0)
                 for spec in layout.modules
                 if spec.name not in included or not (spec.quantizable or spec.adaptable)
             },
             quantization=quantization or QuantizationSettings(),
-            lora=lora or LoraSettings(),
+            lora=lora,
         )
 
     @property
@@ -181,7 +182,7 @@ def _group_name(spec: ModuleSpec, group_by: str) -> str:
     return spec.block if group_by == "block" else f"{spec.block}.{spec.part.value}"
 
 
-def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings) -> Group:
+def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings, lora: LoraSettings) -> Group:
     bits, ranks = settings.bits, settings.ranks
     for rule in settings.overrides:
         if fnmatchcase(name, rule.group):
@@ -190,7 +191,13 @@ def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings) -> Group
         bits = (16,)
     if not any(spec.adaptable for spec in specs):
         ranks = (0,)
+    unsupported = [b for b in bits if b not in lora.bits] if ranks[-1] else []
     for spec in specs:
+        if spec.adaptable and spec.quantizable and unsupported:
+            raise StudyFileError(
+                f"lora.init: {lora.init} needs bits among {list(lora.bits)} where adapters can be, "
+                f"but group '{name}' can have {unsupported}; use another init, or other search_space.bits"
+            )
         if spec.adaptable and ranks[-1] > min(spec.shape):
             raise StudyFileError(
                 f"a rank must be at most the smaller side of its module, but got rank {ranks[-1]} for "

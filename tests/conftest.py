@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 # Tests run beside each other's subprocesses: threads that spin would starve them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing of what the tests tokenize stays, and nothing is there that another run left."""
+    cache = tempfile.TemporaryDirectory()
+    os.environ["HF_DATASETS_CACHE"] = cache.name
+    config.add_cleanup(cache.cleanup)
+
 
 FAMILIES = {
     "llama": "causal-lm",

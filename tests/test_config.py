@@ -88,7 +88,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("name: x\n", ["1: the key 'model' is required"]),
         (
             VALID.replace("causal-lm", "causal-ml"),
-            ["4: task.type must be 'causal-lm', but got 'causal-ml'", "did you mean 'causal-lm'?"],
+            ["4: 'question-answering', but got 'causal-ml'", "did you mean 'causal-lm'?"],
         ),
         (
             VALID + "search: {trials: 5,\n  sampler: nsga}\n",
@@ -128,7 +128,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ),
         (
             VALID + "    hub: wikitext\n",
-            ["5: task.data: exactly one of hub, files and package", "['hub', 'package']"],
+            ["5: task.data: exactly one of hub, files, folder and package", "['hub', 'package']"],
         ),
         (
             VALID.replace("package: json", "files: {validation: a.txt}"),

@@ -45,14 +45,17 @@ def test_weight_bytes(
 
 def test_adapter_parameters_are_those_of_a_and_b() -> None:
     # A is (rank, in), B is (out, rank)
-    assert adapter_parameters(linear(96, 64), 4) == 4 * 64 + 96 * 4
-    assert adapter_parameters(linear(96, 64), 0) == 0
-    assert adapter_parameters(linear(96, 64, has_bias=True), 4) == 4 * 64 + 96 * 4
+    assert adapter_parameters(linear(96, 64), 4, LoraSettings()) == 4 * 64 + 96 * 4
+    assert adapter_parameters(linear(96, 64), 0, LoraSettings()) == 0
+    assert adapter_parameters(linear(96, 64, has_bias=True), 4, LoraSettings()) == 4 * 64 + 96 * 4
 
 
 def test_a_new_head_is_trained_in_full() -> None:
-    assert adapter_parameters(linear(3, 64, trained=True, adaptable=False), 0) == 3 * 64
-    assert adapter_parameters(linear(3, 64, trained=True, adaptable=False, has_bias=True), 0) == 3 * 64 + 3
+    assert adapter_parameters(linear(3, 64, trained=True, adaptable=False), 0, LoraSettings()) == 3 * 64
+    assert (
+        adapter_parameters(linear(3, 64, trained=True, adaptable=False, has_bias=True), 0, LoraSettings())
+        == 3 * 64 + 3
+    )
 
 
 def test_plan_cost_of_a_mixed_plan() -> None:

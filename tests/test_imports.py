@@ -30,6 +30,8 @@ DOMAIN = {
         "selection",
         "runner",
         "plan_file",
+        "task_settings",
+        "template",
     )
 }
 SEARCH_TOWER = ("jointsearch.search", "jointsearch.study")

@@ -38,7 +38,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
     from jointsearch.training.full_run import full_run
 
     with _TrainingProgress() as progress:
-        result = full_run(content, output, resume=resume, listener=progress)
+        result = full_run(content, output, resume=resume, listener=progress, tell=progress.tell)
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in result["validation"].items())
     click.echo(f"trained {result['steps']} steps into {output}; validation: {numbers}", err=True)
     click.echo(f"next: jointsearch evaluate {output}", err=True)
@@ -69,8 +69,9 @@ def evaluate(run: Path, split: str, output_format: str) -> None:
         print_json(result)
     else:
         rows = [
-            [name, format_value(name, value) if isinstance(value, float) or "bytes" in name else str(value)]
+            [name, format_value(name, value) if isinstance(value, float | int) else str(value)]
             for name, value in result.items()
+            if name != "examples"
         ]
         print_table(["metric", "value"], rows, title=str(run))
 
@@ -98,6 +99,9 @@ class _TrainingProgress:
 
     def __exit__(self, *error: Any) -> None:
         self._bar.stop()
+
+    def tell(self, note: str) -> None:
+        self._console.print(note, markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, step: int, num_steps: int, logs: dict[str, float]) -> None:
         losses = {name: value for name, value in logs.items() if name in ("loss", "eval_loss")}

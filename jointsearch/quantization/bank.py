@@ -8,7 +8,7 @@ a trial adds to its model (adapters, hooks, flags) goes away with it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -33,10 +33,21 @@ class QuantizedBank:
         self._tied = tied_modules(model)
         self._modules: dict[tuple[str, int], dict[str, nn.Module]] = {}
 
-    def assemble(self, bits: Mapping[str, int]) -> PreTrainedModel:
-        """A model whose named modules have 4 or 8 bits; all others are the base model's own."""
+    @property
+    def model(self) -> PreTrainedModel:
+        """The base model, as it was before anything was quantized."""
+        return self._model
+
+    def assemble(
+        self, bits: Mapping[str, int], copied: Callable[[str], bool] = lambda name: False
+    ) -> PreTrainedModel:
+        """A model whose named modules have 4 or 8 bits; all others are the base model's own.
+
+        A trial that changes parameters of the base model gets copies of those that ``copied`` names.
+        """
         # deepcopy takes from its memo whatever it finds there: tensors are shared, modules replaced
-        memo: dict[int, object] = {id(t): t for t in self._model.parameters()}
+        shared = [t for name, t in self._model.named_parameters() if not copied(name)]
+        memo: dict[int, object] = {id(t): t for t in shared}
         memo |= {id(t): t for t in self._model.buffers()}
         for name, module_bits in bits.items():
             for path, module in self._quantized(name, module_bits).items():

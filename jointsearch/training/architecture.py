@@ -8,6 +8,7 @@ a block its path says whether it belongs to attention or to the feed-forward net
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.config import ModelSettings, is_folder_id
-from jointsearch.errors import ModelError, first_line
+from jointsearch.errors import OFFLINE, ModelError, first_line
 from jointsearch.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.quantization.formats import is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
@@ -43,16 +44,20 @@ _CROSS_ATTENTION = re.compile(r"cross|encdec|encoder_attn", re.IGNORECASE)
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
 
-def load_config(settings: ModelSettings) -> PreTrainedConfig:
-    """The model's config; raises ``ModelError`` where there is none."""
+def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+    """The model's config with the arguments of the task's ``head``; raises ``ModelError`` where there is none."""
     if is_folder_id(settings.id) and not (Path(settings.id) / "config.json").is_file():
         raise ModelError(f"model.id must be a Hub id or a folder with a config.json, but got {settings.id}")
     try:
         config = AutoConfig.from_pretrained(
-            settings.id, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+            settings.id,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            **(head or {}),
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"the model '{settings.id}' cannot be read: {first_line(error)}") from None
+        fix = "" if is_folder_id(settings.id) else f"; {OFFLINE}"
+        raise ModelError(f"the model '{settings.id}' cannot be read: {first_line(error)}{fix}") from None
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"the model '{settings.id}' is quantized already; name the checkpoint it was quantized from"
@@ -60,9 +65,11 @@ def load_config(settings: ModelSettings) -> PreTrainedConfig:
     return config
 
 
-def read_layout(settings: ModelSettings, task_type: str) -> ModelLayout:
-    """The layout of the model that ``task_type`` trains."""
-    config = load_config(settings)
+def read_layout(
+    settings: ModelSettings, task_type: str, head: Mapping[str, Any] | None = None
+) -> ModelLayout:
+    """The layout of the model that ``task_type`` trains, with the task's ``head``."""
+    config = load_config(settings, head)
     return layout_of(empty_model(config, settings, task_type), sixteen_bit_type(config, settings))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,37 +20,56 @@ HEAD_SEED = 0
 """New heads start the same in every process."""
 
 
-def load_base(settings: ModelSettings, task_type: str, dtype: str, device: torch.device) -> PreTrainedModel:
+def load_base(
+    settings: ModelSettings,
+    task_type: str,
+    dtype: str,
+    device: torch.device,
+    head: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
     """The model in the type that ``device`` computes in, with the values of its 16-bit ``dtype``."""
     sixteen_bit = getattr(torch, dtype)
-    model = _from_pretrained(settings, task_type, dtype=compute_dtype(device, sixteen_bit))
+    model = _from_pretrained(settings, task_type, head, dtype=compute_dtype(device, sixteen_bit))
     round_to(model, sixteen_bit)
     return model.to(device)
 
 
 def load_quantized(
-    settings: ModelSettings, task_type: str, config: JointSearchConfig, device: torch.device
+    settings: ModelSettings,
+    task_type: str,
+    config: JointSearchConfig,
+    device: torch.device,
+    head: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """The model quantized while it loads: full precision is held for one tensor at a time."""
-    return _from_pretrained(settings, task_type, quantization_config=config, device_map={"": device})
+    return _from_pretrained(settings, task_type, head, quantization_config=config, device_map={"": device})
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, which pads on the right, with its end-of-text token if it has none for it."""
     with _readable(settings, "tokenizer"):
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             settings.id, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return tokenizer
 
 
-def _from_pretrained(settings: ModelSettings, task_type: str, **arguments: Any) -> PreTrainedModel:
-    load_config(settings)  # says better than from_pretrained what is wrong with a missing model
+def _from_pretrained(
+    settings: ModelSettings, task_type: str, head: Mapping[str, Any] | None, **arguments: Any
+) -> PreTrainedModel:
+    config = load_config(settings, head)
     torch.manual_seed(HEAD_SEED)
     with _readable(settings, "model"):
         model = AUTO_CLASSES[task_type].from_pretrained(
             settings.id,
+            config=config,
             revision=settings.revision,
             trust_remote_code=settings.trust_remote_code,
             use_safetensors=True,
+            ignore_mismatched_sizes=bool(head),  # a head for other classes is replaced by a new one
             **arguments,
         )
     model.config.use_cache = False  # no use in training, and a warning with every step of some models

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import nn
-from transformers import get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 
 from jointsearch.config import CalibrationSettings, StudyConfig
 from jointsearch.cost import plan_cost
@@ -24,9 +25,12 @@ from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.runner import Budget, LossPoint, Measurement
-from jointsearch.training.adapters import attach_adapters
+from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
 from jointsearch.training.base_model import load_base
 from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.device_check import check_formats
+from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
+from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task, build_task
 
 NUM_LOSS_POINTS = 20
@@ -40,10 +44,16 @@ class CalibrationRunner:
         self._config = config
         self._layout = layout
         self._device = resolve_device(config.device)
-        model = load_base(config.model, config.task.type, layout.dtype, self._device)
-        positions = getattr(model.config, "max_position_embeddings", None)
-        self._task = build_task(config, positions)
+        check_formats(self._device, config, layout)
+        model = load_base(config.model, config.task.type, layout.dtype, self._device, config.task.head)
+        self._task = build_task(config, model.config)
         self._bank = QuantizedBank(model, config.quantization, getattr(torch, layout.dtype))
+        self._factors: Factors = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about the data."""
+        return self._task.notes
 
     def run(self, plan: Plan, budget: Budget) -> Measurement:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
@@ -51,24 +61,34 @@ class CalibrationRunner:
         clock = _Clock()
         with _failures_named(), measure_peak_memory(self._device) as peak:
             with clock("assemble"):
-                model = self._bank.assemble(plan.bits)
-                model = attach_adapters(model, plan, self._layout, self._config.task.type, budget.seed)
+                model = self._assemble(plan, budget.seed)
             history = _History()
-            num_tokens = self._train(model, settings, budget, clock, history)
-            with clock("evaluate"):
-                metrics = self._evaluate(model)
-        _finite("validation", metrics["loss"], settings.steps)
+            num_tokens = self._train(model, budget, clock, history)
+            with clock("evaluate"), autocast(self._device):
+                found = self._task.evaluate(
+                    model, "validation", settings.validation_examples, settings.batch_size
+                )
+        loss = _finite("validation", found.metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
+        cost = plan_cost(self._layout, plan)
+        steps_per_epoch = self._task.num_examples("train") / settings.batch_size
         return Measurement(
-            metrics=metrics,
-            model_bytes=plan_cost(self._layout, plan).model_bytes,
+            metrics=found.metrics,
+            model_bytes=cost.model_bytes,
+            bytes_per_parameter=cost.bytes_per_parameter,
+            trainable_parameters=cost.trainable_parameters,
+            trainable_share=cost.trainable_share,
             train_losses=tuple(history.train),
             validation_losses=(
                 *history.validation,
-                LossPoint(step=settings.steps if num_tokens else 0, loss=metrics["loss"]),
+                LossPoint(step=settings.steps if num_tokens else 0, loss=loss),
             ),
             seconds=clock.seconds,
             tokens_per_second=num_tokens / train_seconds if train_seconds else 0.0,
+            seconds_per_epoch=train_seconds / settings.steps * steps_per_epoch,
+            inference_rate=found.inference_rate,
+            stability=history.stability.result,
+            examples=found.examples,
             peak_memory_bytes=peak.num_bytes,
             num_tokens=num_tokens,
             seed=budget.seed,
@@ -76,27 +96,33 @@ class CalibrationRunner:
             versions=library_versions(),
         )
 
-    def _train(
-        self,
-        model: nn.Module,
-        settings: CalibrationSettings,
-        budget: Budget,
-        clock: _Clock,
-        history: _History,
-    ) -> int:
+    def _assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
+        """The plan's model, ready to be trained; the bank's tensors stay as they are."""
+        changes_weights = plan.lora.init == "pissa"
+        changes_types = self._config.training.prepare_for_kbit_training
+        model = self._bank.assemble(
+            plan.bits,
+            lambda name: changes_types or (changes_weights and name.removesuffix(".weight") in plan.ranks),
+        )
+        starts = adapter_starts(model, plan, self._layout, seed, self._bank.model, self._factors)
+        prepare_for_training(model, self._config.training)
+        return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
+
+    def _train(self, model: nn.Module, budget: Budget, clock: _Clock, history: _History) -> int:
         """Train in place and return the number of tokens seen; 0 where the plan trains nothing."""
+        settings = self._config.calibration
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
             return 0
         torch.manual_seed(budget.seed)  # dropout
-        optimizer = torch.optim.AdamW(
-            trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        optimizer = build_optimizer(
+            trainable, self._config.training, settings.learning_rate, settings.weight_decay
         )
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, settings.steps)
         measure_after = {max(1, round(share * settings.steps)) for share in settings.measure_at}
         report_every = max(1, settings.steps // NUM_LOSS_POINTS)
         num_tokens = 0
-        losses: list[torch.Tensor] = []
+        losses: list[float] = []
         model.train()
         for step, batch in enumerate(batches(self._task, settings, budget.seed), start=1):
             if budget.should_stop():
@@ -106,42 +132,44 @@ class CalibrationRunner:
                 with autocast(self._device):
                     loss = model(**batch).loss
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
-                optimizer.step()
+                norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
+                if history.stability.saw(loss.item(), norm.item()):
+                    optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
-                losses.append(loss.detach())
                 num_tokens += self._task.num_tokens(batch)
-                if step % report_every == 0 or step == settings.steps:
-                    mean = torch.stack(losses).mean().item()
-                    losses.clear()
-                    history.train.append(LossPoint(step=step, loss=_finite("training", mean, step)))
+            losses.append(loss.item())
+            if history.stability.diverged:
+                raise TrialFailed(
+                    f"diverged: the training loss is {loss.item()}, its gradient's norm {norm.item()}, at step {step}"
+                )
+            if step % report_every == 0 or step == settings.steps:
+                finite = [value for value in losses if math.isfinite(value)]
+                if finite:
+                    history.train.append(LossPoint(step=step, loss=sum(finite) / len(finite)))
+                losses.clear()
             if step in measure_after and step < settings.steps:
-                with clock("evaluate"):
-                    loss_now = self._evaluate(model)["loss"]
+                with clock("evaluate"), autocast(self._device):
+                    loss_now = self._task.loss(
+                        model, "validation", settings.validation_examples, settings.batch_size
+                    )
                 history.validation.append(LossPoint(step=step, loss=_finite("validation", loss_now, step)))
         return num_tokens
-
-    def _evaluate(self, model: nn.Module) -> dict[str, float]:
-        settings = self._config.calibration
-        with autocast(self._device):
-            return self._task.evaluate(model, "validation", settings.validation_examples, settings.batch_size)
 
 
 def batches(task: Task, settings: CalibrationSettings, seed: int) -> Iterator[Batch]:
     """``steps`` training batches in an order that ``seed`` fixes; epoch after epoch if need be."""
     generator = np.random.default_rng(seed)
+    drawn_from = np.arange(task.num_examples("train"))
+    if settings.train_examples is not None:
+        # the same for every seed: repeats differ in the order of the batches, not in the data
+        drawn_from = np.random.default_rng(0).permutation(drawn_from)[: settings.train_examples]
     order: list[int] = []
     for _ in range(settings.steps):
         while len(order) < settings.batch_size:
-            order += generator.permutation(task.num_examples("train")).tolist()
+            order += generator.permutation(drawn_from).tolist()
         indices, order = order[: settings.batch_size], order[settings.batch_size :]
         yield task.batch("train", indices)
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 multiplications on CUDA, as QLoRA computes; plain float32 elsewhere."""
-    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def library_versions() -> dict[str, str]:
@@ -157,11 +185,12 @@ def _finite(kind: str, loss: float, step: int) -> float:
 
 
 class _History:
-    """Losses along a run."""
+    """Losses along a run, and how smoothly it went."""
 
     def __init__(self) -> None:
         self.train: list[LossPoint] = []
         self.validation: list[LossPoint] = []
+        self.stability = StabilityTracker()
 
 
 class _Clock:

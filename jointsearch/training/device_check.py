@@ -1,13 +1,16 @@
-"""Tries each bit-width on a device: quantizes a layer, runs it forward and backward."""
+"""Tries each bit-width on a device: quantizes a layer and an embedding, runs them forward and backward."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from jointsearch.errors import first_line
+from jointsearch.config import StudyConfig
+from jointsearch.errors import UnsupportedError, first_line
+from jointsearch.layout import ModelLayout
 from jointsearch.plan import QuantizationSettings
 from jointsearch.quantization.formats import compute_dtype, empty_module, quantized_weight
+from jointsearch.space import SearchSpace
 
 
 def available_devices() -> list[str]:
@@ -23,14 +26,33 @@ def check_format(device: str, bits: int) -> str:
     place = torch.device(device)
     dtype = compute_dtype(place, torch.bfloat16)
     try:
-        layer: nn.Module = nn.Linear(128, 64, bias=False).to(place, dtype)
-        if bits < 16:
-            empty = empty_module(layer, bits, QuantizationSettings(), dtype)
-            empty.weight = quantized_weight(empty, layer.weight.data, torch.bfloat16)
-            layer = empty
-        inputs = torch.randn(4, 128, device=place, dtype=dtype, requires_grad=True)
+        layer, table = (
+            _quantized(module.to(place, dtype), bits, dtype)
+            for module in (nn.Linear(128, 64, bias=False), nn.Embedding(16, 128))
+        )
+        rows = table(torch.arange(4, device=place))
+        inputs = (rows + torch.randn(4, 128, device=place, dtype=dtype)).detach().requires_grad_(True)
         layer(inputs).sum().backward()
     except Exception as error:  # whatever a library does not support is the answer
         return f"fails: {first_line(error)}"
     assert inputs.grad is not None
     return "works" if inputs.grad.isfinite().all() else "fails: the gradient is not finite"
+
+
+def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout) -> None:
+    """Raise ``UnsupportedError`` if the device cannot run a bit-width that the study can choose."""
+    space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
+    for bits in sorted({bits for group in space.groups for bits in group.bits}):
+        if (state := check_format(str(device), bits)) != "works":
+            raise UnsupportedError(
+                f"the study has {bits} bits, but on {device} {state.replace(':', ' with:', 1)}; "
+                "use another device, or other search_space.bits; `jointsearch doctor` tries them all"
+            )
+
+
+def _quantized(module: nn.Module, bits: int, dtype: torch.dtype) -> nn.Module:
+    if bits == 16:
+        return module
+    empty = empty_module(module, bits, QuantizationSettings(), dtype)
+    empty.weight = quantized_weight(empty, module.weight.data, torch.bfloat16)
+    return empty

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from jointsearch.config import ModelSettings
 from jointsearch.errors import OutputError, first_line
 from jointsearch.plan_file import PlanFile, read_plan, write_text
 from jointsearch.training.architecture import AUTO_CLASSES
-from jointsearch.training.calibration import autocast
 from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.full_run import ADAPTER, METRICS_FILE, MODEL, PLAN_FILE
+from jointsearch.training.setup import autocast
 from jointsearch.training.tasks import build_task
 
 
@@ -52,20 +51,18 @@ def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
     device = next(model.parameters()).device
     # The run has a tokenizer of its own; the model that it started from may be gone.
     study = plan.study.model_copy(update={"model": ModelSettings(id=str((folder / MODEL).resolve()))})
-    task = build_task(study, getattr(model.config, "max_position_embeddings", None))
-    num_examples = task.num_examples(split)
-    num_tokens = task.num_tokens(task.batch(split, list(range(num_examples))))
-    start = time.perf_counter()
+    task = build_task(study, model.config)
     with measure_peak_memory(device) as peak, autocast(device):
-        metrics = task.evaluate(model, split, None, study.full_run.batch_size)
-    seconds = time.perf_counter() - start
+        found = task.evaluate(model, split, None, study.full_run.batch_size)
     result = {
         "split": split,
-        "examples": num_examples,
-        **metrics,
-        "tokens_per_second": round(num_tokens / seconds, 1),
+        "num_examples": task.num_examples(split),
+        **found.metrics,
+        "inference_rate": round(found.inference_rate, 1),
         "peak_memory_bytes": peak.num_bytes,
         "model_bytes": plan.cost.model_bytes,
+        "bytes_per_parameter": round(plan.cost.bytes_per_parameter, 4),
+        "examples": [example.model_dump() for example in found.examples],
     }
     write_text(folder / f"{split}_metrics.json", json.dumps(result, indent=1) + "\n")
     return result

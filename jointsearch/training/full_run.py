@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,18 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from jointsearch.config import FullRunSettings, differences
+from jointsearch.config import StudyConfig, differences
 from jointsearch.errors import JointSearchError, OutputError, PlanError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan_file import PlanFile, read_plan, write_plan, write_text
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
-from jointsearch.training.adapters import attach_adapters
+from jointsearch.training.adapters import adapter_starts, attach_adapters
 from jointsearch.training.architecture import read_layout
-from jointsearch.training.base_model import load_quantized
-from jointsearch.training.calibration import autocast, library_versions
+from jointsearch.training.base_model import load_base, load_quantized
+from jointsearch.training.calibration import library_versions
 from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
+from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task, build_task
 
 PLAN_FILE = "plan.json"
@@ -50,9 +53,14 @@ Listener = Callable[[int, int, dict[str, float]], None]
 
 
 def full_run(
-    plan: PlanFile, output: Path, *, resume: bool = False, listener: Listener | None = None
+    plan: PlanFile,
+    output: Path,
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
-    """Train ``plan`` into the folder ``output`` and return its metrics.
+    """Train ``plan`` into the folder ``output`` and return its metrics; notes on the data go to ``tell``.
 
     Raises ``OutputError`` if the folder holds something (and is not an unfinished run of this very
     plan with ``resume``), ``PlanError`` if the plan does not fit its model.
@@ -64,10 +72,18 @@ def full_run(
         device = torch.device("cuda", processes.local_process_index)
     if processes.is_main_process:
         check_output(plan, output, resume)
-    check_model(plan, read_layout(study.model, study.task.type))
+    check_model(plan, read_layout(study.model, study.task.type, study.task.head))
 
-    model = load_quantized(study.model, study.task.type, JointSearchConfig.from_plan(plan), device)
-    task = build_task(study, getattr(model.config, "max_position_embeddings", None))
+    arguments = study.model, study.task.type
+    model = load_quantized(*arguments, JointSearchConfig.from_plan(plan), device, study.task.head)
+    task = build_task(study, model.config)
+    for note in task.notes:
+        tell(note)
+    original = None
+    if study.lora.init == "loftq":
+        original = load_base(*arguments, plan.layout.dtype, torch.device("cpu"), study.task.head)
+    starts = adapter_starts(model, plan.plan, plan.layout, study.full_run.seed, original)
+    del original
     if processes.is_main_process:
         _make_folder(output)
         write_plan(plan, output / PLAN_FILE)
@@ -77,29 +93,32 @@ def full_run(
     processes.wait_for_everyone()
 
     set_seed(study.full_run.seed)
-    model = attach_adapters(model, plan.plan, plan.layout, study.task.type, study.full_run.seed)
-    start = time.perf_counter()
+    prepare_for_training(model, study.training)
+    model = attach_adapters(model, plan.plan, plan.layout, study.task.type, starts)
     with measure_peak_memory(device) as peak:
-        num_steps = _train(
-            model, task, study.full_run, output, device, processes.num_processes, resume, listener
-        )
-        train_seconds = time.perf_counter() - start
+        training = _train(model, task, study, output, device, processes.num_processes, resume, listener)
         with autocast(device):
-            metrics = task.evaluate(model, "validation", None, study.full_run.batch_size)
-    if not math.isfinite(metrics["loss"]):
+            found = task.evaluate(model, "validation", None, study.full_run.batch_size)
+    if not math.isfinite(found.metrics["loss"]):
         raise JointSearchError(
-            f"the run diverged: its validation loss is {metrics['loss']}; lower full_run.learning_rate"
+            f"the run diverged: its validation loss is {found.metrics['loss']}; lower full_run.learning_rate"
         )
     if hasattr(model, "peft_config") and processes.is_main_process:
         with _whole_folder(output / ADAPTER) as folder:
             model.save_pretrained(folder)
+    cost = plan.cost
     result = {
         "plan": plan.digest,
-        "model_bytes": plan.cost.model_bytes,
-        "validation": metrics,
-        "steps": num_steps,
-        "train_seconds": round(train_seconds, 3),
+        "model_bytes": cost.model_bytes,
+        "bytes_per_parameter": round(cost.bytes_per_parameter, 4),
+        "trainable_parameters": cost.trainable_parameters,
+        "trainable_share": round(cost.trainable_share, 6),
+        "validation": found.metrics,
+        **training,
+        "inference_rate": round(found.inference_rate, 1),
         "peak_memory_bytes": peak.num_bytes,
+        "data_notes": task.notes,
+        "examples": [example.model_dump() for example in found.examples],
         "versions": library_versions(),
     }
     if processes.is_main_process:
@@ -139,16 +158,17 @@ def check_model(plan: PlanFile, layout: ModelLayout) -> None:
 def _train(
     model: Any,
     task: Task,
-    settings: FullRunSettings,
+    study: StudyConfig,
     output: Path,
     device: torch.device,
     num_processes: int,
     resume: bool,
     listener: Listener | None,
-) -> int:
-    """Train in place and return the number of optimizer steps; 0 if the plan trains nothing."""
+) -> dict[str, Any]:
+    """Train in place and return what is reported of it; no step is made if the plan trains nothing."""
+    settings = study.full_run
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        return 0
+        return {"steps": 0, "train_seconds": 0.0}
     per_step = settings.batch_size * settings.gradient_accumulation_steps * num_processes
     steps_per_epoch = -(-task.num_examples("train") // per_step)
     num_steps = settings.max_steps or max(1, round(settings.epochs * steps_per_epoch))
@@ -163,7 +183,7 @@ def _train(
         warmup_steps=round(settings.warmup_ratio * num_steps),
         lr_scheduler_type=settings.lr_scheduler,
         weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=0.0,  # _Stability clips, and sees the norm before
         eval_strategy="steps",
         eval_steps=interval,
         save_strategy="steps",
@@ -180,24 +200,92 @@ def _train(
     )
     # One process drives one GPU: a quantized model cannot be replicated over all that it sees.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    trainer = Trainer(
+    stability = _Stability(settings.max_grad_norm)
+    trainer = _Trainer(
+        stability,
+        task.num_tokens,
         model=model,
         args=arguments,
         train_dataset=_Examples(task, "train"),
         eval_dataset=_Examples(task, "validation"),
-        data_collator=_collate,
-        callbacks=[_Report(listener)] if listener else None,
+        data_collator=partial(_collate, task),
+        optimizers=(_optimizer(model, study), None),
+        callbacks=[stability, *([_Report(listener)] if listener else [])],
     )
     trainer.pop_callback(_printer())
     checkpoint = None
     if resume and Path(arguments.output_dir).is_dir():
         checkpoint = get_last_checkpoint(arguments.output_dir)
+    first_step = 0 if checkpoint is None else int(checkpoint.rpartition("-")[2])
+    start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
-    return trainer.state.global_step
+    seconds = time.perf_counter() - start - trainer.evaluation_seconds
+    steps = trainer.state.global_step
+    return {
+        "steps": steps,
+        "train_seconds": round(seconds, 3),
+        "seconds_per_epoch": round(seconds / max(1, steps - first_step) * steps_per_epoch, 3),
+        "tokens_per_second": round(trainer.num_tokens * num_processes / seconds, 1),
+        "stability": stability.tracker.result.model_dump(),
+    }
 
 
-class _Examples(Dataset[Batch]):
-    """A split of a task, one example at a time, as the Trainer's loader wants it."""
+class _Trainer(Trainer):
+    """Transformers' own, which also tells the losses, counts tokens and times its evaluations."""
+
+    def __init__(self, stability: _Stability, count: Callable[[Batch], int], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._stability = stability
+        self._count = count
+        self.num_tokens = 0
+        self.evaluation_seconds = 0.0
+
+    def training_step(self, model: Any, inputs: Batch, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        self.num_tokens += self._count(inputs)
+        loss = super().training_step(model, inputs, *arguments, **keywords)
+        self._stability.losses.append(loss.item())
+        return loss
+
+    def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
+        start = time.perf_counter()
+        try:
+            return super().evaluate(*arguments, **keywords)
+        finally:
+            self.evaluation_seconds += time.perf_counter() - start
+
+
+class _Stability(TrainerCallback):
+    """Clips the gradient and leaves out a step that is not finite."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.tracker = StabilityTracker()
+        self.losses: list[float] = []
+        """Of the batches since the last step."""
+        self._max_norm = max_norm
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self._max_norm)
+        if not self.tracker.saw(sum(self.losses), norm.item()):
+            model.zero_grad(set_to_none=True)
+        self.losses.clear()
+        if self.tracker.diverged:
+            raise JointSearchError(
+                f"the run diverged at step {state.global_step + 1}: its gradient's norm is {norm.item()}; "
+                "lower full_run.learning_rate"
+            )
+
+
+def _optimizer(model: Any, study: StudyConfig) -> torch.optim.Optimizer:
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return build_optimizer(
+        trainable, study.training, study.full_run.learning_rate, study.full_run.weight_decay
+    )
+
+
+class _Examples(Dataset[tuple[str, int]]):
+    """A split of a task: where its examples are, which ``_collate`` makes a batch of."""
 
     def __init__(self, task: Task, split: str) -> None:
         self._task = task
@@ -206,12 +294,12 @@ class _Examples(Dataset[Batch]):
     def __len__(self) -> int:
         return self._task.num_examples(self._split)
 
-    def __getitem__(self, index: int) -> Batch:
-        return {name: tensor[0] for name, tensor in self._task.batch(self._split, [index]).items()}
+    def __getitem__(self, index: int) -> tuple[str, int]:
+        return self._split, index
 
 
-def _collate(examples: list[Batch]) -> Batch:
-    return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
+def _collate(task: Task, examples: list[tuple[str, int]]) -> Batch:
+    return task.batch(examples[0][0], [index for _, index in examples])
 
 
 class _Report(TrainerCallback):

@@ -44,7 +44,7 @@ from jointsearch.quantization.bank import QuantizedBank  # noqa: E402
 from jointsearch.quantization.plugin import JointSearchConfig  # noqa: E402
 from jointsearch.runner import Budget  # noqa: E402
 from jointsearch.space import SearchSpace, SpaceSettings  # noqa: E402
-from jointsearch.training.architecture import AUTO_CLASSES, read_layout  # noqa: E402
+from jointsearch.training.architecture import AUTO_CLASSES, load_config, read_layout  # noqa: E402
 from jointsearch.training.base_model import load_base  # noqa: E402
 from jointsearch.training.calibration import CalibrationRunner, batches, library_versions  # noqa: E402
 from jointsearch.training.tasks import build_task  # noqa: E402
@@ -132,7 +132,7 @@ def plain_loop(config: StudyConfig, plan: Plan, layout: ModelLayout) -> float:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     model = get_peft_model(model, LoraConfig(**lora_config(plan, layout))).train()
-    task = build_task(config, None)
+    task = build_task(config, load_config(config.model))
     settings = config.calibration
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, fused=True)

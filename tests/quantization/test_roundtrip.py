@@ -18,7 +18,7 @@ from jointsearch.plan import Plan, QuantizationSettings
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
 from jointsearch.space import SearchSpace, SpaceSettings
-from jointsearch.training.adapters import attach_adapters
+from jointsearch.training.adapters import adapter_starts, attach_adapters
 from jointsearch.training.architecture import AUTO_CLASSES, read_layout
 from jointsearch.training.base_model import load_base, load_quantized
 
@@ -66,6 +66,10 @@ def stirred(model: Any) -> Any:
     return model.eval()
 
 
+def with_adapters(model: Any, plan: Plan, layout: ModelLayout, task: str) -> Any:
+    return attach_adapters(model, plan, layout, task, adapter_starts(model, plan, layout, seed=0))
+
+
 @pytest.mark.parametrize("double_quant", [True, False])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_bytes_and_logits_survive_saving(
@@ -81,10 +85,10 @@ def test_bytes_and_logits_survive_saving(
 
     base = load_base(settings, task, layout.dtype, CPU)
     bank = QuantizedBank(base, plan.quantization, getattr(torch, dtype))
-    assembled = stirred(attach_adapters(bank.assemble(plan.bits), plan, layout, task, seed=0))
+    assembled = stirred(with_adapters(bank.assemble(plan.bits), plan, layout, task))
     on_load = load_quantized(settings, task, config_of(plan, layout), CPU)
     save_model(on_load, tmp_path / "model")
-    trained = stirred(attach_adapters(on_load, plan, layout, task, seed=0))
+    trained = stirred(with_adapters(on_load, plan, layout, task))
     trained.save_pretrained(tmp_path / "adapter")
     loaded = AUTO_CLASSES[task].from_pretrained(tmp_path / "model")
     loaded = PeftModel.from_pretrained(loaded, tmp_path / "adapter").eval()

@@ -15,7 +15,7 @@ from jointsearch.layout import ModelLayout
 from jointsearch.plan import LoraSettings, Plan
 from jointsearch.plan_file import lora_config
 from jointsearch.space import SearchSpace
-from jointsearch.training.adapters import attach_adapters, initial_rows
+from jointsearch.training.adapters import adapter_starts, attach_adapters, initial_rows
 from jointsearch.training.base_model import load_base
 
 
@@ -40,7 +40,7 @@ def test_every_module_has_its_rank_scale_and_start(
 ) -> None:
     plan = mixed_plan(space)
     base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
-    model = attach_adapters(base, plan, tiny_layout, "causal-lm", seed=7)
+    model = attach_adapters(base, plan, tiny_layout, "causal-lm", adapter_starts(base, plan, tiny_layout, 7))
     layers = {
         name.removeprefix("base_model.model."): layer
         for name, layer in model.named_modules()
@@ -63,7 +63,7 @@ def test_every_module_has_its_rank_scale_and_start(
 def test_adapters_can_be_bfloat16(config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace) -> None:
     plan = mixed_plan(space).model_copy(update={"lora": LoraSettings(dtype="bfloat16")})
     base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
-    model = attach_adapters(base, plan, tiny_layout, "causal-lm", seed=0)
+    model = attach_adapters(base, plan, tiny_layout, "causal-lm", adapter_starts(base, plan, tiny_layout, 0))
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.bfloat16}
 
 
@@ -86,6 +86,6 @@ def test_a_plan_without_ranks_trains_nothing(
 ) -> None:
     plan = space.plan(space.uniform(4, 0))
     base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
-    model = attach_adapters(base, plan, tiny_layout, "causal-lm", seed=0)
+    model = attach_adapters(base, plan, tiny_layout, "causal-lm", adapter_starts(base, plan, tiny_layout, 0))
     assert model is base
     assert not any(parameter.requires_grad for parameter in model.parameters())

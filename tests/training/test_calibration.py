@@ -14,6 +14,7 @@ from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.layout import ModelLayout
 from jointsearch.runner import Budget, Measurement
 from jointsearch.space import SearchSpace
+from jointsearch.training.architecture import load_config
 from jointsearch.training.calibration import CalibrationRunner, batches
 from jointsearch.training.tasks import build_task
 
@@ -70,7 +71,7 @@ def test_the_loss_of_16_bits_untrained_is_that_of_plain_transformers(
     runner: CalibrationRunner, config: StudyConfig, space: SearchSpace
 ) -> None:
     measured = runner.run(space.plan(space.uniform(16, 0)), Budget(seed=0))
-    task = build_task(config, None)
+    task = build_task(config, load_config(config.model))
     model = AutoModelForCausalLM.from_pretrained(config.model.id, dtype=torch.float32).eval()
     batch = task.batch("validation", list(range(8)))
     with torch.no_grad():
@@ -131,7 +132,7 @@ def test_stopping_interrupts_between_steps(runner: CalibrationRunner, space: Sea
 
 
 def test_all_plans_see_the_same_batches(config: StudyConfig) -> None:
-    task = build_task(config, None)
+    task = build_task(config, load_config(config.model))
     first = [batch["input_ids"] for batch in batches(task, config.calibration, seed=0)]
     again = [batch["input_ids"] for batch in batches(task, config.calibration, seed=0)]
     other = [batch["input_ids"] for batch in batches(task, config.calibration, seed=1)]

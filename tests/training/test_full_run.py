@@ -93,8 +93,8 @@ def test_metrics_and_evaluation(run: tuple[Path, dict[str, Any], Any], plan: Pla
     validation = evaluate_run(folder, "validation")
     assert validation["loss"] == pytest.approx(metrics["validation"]["loss"], rel=1e-6)
     untrained = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
-    task = module.build_task(plan.study, None)
-    assert validation["loss"] < task.evaluate(untrained, "validation", None, 8)["loss"] - 0.01
+    task = module.build_task(plan.study, untrained.config)
+    assert validation["loss"] < task.loss(untrained, "validation", None, 8) - 0.01
 
 
 def test_nothing_partial_is_left(run: tuple[Path, dict[str, Any], Any]) -> None:

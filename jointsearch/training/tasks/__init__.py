@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-import torch
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from jointsearch.config import StudyConfig
+from jointsearch.training.base_model import load_tokenizer
+from jointsearch.training.tasks.base import Batch, Evaluation, Task
 from jointsearch.training.tasks.causal_lm import CausalLM
+from jointsearch.training.tasks.question_answering import QuestionAnswering
+from jointsearch.training.tasks.seq2seq_lm import Seq2SeqLM
+from jointsearch.training.tasks.sequence_classification import SequenceClassification
 
-Batch = dict[str, torch.Tensor]
+__all__ = ["Batch", "Evaluation", "Task", "build_task"]
 
+_TASKS: dict[str, Any] = {
+    "causal-lm": CausalLM,
+    "seq2seq-lm": Seq2SeqLM,
+    "sequence-classification": SequenceClassification,
+    "question-answering": QuestionAnswering,
+}
 
-class Task(Protocol):
-    """One kind of task; examples are indexed by position within a split."""
-
-    tokenizer: PreTrainedTokenizerBase
-
-    def num_examples(self, split: str) -> int: ...
-
-    def batch(self, split: str, indices: list[int]) -> Batch:
-        """Model inputs with ``labels``, on the CPU."""
-
-    def num_tokens(self, batch: Batch) -> int:
-        """Tokens in a batch, padding not counted."""
-
-    def evaluate(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> dict[str, float]:
-        """The task's metrics on the first ``limit`` examples of a split."""
+_LENGTHS = ("sequence_length", "max_source_length", "max_target_length", "max_length")
 
 
-def build_task(config: StudyConfig, max_positions: int | None) -> Task:
+def build_task(config: StudyConfig, model_config: PreTrainedConfig) -> Task:
     """The study's task; raises ``DataError`` where its data cannot be used.
 
-    ``max_positions`` is the longest sequence that the model takes.
+    What is longer than the model's positions is cut, with a note. A model that has no padding token
+    gets the tokenizer's.
     """
-    return CausalLM(config, max_positions)
+    tokenizer = load_tokenizer(config.model)
+    if getattr(model_config, "pad_token_id", None) is None:
+        model_config.pad_token_id = tokenizer.pad_token_id
+    limit = getattr(model_config, "max_position_embeddings", None)
+    if limit is not None:
+        limit = min(limit, tokenizer.model_max_length)  # RoBERTa's has two positions less
+    task: Task = _TASKS[config.task.type](config.task, tokenizer, limit)
+    for name in _LENGTHS:
+        length = getattr(config.task, name, None)
+        if limit is not None and length is not None and length > limit:
+            task.notes.insert(
+                0, f"task.{name}: the model has {limit} positions, so {length} is cut to {limit}"
+            )
+    return task

@@ -1,0 +1,107 @@
+"""What all tasks share: tokenized rows by split, batches of them, and a way to measure a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from jointsearch.runner import Example
+
+Batch = dict[str, torch.Tensor]
+
+IGNORED = -100
+"""The label of a token that no loss is taken of."""
+
+NUM_SHOWN = 4
+"""Validation examples whose outputs are kept."""
+
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on a split."""
+
+    metrics: dict[str, float]
+    examples: tuple[Example, ...]
+    """The first of the split, what the model makes of them, and what was asked for."""
+    inference_rate: float
+    """Tokens generated per second by a language model, examples per second by others."""
+
+
+class Task(Protocol):
+    """One kind of task; examples are indexed by position within a split."""
+
+    tokenizer: PreTrainedTokenizerBase
+    notes: list[str]
+    """What a person should know about the data: rows cut or left out."""
+
+    def num_examples(self, split: str) -> int: ...
+
+    def batch(self, split: str, indices: list[int]) -> Batch:
+        """Model inputs with labels, on the CPU."""
+
+    def num_tokens(self, batch: Batch) -> int:
+        """Tokens in a batch, padding not counted."""
+
+    def loss(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> float:
+        """The loss alone, on the first ``limit`` examples."""
+
+    def evaluate(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Evaluation:
+        """All that the task measures, on the first ``limit`` examples of a split."""
+
+
+class TokenizedTask:
+    """A task of tokenized rows, padded to the longest of a batch by ``collator``."""
+
+    tokenizer: PreTrainedTokenizerBase
+    notes: list[str]
+    splits: dict[str, Dataset]
+    collator: Any
+
+    def num_examples(self, split: str) -> int:
+        return len(self.splits[split])
+
+    def features(self, split: str, indices: list[int]) -> list[dict[str, Any]]:
+        """Model inputs of each example, as lists."""
+        return self.splits[split].select(indices).to_list()
+
+    def batch(self, split: str, indices: list[int]) -> Batch:
+        return dict(self.collator(self.features(split, indices)))
+
+    def num_tokens(self, batch: Batch) -> int:
+        return int(batch["attention_mask"].sum())
+
+    def batches(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Iterator[Batch]:
+        """The first ``limit`` examples in their order, on the model's device."""
+        num_examples = self.num_examples(split) if limit is None else min(limit, self.num_examples(split))
+        device = next(model.parameters()).device
+        for start in range(0, num_examples, batch_size):
+            batch = self.batch(split, list(range(start, min(start + batch_size, num_examples))))
+            yield {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and gradients."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def shown(text: str, *, end: bool = False) -> str:
+    """At most ``SHOWN_CHARACTERS`` of a text, from its beginning, or up to its ``end``."""
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"… {text[-SHOWN_CHARACTERS:]}" if end else f"{text[:SHOWN_CHARACTERS]} …"

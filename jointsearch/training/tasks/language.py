@@ -1,0 +1,118 @@
+"""What the two kinds of language models share: losses by token, generation, comparing texts."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from jointsearch.task_settings import GenerationSettings
+from jointsearch.training.tasks.base import IGNORED, Batch, evaluating
+
+
+@dataclass
+class TokenScore:
+    """Sums over predicted tokens."""
+
+    total_loss: float = 0.0
+    num_right: int = 0
+    num_predicted: int = 0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every token weighs the same."""
+        loss = self.total_loss / self.num_predicted
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "accuracy": self.num_right / self.num_predicted,
+        }
+
+
+def score_tokens(model: nn.Module, batches: Iterable[Batch], shift: int) -> TokenScore:
+    """The loss in nats and the hits over all labels that count.
+
+    ``shift`` is 1 where a logit is for the next token (decoders), 0 where it is for its own label.
+    """
+    score = TokenScore()
+    with evaluating(model):
+        for batch in batches:
+            labels = batch["labels"][:, shift:]
+            logits = model(**batch).logits
+            logits = logits[:, : logits.shape[1] - shift].float()  # (batch, time - shift, vocabulary)
+            counted = labels != IGNORED
+            loss = F.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED
+            )
+            score.total_loss += loss.double().item()
+            score.num_right += int(((logits.argmax(-1) == labels) & counted).sum())
+            score.num_predicted += int(counted.sum())
+    return score
+
+
+@dataclass
+class Generated:
+    """Texts that a model has written."""
+
+    texts: list[str]
+    tokens_per_second: float
+
+
+def generate(
+    model: Any,
+    batches: Iterable[Batch],
+    settings: GenerationSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+) -> Generated:
+    """What the model writes after each input of ``batches``, without sampling.
+
+    A decoder's inputs are padded on the left; its outputs are without them.
+    """
+    is_decoder = not model.config.is_encoder_decoder
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        num_beams=settings.num_beams,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+    )
+    texts: list[str] = []
+    num_tokens = 0
+    seconds = 0.0
+    with evaluating(model):
+        for batch in batches:
+            start = time.perf_counter()
+            output = model.generate(**batch, generation_config=config)  # (batch, time)
+            new = output[:, batch["input_ids"].shape[1] if is_decoder else 1 :].cpu()
+            seconds += time.perf_counter() - start
+            ended = (new == tokenizer.eos_token_id).cumsum(1)
+            num_tokens += int((ended == 0).sum() + (ended[:, -1] > 0).sum())
+            texts += tokenizer.batch_decode(new, skip_special_tokens=True)
+    return Generated(texts, num_tokens / seconds if seconds else 0.0)
+
+
+def answer(text: str, pattern: str | None) -> str | None:
+    """The last match of the pattern's group without commas between digits; the whole text without pattern."""
+    if pattern is None:
+        return text.strip()
+    found = re.findall(pattern, text)
+    return re.sub(r"(?<=\d),(?=\d{3})", "", found[-1]).strip() if found else None
+
+
+def exact_match(texts: list[str], references: list[str], pattern: str | None) -> float:
+    """The share of texts whose answer is the reference's; a text without an answer is wrong."""
+    pairs = zip(texts, references, strict=True)
+    hits = [answer(text, pattern) == answer(reference, pattern) is not None for text, reference in pairs]
+    return sum(hits) / len(hits)

@@ -1,0 +1,112 @@
+"""Text to text with an encoder and a decoder, measured on what the model generates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
+from torch import nn
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+
+from jointsearch.errors import DataError
+from jointsearch.runner import Example
+from jointsearch.task_settings import Seq2SeqLMSettings
+from jointsearch.template import fill
+from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
+from jointsearch.training.tasks.base import IGNORED, NUM_SHOWN, Batch, Evaluation, TokenizedTask, shown
+from jointsearch.training.tasks.language import exact_match, generate, score_tokens
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+class Seq2SeqLM(TokenizedTask):
+    """Translation, summaries, and whatever else is text to text."""
+
+    def __init__(
+        self, settings: Seq2SeqLMSettings, tokenizer: PreTrainedTokenizerBase, max_length: int | None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+        self._settings = settings
+        self._max_source = min(settings.max_source_length, max_length or settings.max_source_length)
+        self._max_target = min(settings.max_target_length, max_length or settings.max_target_length)
+        rows = load_rows(settings.data, settings.columns, settings.inputs)
+        depends_on = settings.model_dump(mode="json", exclude={"data", "generation"}) | {
+            "lengths": [self._max_source, self._max_target]
+        }
+        self._rows = rows.splits
+        tokenized = {
+            split: tokenize(part, self._tokenized, tokenizer, depends_on)
+            for split, part in rows.splits.items()
+        }
+        limit = max(self._max_source, self._max_target)
+        self.notes = rows.notes + truncation_notes(tokenized, limit)
+        self.splits = {split: part.remove_columns(TRUNCATED) for split, part in tokenized.items()}
+
+    def num_tokens(self, batch: Batch) -> int:
+        """Those of the source and of the target."""
+        return super().num_tokens(batch) + int((batch["labels"] != IGNORED).sum())
+
+    def loss(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> float:
+        return score_tokens(model, self.batches(model, split, limit, batch_size), shift=0).metrics["loss"]
+
+    def evaluate(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Evaluation:
+        """Token metrics with the reference given, text metrics of what is generated without it.
+
+        ROUGE: mean F measures of rouge-score, with its stemmer. BLEU: sacreBLEU over the whole split.
+        """
+        metrics = score_tokens(model, self.batches(model, split, limit, batch_size), shift=0).metrics
+        settings = self._settings.generation
+        written = generate(
+            model,
+            self._sources(model, split, limit, batch_size),
+            settings,
+            self.tokenizer,
+            settings.max_new_tokens,
+        )
+        rows = self._rows[split].select(range(len(written.texts)))
+        references = [fill(self._settings.target, row) for row in rows]
+        scorer = RougeScorer(list(ROUGE), use_stemmer=True)
+        scores = [scorer.score(r, text) for r, text in zip(references, written.texts, strict=True)]
+        for name in ROUGE:
+            metrics[name] = sum(score[name].fmeasure for score in scores) / len(scores)
+        metrics["bleu"] = sacrebleu.corpus_bleu(written.texts, [references]).score
+        metrics["exact_match"] = exact_match(written.texts, references, settings.answer_pattern)
+        examples = tuple(
+            Example(
+                input=shown(fill(self._settings.source, row)), output=shown(text), reference=shown(reference)
+            )
+            for row, text, reference in zip(
+                rows.select(range(min(NUM_SHOWN, len(rows)))), written.texts, references, strict=False
+            )
+        )
+        return Evaluation(metrics, examples, written.tokens_per_second)
+
+    def _sources(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Iterator[Batch]:
+        for batch in self.batches(model, split, limit, batch_size):
+            yield {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+    def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        sources, targets = [], []
+        for position, index in enumerate(indices):
+            row = {name: values[position] for name, values in rows.items()}
+            try:
+                sources.append(fill(self._settings.source, row))
+                targets.append(fill(self._settings.target, row))
+            except KeyError as error:
+                raise DataError(f"row {index} of the data has no value for {error}") from None
+        whole = self.tokenizer(sources, verbose=False)["input_ids"]
+        whole_targets = self.tokenizer(text_target=targets, verbose=False)["input_ids"]
+        inputs = self.tokenizer(sources, truncation=True, max_length=self._max_source)
+        labels = self.tokenizer(text_target=targets, truncation=True, max_length=self._max_target)
+        return {
+            "input_ids": inputs["input_ids"],
+            "attention_mask": inputs["attention_mask"],
+            "labels": labels["input_ids"],
+            TRUNCATED: [
+                len(source) > self._max_source or len(target) > self._max_target
+                for source, target in zip(whole, whole_targets, strict=True)
+            ],
+        }
