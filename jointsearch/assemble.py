@@ -52,7 +52,7 @@ def read_layout(config: StudyConfig) -> ModelLayout:
 
 
 def with_labels(config: StudyConfig, study: JointStudy | None) -> StudyConfig:
-    """The study with the classes that its file leaves to be found: those of a stored study, else the data's."""
+    """The study with the classes that its file leaves open: those of a stored study, else the data's."""
     task = config.task
     if not isinstance(task, SequenceClassificationSettings) or task.regression or task.labels is not None:
         return config

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
 OFFLINE = "without a network, set HF_HOME to a cache that has it, or name a folder or files of your own"
 """What to do about a Hub id that cannot be reached."""
 

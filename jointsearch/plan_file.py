@@ -29,6 +29,9 @@ PEFT_TASK_TYPES = {
     "question-answering": "QUESTION_ANS",
 }
 
+NO_MODULE = "dummy-target-modules"
+"""PEFT's own word for an adapter that has none but the modules to save."""
+
 
 class Origin(Record):
     """Where a plan comes from."""
@@ -88,11 +91,12 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     default = max(ranks.values(), default=1)
     other = {re.escape(name): rank for name, rank in ranks.items() if rank != default}
     alpha = plan.lora.alpha_of
+    heads = [spec.name for spec in layout.modules if spec.trained]
     return {
         "task_type": PEFT_TASK_TYPES[task_type],
         "r": default,
         "lora_alpha": alpha(default),
-        "target_modules": list(ranks),
+        "target_modules": list(ranks) or (NO_MODULE if heads else []),
         "rank_pattern": other,
         "alpha_pattern": {name: alpha(rank) for name, rank in other.items() if alpha(rank) != alpha(default)},
         "use_rslora": plan.lora.variant == "rslora",
@@ -100,7 +104,7 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
         "lora_dropout": plan.lora.dropout,
         "bias": "none",
         "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),
-        "modules_to_save": [spec.name for spec in layout.modules if spec.trained] or None,
+        "modules_to_save": heads or None,
     }
 
 

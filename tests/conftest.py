@@ -72,7 +72,14 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **tokens, dim=64, hidden_dim=176, n_layers=2, n_heads=4, max_position_embeddings=128
         ),
         "t5": hf.T5Config(
-            d_model=64, d_kv=16, d_ff=176, num_layers=2, num_heads=4, vocab_size=VOCABULARY, pad_token_id=0
+            d_model=64,
+            d_kv=16,
+            d_ff=176,
+            num_layers=2,
+            num_heads=4,
+            vocab_size=VOCABULARY,
+            pad_token_id=0,
+            decoder_start_token_id=0,
         ),
     }
     folder = tmp_path_factory.mktemp("families")

@@ -123,6 +123,7 @@ def test_the_commands_are_these() -> None:
         "plan show",
         "train",
         "evaluate",
+        "compare-outputs",
         "doctor",
     }
 
@@ -368,7 +369,11 @@ def _nothing(folder: Path) -> None:
             ["there is no storage at sqlite:///none.db"],
         ),
         (_nothing, ["front", "small", "--storage", "none.db"], ["the storage must be a URL"]),
-        (_nothing, ["select", "small"], ["give exactly one of --max-bytes, --max-loss, --knee, --trial"]),
+        (
+            _nothing,
+            ["select", "small"],
+            ["give exactly one of", "--max-loss, --quality, --knee, --trial"],
+        ),
         (_nothing, ["select", "small", "--knee", "--trial", "1"], ["exactly one of", "--knee", "--trial"]),
         (_nothing, ["select", "small", "--max-bytes", "5 apples"], ["--max-bytes", "'5 apples'"]),
         (_nothing, ["select", "small", "--max-bytes", "1kB"], ["no point of the front has at most 1 kB"]),

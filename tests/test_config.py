@@ -88,7 +88,11 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         ("name: x\n", ["1: the key 'model' is required"]),
         (
             VALID.replace("causal-lm", "causal-ml"),
-            ["4: 'question-answering', but got 'causal-ml'", "did you mean 'causal-lm'?"],
+            [
+                "4: task.type must be",
+                "'question-answering', but got 'causal-ml'",
+                "did you mean 'causal-lm'?",
+            ],
         ),
         (
             VALID + "search: {trials: 5,\n  sampler: nsga}\n",

@@ -18,7 +18,8 @@ MODULES = {
 def test_digest_is_the_sha256_of_the_canonical_json() -> None:
     plan = Plan(modules={"b": ModuleChoice(bits=16, rank=0), "a": ModuleChoice(bits=4, rank=8)})
     text = (
-        '{"lora":{"alpha_over_rank":2.0,"dropout":0.0,"dtype":"float32"},'
+        '{"lora":{"alpha":null,"alpha_over_rank":2.0,"dropout":0.0,"dtype":"float32",'
+        '"init":"default","variant":"lora"},'
         '"modules":{"a":{"bits":4,"rank":8},"b":{"bits":16,"rank":0}},'
         '"quantization":{"double_quant":true,"int8_threshold":6.0}}'
     )
@@ -42,6 +43,8 @@ def test_digest_does_not_depend_on_the_order_of_modules() -> None:
         {"quantization": QuantizationSettings(int8_threshold=0)},
         {"lora": LoraSettings(alpha_over_rank=1)},
         {"lora": LoraSettings(dropout=0.1)},
+        {"lora": LoraSettings(variant="dora")},
+        {"lora": LoraSettings(init="loftq")},
         {"lora": LoraSettings(dtype="bfloat16")},
     ],
 )
@@ -88,3 +91,24 @@ def test_values_outside_of_the_rules_are_refused(fields: dict[str, Any], place: 
 def test_a_plan_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Plan(modules=MODULES).lora = LoraSettings()  # type: ignore[misc]
+
+
+def test_the_scale_is_constant_in_lora_and_falls_with_the_root_of_the_rank_in_rslora() -> None:
+    plain = LoraSettings(alpha_over_rank=1.5)
+    assert [(plain.alpha_of(rank), plain.scale(rank)) for rank in (2, 16)] == [(3.0, 1.5), (24.0, 1.5)]
+    stabilized = LoraSettings(variant="rslora", alpha=12)
+    assert [(stabilized.alpha_of(rank), stabilized.scale(rank)) for rank in (4, 16)] == [(12, 6), (12, 3)]
+    assert LoraSettings(variant="rslora").scale(16) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"alpha": 8}, "alpha is for variant: rslora"),
+        ({"variant": "dora", "init": "pissa"}, "init: pissa is for the variants lora and rslora"),
+        ({"variant": "dora", "init": "loftq"}, "init: loftq is for the variants lora and rslora"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LoraSettings(**fields)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft.utils.constants import DUMMY_TARGET_MODULES
 
 from jointsearch.config import load_study
 from jointsearch.errors import OutputError, PlanError
@@ -103,7 +104,7 @@ def test_lora_config_without_adapters_and_with_a_new_head() -> None:
     head = LAYOUT["layers.0.attn.q"].model_copy(update={"name": "score", "trained": True, "kind": "conv1d"})
     layout = LAYOUT.model_copy(update={"modules": (head,)})
     bare = lora_config(Plan(modules={"score": ModuleChoice(bits=16, rank=0)}), layout)
-    assert (bare["target_modules"], bare["rank_pattern"]) == ([], {})
+    assert (bare["target_modules"], bare["rank_pattern"]) == (DUMMY_TARGET_MODULES, {})
     assert bare["modules_to_save"] == ["score"]
     assert bare["fan_in_fan_out"] is False
     adapted = lora_config(Plan(modules={"score": ModuleChoice(bits=16, rank=2)}), layout)

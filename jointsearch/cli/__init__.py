@@ -9,6 +9,7 @@ import click
 from jointsearch import __version__
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
+from jointsearch.cli.outputs import compare_outputs
 from jointsearch.cli.plan import plan
 from jointsearch.cli.run import evaluate, train
 from jointsearch.cli.study import study
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (study, front, select, export, plan, train, evaluate, doctor):
+for command in (study, front, select, export, plan, train, evaluate, compare_outputs, doctor):
     cli.add_command(command)
 
 

@@ -12,6 +12,7 @@ import click
 from jointsearch.cli.common import format_option, print_json, print_table, storage_option
 
 if TYPE_CHECKING:
+    from jointsearch.runner import Measurement
     from jointsearch.study.studies import JointStudy
 
 
@@ -43,6 +44,7 @@ def front(name: str, storage_url: str, output_format: str) -> None:
 @click.argument("name")
 @click.option("--max-bytes", metavar="SIZE", help="The best point of at most this size, such as 600kB.")
 @click.option("--max-loss", type=float, help="The smallest point with at most this loss.")
+@click.option("--quality", "bound", type=float, help="The smallest point at least this good, in any metric.")
 @click.option("--knee", is_flag=True, help="The point where the front bends most.")
 @click.option("--trial", type=int, help="This complete trial, on the front or not.")
 @storage_option
@@ -51,6 +53,7 @@ def select(
     name: str,
     max_bytes: str | None,
     max_loss: float | None,
+    bound: float | None,
     knee: bool,
     trial: int | None,
     storage_url: str,
@@ -65,22 +68,31 @@ def select(
     """
     from jointsearch.selection import at_knee, parse_bytes, within_bytes, within_quality
 
-    ways = {"--max-bytes": max_bytes, "--max-loss": max_loss, "--knee": knee or None, "--trial": trial}
+    ways = {
+        "--max-bytes": max_bytes,
+        "--max-loss": max_loss,
+        "--quality": bound,
+        "--knee": knee or None,
+        "--trial": trial,
+    }
     given = [way for way, value in ways.items() if value is not None]
     if len(given) != 1:
         raise click.UsageError(f"give exactly one of {', '.join(ways)}, but got {given or 'none'}")
     found = _open(name, storage_url)
     quality = found.config.quality
     if max_loss is not None and quality != "loss":
-        raise click.UsageError(f"--max-loss needs a study with the objective loss, but it has {quality}")
+        raise click.UsageError(
+            f"--max-loss needs a study with the objective loss, but it has {quality}; use --quality"
+        )
+    bound = max_loss if bound is None else bound
     if max_bytes is not None:
         try:
             budget = parse_bytes(max_bytes)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--max-bytes") from None
         trial = within_bytes(found.front().front_points, budget, quality).trial
-    elif max_loss is not None:
-        trial = within_quality(found.front().front_points, max_loss, quality).trial
+    elif bound is not None:
+        trial = within_quality(found.front().front_points, bound, quality).trial
     elif knee:
         trial = at_knee(found.front().front_points, quality).trial
     assert trial is not None
@@ -140,16 +152,32 @@ def _rows(found: JointStudy) -> list[dict[str, Any]]:
                 "on_front": trial.number in on_front,
                 **trial.values,
                 "model_bytes": cost.model_bytes,
+                "bytes_per_parameter": round(cost.bytes_per_parameter, 4),
                 "bits_per_weight": round(cost.bits_per_weight, 3),
                 "trainable_parameters": cost.trainable_parameters,
                 "trainable_share": round(cost.trainable_share, 5),
-                "peak_memory_bytes": trial.measurement.peak_memory_bytes,
+                **_measured(trial.measurement),
                 "label": trial.label,
                 "knee": trial.number == knee,
                 "selected": trial.number == found.selection,
             }
         )
     return rows
+
+
+def _measured(measurement: Measurement) -> dict[str, Any]:
+    """What a trial reports beside its objectives."""
+    stability = measurement.stability
+    return {
+        **{f"validation_{name}": round(value, 6) for name, value in measurement.metrics.items()},
+        "peak_memory_bytes": measurement.peak_memory_bytes,
+        "seconds_per_epoch": round(measurement.seconds_per_epoch, 3),
+        "tokens_per_second": round(measurement.tokens_per_second, 1),
+        "inference_rate": round(measurement.inference_rate, 1),
+        "nonfinite_steps": stability.nonfinite_steps,
+        "largest_gradient_norm": round(stability.largest_gradient_norm, 4),
+        "loss_spikes": stability.loss_spikes,
+    }
 
 
 def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:

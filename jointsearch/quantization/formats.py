@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.plan import QuantizationSettings
-from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit
+from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit, Linear8bit
 
-QUANTIZED = (Linear4bit, bnb.nn.Linear8bitLt, Embedding4bit, Embedding8bit)
+QUANTIZED = (Linear4bit, Linear8bit, Embedding4bit, Embedding8bit)
 """Every class of quantized module."""
 
 
@@ -67,7 +67,7 @@ def empty_module(
                     quant_type="nf4",
                 )
             else:
-                empty = bnb.nn.Linear8bitLt(
+                empty = Linear8bit(
                     in_features,
                     out_features,
                     has_bias,
@@ -89,7 +89,7 @@ def quantized_weight(empty: nn.Module, weight: torch.Tensor, dtype: torch.dtype)
     if issubclass(empty.source_cls, Conv1D):
         weight = weight.T
     weight = weight.to(dtype).to(compute_dtype(weight.device, dtype)).contiguous()
-    if isinstance(empty, bnb.nn.Linear8bitLt | Embedding8bit):
+    if isinstance(empty, Linear8bit | Embedding8bit):
         # int8 weights are quantized on their way from the CPU to where they go
         parameter = bnb.nn.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
         return parameter.to(weight.device)

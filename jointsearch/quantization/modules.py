@@ -1,9 +1,9 @@
 """Modules in NF4 and int8 where bitsandbytes' own do not serve.
 
-Its ``Linear4bit`` goes wrong on CPUs in two ways (see the class here). Its ``Embedding4bit`` and
-``Embedding8bit`` refuse to be saved, the first has no double quantization, and the second loses its
-scales to a tied ``Linear8bitLt`` head, which takes them out of the shared parameter at its first
-forward pass.
+Its ``Linear4bit`` goes wrong on CPUs in two ways, and ``Linear8bitLt`` in one (see the classes
+here). Its ``Embedding4bit`` and ``Embedding8bit`` refuse to be saved, the first has no double
+quantization, and the second loses its scales to a tied ``Linear8bitLt`` head, which takes them out of
+the shared parameter at its first forward pass.
 """
 
 from __future__ import annotations
@@ -37,6 +37,19 @@ class Linear4bit(bnb.nn.Linear4bit):
         weight = dequantize(self.weight).to(self.compute_dtype)
         bias = None if self.bias is None else self.bias.to(self.compute_dtype)
         return F.linear(x.to(self.compute_dtype), weight, bias).to(x.dtype)
+
+
+class Linear8bit(bnb.nn.Linear8bitLt):
+    """bitsandbytes' int8 layer, which keeps its scales.
+
+    On CPUs PEFT's DoRA replaces the weight by a copy without scales, which the original then takes over.
+    """
+
+    def init_8bit_state(self) -> None:
+        scales = self.state.SCB
+        super().init_8bit_state()
+        if self.state.SCB is None:
+            self.state.SCB = scales
 
 
 class Embedding4bit(nn.Embedding):

@@ -21,7 +21,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import bitsandbytes as bnb
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -45,7 +44,7 @@ from jointsearch.quantization.formats import (
     round_to,
     unquantized_tensors,
 )
-from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit
+from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit, Linear8bit
 from jointsearch.quantization.tying import tied_modules, trim_bias
 
 QUANT_METHOD = "jointsearch"
@@ -133,7 +132,7 @@ class JointSearchQuantizer(HfQuantizer):
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         for module in model.modules():
-            if isinstance(module, Linear4bit | bnb.nn.Linear8bitLt):
+            if isinstance(module, Linear4bit | Linear8bit):
                 trim_bias(module)
             if isinstance(module, Embedding8bit):
                 module.scales  # noqa: B018  keeps the scales before a tied head takes them

@@ -96,13 +96,19 @@ class JointStudy:
             )
         return records
 
+    @property
+    def chosen(self) -> int:
+        """The number of the selected trial, or of the knee of the front."""
+        if self.selection is not None:
+            return self.selection
+        return at_knee(self.front().front_points, self.config.quality).trial
+
     def plan_file(self) -> PlanFile:
-        """The selected trial's plan, or the knee's, as it is exported."""
-        number = self.selection
-        if number is None:
-            number = at_knee(self.front().front_points, self.config.quality).trial
-        trial = self.complete_trial(number)
-        origin = Origin(study=self.name, trial=number, label=trial.label, metrics=trial.measurement.metrics)
+        """The chosen trial's plan as it is exported."""
+        trial = self.complete_trial(self.chosen)
+        origin = Origin(
+            study=self.name, trial=trial.number, label=trial.label, metrics=trial.measurement.metrics
+        )
         return PlanFile.build(trial.plan, self.layout, self.config, origin)
 
 

@@ -45,7 +45,7 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
 
 def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) -> PreTrainedConfig:
-    """The model's config with the arguments of the task's ``head``; raises ``ModelError`` where there is none."""
+    """The model's config with the arguments of ``head``; raises ``ModelError`` where there is none."""
     if is_folder_id(settings.id) and not (Path(settings.id) / "config.json").is_file():
         raise ModelError(f"model.id must be a Hub id or a folder with a config.json, but got {settings.id}")
     try:

@@ -141,7 +141,8 @@ class CalibrationRunner:
             losses.append(loss.item())
             if history.stability.diverged:
                 raise TrialFailed(
-                    f"diverged: the training loss is {loss.item()}, its gradient's norm {norm.item()}, at step {step}"
+                    f"diverged: the training loss is {loss.item()} and its gradient's norm {norm.item()} "
+                    f"at step {step}"
                 )
             if step % report_every == 0 or step == settings.steps:
                 finite = [value for value in losses if math.isfinite(value)]

@@ -78,8 +78,9 @@ def load_rows(
     if whole:
         _take_out_repeated(rows, [column for setting in inputs for column in columns[setting]])
         _set_aside_missing(rows, data)
-    for split, part in rows.splits.items():
-        if (most := data.max_rows.get(split)) is not None and most < len(part):
+    for split, most in data.max_rows.items():
+        part = rows.splits.get(split)
+        if part is not None and most < len(part):
             chosen = np.random.default_rng(data.split_seed).permutation(len(part))[:most]
             rows.splits[split] = part.select(np.sort(chosen))
     if whole:

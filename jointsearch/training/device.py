@@ -15,7 +15,7 @@ from jointsearch.errors import UnsupportedError
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is the current CUDA device if there is one, else the CPU (bitsandbytes has nothing for MPS)."""
+    """``auto`` is the current CUDA device if there is one, else the CPU: bitsandbytes has nothing for MPS."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())

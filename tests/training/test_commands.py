@@ -85,7 +85,7 @@ def test_front_select_export_train_evaluate(study: str, folder: Path) -> None:
     assert "step 6/6" in trained.stderr
     metrics = json.loads(run(folder, "evaluate", "runs/final", "--format", "json").stdout)
     assert metrics["model_bytes"] == best["model_bytes"]
-    assert {"loss", "perplexity", "accuracy", "tokens_per_second", "peak_memory_bytes"} <= metrics.keys()
+    assert {"loss", "perplexity", "accuracy", "inference_rate", "peak_memory_bytes"} <= metrics.keys()
     assert "must be empty" in refused(folder, "train", "plan.json", "-o", "runs/final")
 
 

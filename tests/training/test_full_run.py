@@ -89,7 +89,12 @@ def test_metrics_and_evaluation(run: tuple[Path, dict[str, Any], Any], plan: Pla
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     test = evaluate_run(folder)
     assert test["split"] == "test"
-    assert test["tokens_per_second"] > 0
+    assert test["inference_rate"] > 0
+    assert metrics["tokens_per_second"] > 0
+    assert metrics["seconds_per_epoch"] > metrics["train_seconds"]  # six steps are no epoch
+    assert metrics["stability"]["nonfinite_steps"] == 0
+    assert metrics["stability"]["largest_gradient_norm"] > 0
+    assert [e["input"] for e in metrics["examples"]] != [e["input"] for e in test["examples"]]
     validation = evaluate_run(folder, "validation")
     assert validation["loss"] == pytest.approx(metrics["validation"]["loss"], rel=1e-6)
     untrained = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
@@ -193,7 +198,7 @@ def test_a_damaged_run_is_one_line(
 def test_a_run_that_diverges_is_an_error(plan: PlanFile, tmp_path: Path) -> None:
     wild = plan.study.full_run.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
     study = plan.study.model_copy(update={"full_run": wild})
-    with pytest.raises(JointSearchError, match="the run diverged: its validation loss is nan"):
+    with pytest.raises(JointSearchError, match="the run diverged at step 6: its gradient's norm is nan"):
         full_run(PlanFile.build(plan.plan, plan.layout, study), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.json").exists()
 

@@ -193,6 +193,7 @@ class CausalLM(TokenizedTask):
 
     def _conversation(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
         column = self._settings.messages_column
+        assert column is not None
         messages = list(row[column] or [])
         while messages and messages[-1]["role"] != "assistant":
             messages.pop()
@@ -218,7 +219,8 @@ class CausalLM(TokenizedTask):
             ) from None
         if not whole.startswith(before):
             raise DataError(
-                "the chat template must put the last message after the prompt, but it changes what is before; "
+                "the chat template must put the last message after the prompt, "
+                "but it changes what is before; "
                 "give another with task.chat_template"
             )
         ids = [

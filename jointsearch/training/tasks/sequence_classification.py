@@ -152,8 +152,8 @@ def find_labels(settings: SequenceClassificationSettings) -> tuple[str | int, ..
     values = set(rows[settings.label_column])
     if not all(isinstance(value, str | int) for value in values):
         raise DataError(
-            f"the classes of task.label_column must be texts or whole numbers, but got {sorted(map(str, values))[:5]}; "
-            "numbers to be predicted are a regression: true"
+            "the classes of task.label_column must be texts or whole numbers, "
+            f"but got {sorted(map(str, values))[:5]}; numbers to be predicted are a regression: true"
         )
     if len(values) < 2:
         raise DataError(f"task.label_column must hold two or more classes, but the train split has {values}")

@@ -1,0 +1,77 @@
+"""``jointsearch compare-outputs``: what two models make of the same validation examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jointsearch.cli.common import format_option, print_json, storage_option
+from jointsearch.errors import OutputError, StudyError
+
+
+@click.command("compare-outputs")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@storage_option
+@format_option("text", "json")
+def compare_outputs(first: str, second: str, storage_url: str, output_format: str) -> None:
+    """Show the stored outputs of A and B side by side.
+
+    A and B are trials (NAME:NUMBER), selected points (NAME), or folders of full runs.
+
+    \b
+    Example:
+      jointsearch compare-outputs quickstart:0 quickstart:8
+      jointsearch compare-outputs quickstart:8 runs/final
+    """
+    one, other = (_outputs(source, storage_url) for source in (first, second))
+    pairs = [
+        {"input": a["input"], "reference": a["reference"], "A": a["output"], "B": b["output"]}
+        for a in one
+        for b in other
+        if (a["input"], a["reference"]) == (b["input"], b["reference"])
+    ]
+    if not pairs:
+        raise StudyError(
+            f"the outputs to be compared must be of the same examples, but {first} and {second} share none; "
+            "take two trials of one study, or runs of its plans"
+        )
+    if output_format == "json":
+        print_json({"A": first, "B": second, "examples": pairs})
+        return
+    for position, pair in enumerate(pairs, start=1):
+        same = " (the same)" if pair["A"] == pair["B"] else ""
+        click.secho(f"{position}. {pair['input']}", bold=True)
+        click.echo(f"   reference: {pair['reference']}")
+        click.echo(f"   {first}: {pair['A']}")
+        click.echo(f"   {second}: {pair['B']}{same}")
+
+
+def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:
+    """Input, output and reference of every stored example of a trial or a run."""
+    if Path(source).is_dir():
+        return _of_run(Path(source))
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    name, _, number = source.partition(":")
+    if number and not number.isdecimal():
+        raise StudyError(f"a trial is NAME:NUMBER, and a run a folder that is there, but got '{source}'")
+    study = open_study(open_storage(storage_url), name)
+    trial = study.complete_trial(int(number) if number else study.chosen)
+    return [example.model_dump() for example in trial.measurement.examples]
+
+
+def _of_run(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.json"
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["examples"]
+    except (OSError, ValueError, KeyError):
+        raise OutputError(
+            f"the outputs of a run are in its metrics.json, but {path} has none; "
+            "a finished `jointsearch train` writes it"
+        ) from None
+    return found

@@ -1,0 +1,134 @@
+"""Every model family through a whole study: trials, front, full run, save, load, evaluate.
+
+Tiny configurations of the real architectures, with tokenizers of their kinds trained on the spot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors import safe_open
+
+from jointsearch.assemble import start_study
+from jointsearch.cli.common import messages
+from jointsearch.config import load_study
+from jointsearch.training.evaluation import evaluate_run
+from jointsearch.training.full_run import full_run
+
+PLAIN = {"type": "causal-lm", "sequence_length": 32}
+PROMPTS = {
+    "type": "causal-lm",
+    "prompt": "{question}",
+    "completion": " {answers.text}",
+    "sequence_length": 48,
+    "generation": {"max_new_tokens": 6, "answer_pattern": r"(\w+)"},
+}
+CONVERSATIONS = {
+    "type": "causal-lm",
+    "messages_column": "messages",
+    "chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}",
+    "sequence_length": 48,
+    "generation": {"max_new_tokens": 6},
+}
+CLASSES = {"type": "sequence-classification", "max_length": 32}
+PAIRS = {**CLASSES, "text_pair_column": "question", "labels": ["cold", "warm"]}
+REGRESSION = {**CLASSES, "label_column": "score", "regression": True}
+ANSWERS = {"type": "question-answering", "context_column": "text", "max_length": 40, "stride": 8}
+TRANSLATION = {
+    "type": "seq2seq-lm",
+    "source": "in German: {text}",
+    "target": "{german}",
+    "generation": {"max_new_tokens": 8},
+}
+
+CASES = {
+    "llama": ("llama", PLAIN, "loss"),
+    "llama-prompts": ("llama", PROMPTS, "exact_match"),
+    "llama-classes": ("llama", CLASSES, "loss"),
+    "qwen2-chat": ("qwen2", CONVERSATIONS, "accuracy"),
+    "gpt2": ("gpt2", PLAIN, "bits_per_byte"),
+    "gpt2-classes": ("gpt2", PAIRS, "f1"),
+    "dialogpt": ("gpt2", CONVERSATIONS, "perplexity"),
+    "gpt_neo": ("gpt_neo", PROMPTS, "loss"),
+    "bert": ("bert", PAIRS, "matthews"),
+    "bert-regression": ("bert", REGRESSION, "spearman"),
+    "distilbert": ("distilbert", CLASSES, "f1_macro"),
+    "distilbert-answers": ("distilbert", ANSWERS, "f1"),
+    "bert-answers": ("bert", ANSWERS, "loss"),
+    "t5": ("t5", TRANSLATION, "rougeL"),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(
+    request: pytest.FixtureRequest, family_models: Path, rows_file: Path, tmp_path: Path
+) -> Iterator[tuple[Path, Path]]:
+    """A study file and the model's folder."""
+    model, task, quality = CASES[request.param]
+    source = {"files": {"train": str(rows_file)}, "validation_share": 0.1}
+    study = {
+        "name": request.param,
+        "model": {"id": str(family_models / model)},
+        "task": {**task, "data": source},
+        "search_space": {"bits": [4, 8, 16], "ranks": [0, 4]},
+        "calibration": {"steps": 3, "batch_size": 4, "warmup_steps": 1, "validation_examples": 8},
+        "full_run": {"max_steps": 4, "batch_size": 4, "evaluations": 2},
+        "objectives": [quality, "model_bytes"],
+        "search": {"sampler": "random", "trials": 7},
+        "device": "cpu",
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    yield path, family_models / model
+
+
+def tensor_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  not a mapping
+                if "quant_state" not in name:
+                    tensor = file.get_tensor(name)
+                    total += tensor.numel() * tensor.element_size()
+    return total
+
+
+def test_whole_study(case: tuple[Path, Path], tmp_path: Path) -> None:
+    path, _ = case
+    url = f"sqlite:///{tmp_path}/studies.db"
+    study = start_study(load_study(path), url, messages())
+    records = study.records()
+    # every bits × rank is tried first, and one random plan
+    assert [len(records.complete), len(records.failed)] == [7, 0], [t.failure for t in records.failed]
+    assert {trial.label for trial in records.baselines} == {
+        f"uniform {bits}-bit rank {rank}" for bits in (4, 8, 16) for rank in (0, 4)
+    }
+    assert records.front
+    for trial in records.complete:
+        found = trial.measurement
+        assert set(study.config.task.metrics) == set(found.metrics)
+        assert len(found.examples) == 4
+        assert found.inference_rate > 0
+        assert found.bytes_per_parameter == pytest.approx(found.model_bytes / study.layout.num_parameters)
+    inputs = {tuple(e.input for e in trial.measurement.examples) for trial in records.complete}
+    assert len(inputs) == 1  # outputs can be read side by side
+
+    best = max(records.complete, key=lambda trial: (trial.plan.bits != {}, trial.measurement.model_bytes))
+    study.select(best.number)
+    plan = study.plan_file()
+    metrics = full_run(plan, tmp_path / "run")
+    assert metrics["steps"] == 4
+    assert metrics["stability"]["nonfinite_steps"] == 0
+    assert metrics["tokens_per_second"] > 0
+    on_disk = sum(tensor_bytes(tmp_path / "run" / part) for part in ("model", "adapter"))
+    assert on_disk == plan.cost.model_bytes == best.measurement.model_bytes
+
+    evaluated = evaluate_run(tmp_path / "run", "validation")
+    for name, value in metrics["validation"].items():
+        assert evaluated[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    assert math.isfinite(evaluate_run(tmp_path / "run")["loss"])
