@@ -211,6 +211,15 @@ class SequenceClassificationSettings(Record):
     """Labels are numbers, the loss is their mean squared error."""
     max_length: int = Field(default=128, ge=2)
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _no_booleans(cls, labels: Any) -> Any:
+        if isinstance(labels, list | tuple) and any(isinstance(label, bool) for label in labels):
+            raise ValueError(
+                f"must be texts or whole numbers, but got {list(labels)}; quote words such as yes and true"
+            )
+        return labels
+
     @model_validator(mode="after")
     def _classes(self) -> Self:
         if self.regression and self.labels is not None:

@@ -76,8 +76,11 @@ def load_rows(
         if not len(part):
             raise DataError(f"the {split} split of the task's data must have rows, but it is empty")
     if whole:
-        _take_out_repeated(rows, [column for setting in inputs for column in columns[setting]])
-        _set_aside_missing(rows, data)
+        names = [column for setting in inputs for column in columns[setting]]
+        _take_out_repeated(rows, names)
+        _set_aside_missing(rows, data, names)
+        if data.split_by is not None:  # two groups may share a row
+            _take_out_repeated(rows, names)
     for split, most in data.max_rows.items():
         part = rows.splits.get(split)
         if part is not None and most < len(part):
@@ -141,10 +144,20 @@ def truncation_notes(splits: Mapping[str, Dataset], limit: int) -> list[str]:
 
 def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    content = tokenizer.get_vocab() if backend is None else json.loads(backend.to_str())
+    if backend is not None:  # left by the last call of the tokenizer, whatever it was for
+        del content["truncation"], content["padding"]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    text = json.dumps([content, special, getattr(tokenizer, "chat_template", None)])
+    text = json.dumps([content, special, getattr(tokenizer, "chat_template", None)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _keys(rows: Dataset, columns: list[str]) -> list[bytes]:
+    """Equal for rows that share the values of all columns."""
+    return [
+        hashlib.blake2b(json.dumps(values, default=str).encode(), digest_size=16).digest()
+        for values in zip(*(rows[column] for column in columns), strict=True)
+    ]
 
 
 def _take_out_repeated(rows: Rows, columns: list[str]) -> None:
@@ -154,10 +167,7 @@ def _take_out_repeated(rows: Rows, columns: list[str]) -> None:
         if split not in rows.splits:
             continue
         part = rows.splits[split]
-        keys = [
-            hashlib.blake2b(json.dumps(values, default=str).encode(), digest_size=16).digest()
-            for values in zip(*(part[column] for column in columns), strict=True)
-        ]
+        keys = _keys(part, columns)
         kept = [position for position, key in enumerate(keys) if key not in seen]
         if taken := len(part) - len(kept):
             if not kept:
@@ -169,16 +179,16 @@ def _take_out_repeated(rows: Rows, columns: list[str]) -> None:
         seen |= set(keys)
 
 
-def _set_aside_missing(rows: Rows, data: DataSettings) -> None:
-    """Cut validation and test, where they are missing, off the training rows."""
+def _set_aside_missing(rows: Rows, data: DataSettings, columns: list[str]) -> None:
+    """Cut validation and test, where they are missing, off the training rows; rows that share their
+    inputs stay together."""
     missing = [split for split in SPLITS if split not in rows.splits]
     if not missing:
         return
     train = rows.splits["train"]
-    values = train[data.split_by] if data.split_by is not None else range(len(train))
-    groups: dict[Any, list[int]] = {}
-    for position, value in enumerate(values):
-        groups.setdefault(value, []).append(position)
+    groups: dict[bytes, list[int]] = {}
+    for position, key in enumerate(_keys(train, columns if data.split_by is None else [data.split_by])):
+        groups.setdefault(key, []).append(position)
     order = list(groups.values())
     Random(data.split_seed).shuffle(order)
     num_held_out = max(1, round(len(train) * data.validation_share))

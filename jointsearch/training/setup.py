@@ -13,8 +13,6 @@ from transformers import PreTrainedModel
 
 from jointsearch.config import TrainingSettings
 
-CHECKPOINTING = {"use_reentrant": False}
-
 
 def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> None:
     """QLoRA's set-up as far as ``settings`` ask for it, before adapters are attached.
@@ -22,13 +20,9 @@ def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> 
     ``prepare_for_kbit_training`` changes parameters in place.
     """
     if settings.prepare_for_kbit_training:
-        prepare_model_for_kbit_training(
-            model,
-            use_gradient_checkpointing=settings.gradient_checkpointing,
-            gradient_checkpointing_kwargs=CHECKPOINTING,
-        )
-    elif settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
+        prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable()
 
 
 def build_optimizer(

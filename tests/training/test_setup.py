@@ -65,8 +65,10 @@ def test_qloras_set_up_trains_a_trial_and_a_full_run(
     start = CalibrationRunner(config, tiny_layout).run(untrained, Budget(seed=0))
     assert measured.metrics["loss"] < start.metrics["loss"] - 0.01
     metrics = full_run(PlanFile.build(plan, tiny_layout, study), tmp_path / "run")
+    plain = full_run(PlanFile.build(plan, tiny_layout, config), tmp_path / "plain")
     assert metrics["steps"] == 6
-    assert metrics["validation"]["loss"] < start.metrics["loss"]
+    # eight-bit states round, which six steps hardly show
+    assert metrics["validation"]["loss"] == pytest.approx(plain["validation"]["loss"], rel=1e-3)
 
 
 def test_states_have_eight_bits() -> None:

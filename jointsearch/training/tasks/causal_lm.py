@@ -194,7 +194,12 @@ class CausalLM(TokenizedTask):
     def _conversation(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
         column = self._settings.messages_column
         assert column is not None
-        messages = list(row[column] or [])
+        messages = row[column] or []
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            raise DataError(
+                f"task.messages_column must hold lists of {{role, content}}, but got {messages!r}"
+            )
+        messages = list(messages)
         while messages and messages[-1]["role"] != "assistant":
             messages.pop()
         if len(messages) < 2:

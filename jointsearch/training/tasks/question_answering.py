@@ -40,6 +40,7 @@ class QuestionAnswering(TokenizedTask):
         self.collator = DataCollatorWithPadding(tokenizer)
         self._settings = settings
         self._length = min(settings.max_length, max_length or settings.max_length)
+        self._stride = min(settings.stride, self._length // 2 - 1)  # of a model with few positions
         rows = load_rows(settings.data, settings.columns, settings.inputs)
         self._rows = rows.splits
         depends_on = settings.model_dump(mode="json", exclude={"data"}) | {"length": self._length}
@@ -165,8 +166,13 @@ class QuestionAnswering(TokenizedTask):
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         settings = self._settings
+        for index, context in zip(indices, rows[settings.context_column], strict=True):
+            if not isinstance(context, str):
+                raise DataError(
+                    f"the texts of task.context_column must be strings, but row {index} has {context!r}"
+                )
         questions = [str(question).strip() for question in rows[settings.question_column]]
-        longest = self._length - settings.stride - 8  # room for a window's context and special tokens
+        longest = self._length - self._stride - 8  # room for a window's context and special tokens
         encoded = self.tokenizer(
             questions, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -179,7 +185,7 @@ class QuestionAnswering(TokenizedTask):
             rows[settings.context_column],
             truncation="only_second",
             max_length=self._length,
-            stride=settings.stride,
+            stride=self._stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
@@ -213,6 +219,11 @@ class QuestionAnswering(TokenizedTask):
         texts, positions = self._answers(row)
         if not texts:
             return None, None
+        if len(positions) != len(texts):
+            raise DataError(
+                f"every answer must have its start, but row {index} has {len(texts)} answers "
+                f"and {len(positions)} starts"
+            )
         begin, end = positions[0], positions[0] + len(texts[0])
         context = row[self._settings.context_column]
         if not 0 <= begin < end <= len(context):

@@ -36,6 +36,8 @@ class SequenceClassification(TokenizedTask):
         self._length = min(settings.max_length, max_length or settings.max_length)
         rows = load_rows(settings.data, settings.columns, settings.inputs)
         self._rows = rows.splits
+        feature = self._rows["train"].features[settings.label_column]
+        self._stated = feature.names if isinstance(feature, ClassLabel) else None
         depends_on = settings.model_dump(mode="json", exclude={"data"}) | {"length": self._length}
         tokenized = {
             split: tokenize(part, self._tokenized, tokenizer, depends_on)
@@ -69,7 +71,8 @@ class SequenceClassification(TokenizedTask):
             metrics["f1_macro"] = float(
                 f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
             )
-            metrics["matthews"] = float(matthews_corrcoef(labels, predicted))
+            is_one_class = len(np.union1d(labels, predicted)) == 1
+            metrics["matthews"] = 0.0 if is_one_class else float(matthews_corrcoef(labels, predicted))
             shares = np.exp(outputs - outputs.max(-1, keepdims=True))
             shares /= shares.sum(-1, keepdims=True)
             texts = [
@@ -133,9 +136,13 @@ class SequenceClassification(TokenizedTask):
         labels = self._settings.labels
         assert labels is not None
         names = [str(label) for label in labels]
-        if str(value) in names:
+        if self._stated is not None and not set(names).isdisjoint(self._stated):
+            # a position among the names that the data states, which can be numbers too
+            if value in range(len(self._stated)) and self._stated[value] in names:
+                return names.index(self._stated[value])
+        elif str(value) in names:
             return names.index(str(value))
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(labels):
+        elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(labels):
             return value
         raise DataError(
             f"task.label_column must hold one of {', '.join(names)} or its position, "
@@ -149,7 +156,7 @@ def find_labels(settings: SequenceClassificationSettings) -> tuple[str | int, ..
     feature = rows.features[settings.label_column]
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
-    values = set(rows[settings.label_column])
+    values = {str(value) if isinstance(value, bool) else value for value in rows[settings.label_column]}
     if not all(isinstance(value, str | int) for value in values):
         raise DataError(
             "the classes of task.label_column must be texts or whole numbers, "
