@@ -131,6 +131,7 @@ class FakeRunner:
                 "bits_per_byte": loss / math.log(2) / 4,
                 "accuracy": math.exp(-loss),
             },
+            examples=(Example(input="2 + 2 =", output=f"{4 + loss:.3f}", reference="4"),),
             model_bytes=cost.model_bytes,
             bytes_per_parameter=cost.bytes_per_parameter,
             trainable_parameters=cost.trainable_parameters,

@@ -38,7 +38,7 @@ class DataSettings(Record):
     splits: dict[Split, str] | None = None
     """The names of the splits in a Hub data set or a folder; by default their own."""
     max_rows: dict[Split, Positive] = {}
-    """Keep at most so many rows of a split, drawn with ``split_seed``."""
+    """Read at most so many rows of a split, drawn with ``split_seed`` before other splits are set aside."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
     """Share of the training rows set aside where a validation or test split is missing."""
     split_by: str | None = None
@@ -80,6 +80,8 @@ class GenerationSettings(Record):
 
     max_new_tokens: Positive = 32
     num_beams: Positive = 1
+    max_examples: Positive | None = None
+    """Generate for at most so many of the examples that are measured; by default for all."""
     answer_pattern: str | None = None
     """A regular expression with one group, the answer; of several matches the last counts.
 

@@ -449,3 +449,31 @@ def test_no_command_shows_the_help() -> None:
     assert "Usage:" in done.stderr
     assert "Traceback" not in done.stderr
     assert script("--version").stdout.split()[-1] == "0.1.0"
+
+
+def test_outputs_side_by_side(run: Run, records: StudyRecords, tmp_path: Path) -> None:
+    losses = [trial.measurement.metrics["loss"] for trial in records.trials[:2]]
+    pair = {"input": "2 + 2 =", "reference": "4", "A": f"{4 + losses[0]:.3f}", "B": f"{4 + losses[1]:.3f}"}
+    shown = run("compare-outputs", "small:0", "small:1", "--format", "json").stdout
+    assert json.loads(shown) == {"A": "small:0", "B": "small:1", "examples": [pair]}
+    text = run("compare-outputs", "small:0", "small:0").stdout
+    assert text.splitlines() == [
+        "1. 2 + 2 =",
+        "   reference: 4",
+        f"   small:0: {pair['A']}",
+        f"   small:0: {pair['A']} (the same)",
+    ]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps({"examples": [{**pair, "output": "4"}]}))
+    beside = json.loads(run("compare-outputs", "small:1", str(folder), "--format", "json").stdout)
+    assert beside["examples"] == [{**pair, "A": pair["B"], "B": "4"}]
+
+
+def test_any_quality_can_bound_the_selection(run: Run, records: StudyRecords) -> None:
+    second = records.front[1]
+    loss = second.values["loss"]
+    assert json.loads(run("select", "small", "--quality", repr(loss), "--format", "json").stdout) == {
+        "trial": second.number,
+        **second.values,
+    }

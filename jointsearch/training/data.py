@@ -75,18 +75,17 @@ def load_rows(
                 )
         if not len(part):
             raise DataError(f"the {split} split of the task's data must have rows, but it is empty")
+    for split, most in data.max_rows.items():  # first: what is not used need not be looked at
+        part = rows.splits.get(split)
+        if part is not None and most < len(part):
+            chosen = np.random.default_rng(data.split_seed).permutation(len(part))[:most]
+            rows.splits[split] = part.select(np.sort(chosen))
     if whole:
         names = [column for setting in inputs for column in columns[setting]]
         _take_out_repeated(rows, names)
         _set_aside_missing(rows, data, names)
         if data.split_by is not None:  # two groups may share a row
             _take_out_repeated(rows, names)
-    for split, most in data.max_rows.items():
-        part = rows.splits.get(split)
-        if part is not None and most < len(part):
-            chosen = np.random.default_rng(data.split_seed).permutation(len(part))[:most]
-            rows.splits[split] = part.select(np.sort(chosen))
-    if whole:
         # sorted files are common: the first rows of this order are a sample
         order = np.random.default_rng(data.split_seed).permutation(len(rows.splits["validation"]))
         rows.splits["validation"] = rows.splits["validation"].select(order)
@@ -132,7 +131,7 @@ def tokenize(
         ) from None
 
 
-def truncation_notes(splits: Mapping[str, Dataset], limit: int) -> list[str]:
+def truncation_notes(splits: Mapping[str, Dataset], limit: int | str) -> list[str]:
     """How many rows of each split were cut to ``limit`` tokens, where there are any."""
     notes = []
     for split, rows in splits.items():

@@ -122,6 +122,16 @@ def build_model(args: argparse.Namespace, vocab_size: int) -> T5ForConditionalGe
     return T5ForConditionalGeneration(config)
 
 
+def build_optimizer(model: torch.nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
+    """AdamW whose steps are in proportion to each tensor's size at the start, as T5's Adafactor has them
+    (Shazeer and Stern, arXiv 1804.04235, section 8): its embeddings start 14 times as large as the rest."""
+    groups = [
+        {"params": [p], "lr": args.learning_rate * p.detach().square().mean().sqrt().item()}
+        for p in model.parameters()
+    ]
+    return torch.optim.AdamW(groups, weight_decay=args.weight_decay)
+
+
 def train(
     model: T5ForConditionalGeneration,
     data: dict[str, list[Any]],
@@ -130,7 +140,7 @@ def train(
     args: argparse.Namespace,
 ) -> None:
     """Train in place until the validation loss stops falling; the best weights stay in the model."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
+    optimizer = build_optimizer(model, args)
     scheduler = get_cosine_schedule_with_warmup(optimizer, args.warmup_steps, args.steps)
     best_loss, best_weights, num_worse = math.inf, model.state_dict(), 0
     start = time.perf_counter()
@@ -168,10 +178,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--d-model", type=int, default=192)
     parser.add_argument("--layers", type=int, default=3, help="of the encoder and of the decoder")
     parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--steps", type=int, default=2400, help="at most")
+    parser.add_argument("--steps", type=int, default=2000, help="at most")
     parser.add_argument("--warmup-steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=32, help="pairs per step")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak")
+    parser.add_argument("--learning-rate", type=float, default=2e-2, help="peak, relative")
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--evaluate-every", type=int, default=150, help="steps")
     parser.add_argument("--patience", type=int, default=2, help="evaluations without a better loss")

@@ -30,6 +30,8 @@ class CausalLM(TokenizedTask):
     ) -> None:
         self.tokenizer = tokenizer
         self.collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+        if settings.chat_template is not None:
+            tokenizer.chat_template = settings.chat_template  # and so it is saved with the model
         self._settings = settings
         self._length = min(settings.sequence_length, max_length or settings.sequence_length)
         self._max_new_tokens = min(settings.generation.max_new_tokens, (max_length or 2**30) // 2)
@@ -81,7 +83,8 @@ class CausalLM(TokenizedTask):
         metrics["bits_per_byte"] = score.total_loss / (math.log(2) * max(1, num_bytes))
 
         with_answers = self._settings.generation.answer_pattern is not None
-        num_written = num_examples if with_answers else min(NUM_SHOWN, num_examples)
+        wanted = self._settings.generation.max_examples if with_answers else NUM_SHOWN
+        num_written = min(wanted or num_examples, num_examples)
         prompts, references = self._prompts(split, num_written)
         device = next(model.parameters()).device
         padded = (

@@ -41,7 +41,7 @@ class Seq2SeqLM(TokenizedTask):
             split: tokenize(part, self._tokenized, tokenizer, depends_on)
             for split, part in rows.splits.items()
         }
-        limit = max(self._max_source, self._max_target)
+        limit = f"{self._max_source} (source) or {self._max_target} (target)"
         self.notes = rows.notes + truncation_notes(tokenized, limit)
         self.splits = {split: part.remove_columns(TRUNCATED) for split, part in tokenized.items()}
 
@@ -61,7 +61,7 @@ class Seq2SeqLM(TokenizedTask):
         settings = self._settings.generation
         written = generate(
             model,
-            self._sources(model, split, limit, batch_size),
+            self._sources(model, split, _least(limit, settings.max_examples), batch_size),
             settings,
             self.tokenizer,
             settings.max_new_tokens,
@@ -110,3 +110,7 @@ class Seq2SeqLM(TokenizedTask):
                 for source, target in zip(whole, whole_targets, strict=True)
             ],
         }
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
