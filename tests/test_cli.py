@@ -369,6 +369,9 @@ def _nothing(folder: Path) -> None:
             ["there is no storage at sqlite:///none.db"],
         ),
         (_nothing, ["front", "small", "--storage", "none.db"], ["the storage must be a URL"]),
+        (_nothing, ["compare-outputs", "small:0", "small:x"], ["a trial is NAME:NUMBER", "'small:x'"]),
+        (_nothing, ["compare-outputs", "small:0", "small:99"], ["which has 10, but got 99"]),
+        (_nothing, ["compare-outputs", "small:0", "."], ["metrics.json has none"]),
         (
             _nothing,
             ["select", "small"],

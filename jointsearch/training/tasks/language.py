@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -77,13 +78,14 @@ def generate(
     A decoder's inputs are padded on the left; its outputs are without them.
     """
     is_decoder = not model.config.is_encoder_decoder
+    ends = _end_tokens(model, tokenizer)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_beams=settings.num_beams,
         do_sample=False,
         use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=ends or None,
         bos_token_id=tokenizer.bos_token_id,
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
@@ -96,11 +98,17 @@ def generate(
             output = model.generate(**batch, generation_config=config)  # (batch, time)
             new = output[:, batch["input_ids"].shape[1] if is_decoder else 1 :].cpu()
             seconds += time.perf_counter() - start
-            end = -1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-            ended = (new == end).cumsum(1)
+            ended = torch.isin(new, torch.tensor(ends)).cumsum(1)
             num_tokens += int((ended == 0).sum() + (ended[:, -1] > 0).sum())
             texts += tokenizer.batch_decode(new, skip_special_tokens=True)
     return Generated(texts, num_tokens / seconds if seconds else 0.0)
+
+
+def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokenizer's end of text, and what else ends a text of the model, such as a chat's turn."""
+    others = getattr(model.generation_config, "eos_token_id", None)
+    tokens = [tokenizer.eos_token_id, *(others if isinstance(others, list) else [others])]
+    return sorted({token for token in tokens if token is not None})
 
 
 def answer(text: str, pattern: str | None) -> str | None:
