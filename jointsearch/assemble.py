@@ -51,14 +51,13 @@ def read_layout(config: StudyConfig) -> ModelLayout:
     return read_layout(config.model, config.task.type, config.task.head)
 
 
-def with_labels(config: StudyConfig, study: JointStudy | None) -> StudyConfig:
-    """The study with the classes that its file leaves open: those of a stored study, else the data's."""
+def with_labels(config: StudyConfig, before: StudyConfig | None) -> StudyConfig:
+    """The study with the classes that its file leaves open: those it had ``before``, else the data's."""
     task = config.task
     if not isinstance(task, SequenceClassificationSettings) or task.regression or task.labels is not None:
         return config
-    if study is not None:
-        labels = getattr(study.config.task, "labels", None)
-    else:
+    labels = getattr(before.task, "labels", None) if before else None
+    if labels is None:
         quiet_libraries()
         from jointsearch.training.tasks.sequence_classification import find_labels
 
@@ -83,7 +82,7 @@ def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
     """Create or resume the study and run its trials; nothing is stored if the study cannot run."""
     storage = open_if_there(url)
     study = find_study(storage, config.name) if storage else None
-    config = with_labels(config, study)
+    config = with_labels(config, study.config if study else None)
     if study is not None:
         check_unchanged(study, config)
         study = study.with_config(config)

@@ -25,12 +25,12 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
       jointsearch train plan.json -o runs/final
       jointsearch train plan.json -o runs/long --study studies/gpt2-wikitext2.yaml
     """
-    from jointsearch.assemble import quiet_libraries, read_study_file
+    from jointsearch.assemble import quiet_libraries, read_study_file, with_labels
     from jointsearch.plan_file import PlanFile, read_plan
 
     content = read_plan(plan)
     if study_file is not None:
-        config = read_study_file(study_file)
+        config = with_labels(read_study_file(study_file), content.study)
         taken = {name: getattr(config, name) for name in ("model", "task", "full_run", "device")}
         study = content.study.model_copy(update=taken)
         content = PlanFile.build(content.plan, content.layout, study, content.origin)

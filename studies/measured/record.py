@@ -32,8 +32,7 @@ Row = dict[str, Any]
 
 
 def run(folder: Path, *words: str, check: bool = True) -> str:
-    """What a jointsearch command prints on standard output, run in ``folder``; empty where it fails
-    and ``check`` is False."""
+    """What a command prints, run in ``folder``; empty where it fails and ``check`` is False."""
     print(f"$ jointsearch {shlex.join(words)}", file=sys.stderr, flush=True)
     storage = {"JOINTSEARCH_STORAGE": "sqlite:///study.db"}
     command = [str(JOINTSEARCH), *words]
@@ -88,14 +87,15 @@ def train_in_full(folder: Path, name: str, trial: int) -> Row:
 def table(runs: list[Row], quality: str) -> str:
     """The full runs in Markdown: one line each, test metrics in the last columns."""
     metrics = list(runs[0]["test"])
-    columns = ["plan", "MB", "bits/weight", f"trial {quality}", f"validation {quality}"]
-    columns += [*(f"test {metric}" for metric in metrics), "seconds"]
+    sizes = ["MB", "bits/weight"]
+    measured = [f"trial {quality}", f"validation {quality}", *(f"test {metric}" for metric in metrics)]
+    columns = ["plan", *sizes, *measured, "seconds"]
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1)]
     for row in runs:
+        name = f"trial {row['trial']} ({', '.join(row['why'])})"
         numbers = [row["trial_quality"], row["validation"][quality], *(row["test"][m] for m in metrics)]
-        start = [f"trial {row['trial']} ({', '.join(row['why'])})", f"{row['model_bytes'] / 1e6:.3f}"]
-        start.append(f"{row['bits_per_weight']:.2f}")
-        lines.append([*start, *(f"{number:.4f}" for number in numbers), f"{row['train_seconds']:.0f}"])
+        size = [f"{row['model_bytes'] / 1e6:.3f}", f"{row['bits_per_weight']:.2f}"]
+        lines.append([name, *size, *(f"{number:.4f}" for number in numbers), f"{row['train_seconds']:.0f}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -113,6 +113,7 @@ def main() -> None:
         start = time.perf_counter()
         run(folder, "study", "start", str(args.study.resolve()), *trials)
         search_seconds = time.perf_counter() - start
+        num_trials = args.trials or config.search.trials
         rows: list[Row] = json.loads(run(folder, "front", config.name, "--format", "json"))
         output.mkdir(parents=True, exist_ok=True)
         (output / "front.csv").write_text(run(folder, "front", config.name, "--format", "csv"))
@@ -128,7 +129,6 @@ def main() -> None:
             for trial, why in choose(folder, config, rows).items()
         ]
     versions = [row.pop("versions") for row in runs].pop()
-    num_trials = args.trials or config.search.trials
     results = {
         "command": f"python studies/measured/record.py {shlex.join(sys.argv[1:])}",
         "seeds": {part: getattr(config, part).seed for part in ("search", "calibration", "full_run")},

@@ -98,7 +98,7 @@ def generate(
             output = model.generate(**batch, generation_config=config)  # (batch, time)
             new = output[:, batch["input_ids"].shape[1] if is_decoder else 1 :].cpu()
             seconds += time.perf_counter() - start
-            ended = torch.isin(new, torch.tensor(ends)).cumsum(1)
+            ended = torch.isin(new, torch.tensor(ends, dtype=new.dtype)).cumsum(1)
             num_tokens += int((ended == 0).sum() + (ended[:, -1] > 0).sum())
             texts += tokenizer.batch_decode(new, skip_special_tokens=True)
     return Generated(texts, num_tokens / seconds if seconds else 0.0)
