@@ -13,6 +13,7 @@ from jointsearch.cli.outputs import compare_outputs
 from jointsearch.cli.plan import plan
 from jointsearch.cli.run import evaluate, train
 from jointsearch.cli.study import study
+from jointsearch.cli.worker import worker
 from jointsearch.errors import JointSearchError
 
 USER_MISTAKE = 2
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (study, front, select, export, plan, train, evaluate, compare_outputs, doctor):
+for command in (study, worker, front, select, export, plan, train, evaluate, compare_outputs, doctor):
     cli.add_command(command)
 
 

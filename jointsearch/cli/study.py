@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jointsearch.cli.common import format_option, messages, print_json, print_table, storage_option
+
+if TYPE_CHECKING:
+    from jointsearch.config import StudyConfig
 
 
 @click.group()
@@ -23,8 +26,15 @@ def study() -> None:
 @study.command()
 @click.argument("file")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes, on the GPUs in turn.",
+)
 @storage_option
-def start(file: str, trials: int | None, storage_url: str) -> None:
+def start(file: str, trials: int | None, workers: int, storage_url: str) -> None:
     """Run the study of FILE (a YAML file, or 'quickstart'); resume it if it is there.
 
     Ctrl-C ends it after the training step; finished trials are kept, and the same command goes on.
@@ -34,14 +44,11 @@ def start(file: str, trials: int | None, storage_url: str) -> None:
       jointsearch study start quickstart
       jointsearch study start studies/gpt2-wikitext2.yaml --trials 50
     """
-    from jointsearch.assemble import read_study_file, start_study
+    from jointsearch.assemble import start_study
 
-    config = read_study_file(file)
-    if trials is not None:
-        search = config.search.model_copy(update={"trials": trials})
-        config = config.model_copy(update={"search": search})
+    config = _config(file, trials)
     console = messages()
-    result = start_study(config, storage_url, console)
+    result = start_study(config, storage_url, console, workers)
     records = result.records()
     left = config.search.trials - records.num_finished
     state = f"{left} trials left; the same command goes on" if left > 0 else "finished"
@@ -55,6 +62,96 @@ def start(file: str, trials: int | None, storage_url: str) -> None:
         console.print(f"next: jointsearch front {result.name}", markup=False, highlight=False)
     if left > 0:
         raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped
+
+
+@study.command()
+@click.argument("file")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@storage_option
+def create(file: str, trials: int | None, storage_url: str) -> None:
+    """Create the study of FILE and its queue for workers that are started elsewhere.
+
+    \b
+    Example:
+      jointsearch study create quickstart
+      jointsearch worker quickstart
+    """
+    from jointsearch.assemble import create_only
+
+    created = create_only(_config(file, trials), storage_url)
+    click.echo(f"study '{created.name}' is there; next: jointsearch worker {created.name}", err=True)
+
+
+@study.command()
+@click.argument("name")
+@storage_option
+def pause(name: str, storage_url: str) -> None:
+    """Let the workers of study NAME finish their trials and wait.
+
+    \b
+    Example:
+      jointsearch study pause quickstart
+    """
+    _want(name, storage_url, "pause", "its workers finish their trials and wait")
+
+
+@study.command()
+@click.argument("name")
+@storage_option
+def resume(name: str, storage_url: str) -> None:
+    """Let the workers of study NAME take trials again, and new ones start.
+
+    \b
+    Example:
+      jointsearch study resume quickstart
+    """
+    _want(name, storage_url, "run", "its workers take trials")
+
+
+@study.command()
+@click.argument("name")
+@storage_option
+def stop(name: str, storage_url: str) -> None:
+    """Let the workers of study NAME finish their trials and leave.
+
+    \b
+    Example:
+      jointsearch study stop quickstart
+    """
+    _want(name, storage_url, "stop", "its workers finish their trials and leave")
+
+
+@study.command()
+@click.argument("name")
+@storage_option
+def cancel(name: str, storage_url: str) -> None:
+    """Let the workers of study NAME give their trials back to the queue and leave.
+
+    \b
+    Example:
+      jointsearch study cancel quickstart
+    """
+    _want(name, storage_url, "cancel", "its workers give their trials back and leave")
+
+
+@study.command()
+@click.argument("name")
+@click.option("--trial", type=int, help="This failed trial alone.")
+@storage_option
+def retry(name: str, trial: int | None, storage_url: str) -> None:
+    """Put the failed trials of study NAME back into the queue.
+
+    \b
+    Example:
+      jointsearch study retry quickstart
+      jointsearch study retry quickstart --trial 7
+    """
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    numbers = open_study(open_storage(storage_url), name).retry(trial)
+    text = f"trials {', '.join(map(str, numbers))}" if numbers else "no trial has failed: nothing"
+    click.echo(f"{text} put back into the queue of study '{name}'", err=True)
 
 
 @study.command("list")
@@ -141,6 +238,25 @@ def delete(name: str, yes: bool, storage_url: str) -> None:
         click.confirm(f"Delete study '{name}' with {num_trials} trials?", abort=True, err=True)
     delete_study(storage, name)
     click.echo(f"deleted study '{name}' with {num_trials} trials", err=True)
+
+
+def _config(file: str, trials: int | None) -> StudyConfig:
+    from jointsearch.assemble import read_study_file
+
+    config = read_study_file(file)
+    if trials is None:
+        return config
+    search = config.search.model_copy(update={"trials": trials})
+    return config.model_copy(update={"search": search})
+
+
+def _want(name: str, storage_url: str, state: str, effect: str) -> None:
+    from jointsearch.study.control import Wanted
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    open_study(open_storage(storage_url), name).want(Wanted(state))
+    click.echo(f"study '{name}': {effect}", err=True)
 
 
 def _summary(found: Any) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def describe(trial: TrialRecord) -> str:
 class StudyProgress:
     """Listens to a worker and shows its study; use as a context manager around ``Worker.run``."""
 
-    def __init__(self, name: str, total: int, console: Console) -> None:
+    def __init__(self, name: str, total: int, console: Console, *, shown: bool = True) -> None:
+        self._shown = shown
         self._total = total
         self._console = console
         self._reported: set[int] | None = None
@@ -68,7 +69,9 @@ class StudyProgress:
             console=console,
         )
         self._task = self._bar.add_task(name, total=total)
-        self._live = Live(self._bar, console=console, refresh_per_second=2) if console.is_terminal else None
+        self._live = (
+            Live(self._bar, console=console, refresh_per_second=2) if console.is_terminal and shown else None
+        )
 
     def __enter__(self) -> StudyProgress:
         if self._live:
@@ -83,6 +86,8 @@ class StudyProgress:
 
     def __call__(self, records: StudyRecords) -> None:
         """Show the trials as they are now."""
+        if not self._shown:
+            return
         if self._live:
             snapshot = Snapshot.of(records, self._total)
             self._bar.update(self._task, completed=min(records.num_finished, self._total))

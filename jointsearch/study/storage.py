@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,14 @@ import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import storage as rdb
-from optuna.trial import FrozenTrial
-from sqlalchemy import event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from jointsearch.config import DEFAULT_STORAGE
 from jointsearch.errors import StorageError, first_line
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import generation_of
-from jointsearch.study.records import PLAN_ATTRIBUTES, RETRY_OF
 
 HEARTBEAT_SECONDS = 10
 STALE_SECONDS = 60
@@ -54,7 +53,7 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
                 skip_compatibility_check=not create,
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=STALE_SECONDS,
-                heartbeat_stale_trial_callback=requeue,
+                engine_kwargs={} if path is not None else {"pool_pre_ping": True},
             )
     except (ImportError, RuntimeError, OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = _reason(error, url)
@@ -83,10 +82,20 @@ def _check_folder(path: Path, url: str) -> None:
         raise StorageError(f"the folder of the storage {redacted(url)} must be there; create {path.parent}")
 
 
-def creation_lock(url: str) -> AbstractContextManager[object]:
+@contextmanager
+def creation_lock(url: str) -> Iterator[None]:
     """Held while tables or a study are created, so that processes that start together do it once."""
     path = _sqlite_path(url)
-    return nullcontext() if path is None else FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000)
+    if path is not None:
+        with FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
+            yield
+        return
+    engine = create_engine(url, poolclass=NullPool)
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with _advisory_lock(engine, "creation"):
+        yield
 
 
 def redacted(url: str) -> str:
@@ -94,18 +103,28 @@ def redacted(url: str) -> str:
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Give a trial that was lost or interrupted back to the queue, as a new trial."""
-    kept = {key: value for key, value in trial.user_attrs.items() if key in PLAN_ATTRIBUTES}
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=optuna.trial.TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={**kept, RETRY_OF: trial.number},
-            system_attrs=generation_of(trial),
-        )
-    )
+@contextmanager
+def study_lock(study: optuna.Study) -> Iterator[None]:
+    """Held by one worker of the study at a time, on all machines that share the storage."""
+    engine: Engine = getattr(study._storage, "_backend", study._storage).engine
+    if engine.dialect.name == "sqlite":
+        with FileLock(f"{engine.url.database}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
+            yield
+    else:
+        with _advisory_lock(engine, study.study_name):
+            yield
+
+
+@contextmanager
+def _advisory_lock(engine: Engine, name: str) -> Iterator[None]:
+    """A lock of PostgreSQL's, which goes away with the connection that holds it."""
+    key = {"key": zlib.crc32(f"jointsearch {name}".encode())}
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import distributions, generation_of
 from jointsearch.selection import at_knee
 from jointsearch.space import SearchSpace
+from jointsearch.study.control import Wanted, want
+from jointsearch.study.queue import give_back
 from jointsearch.study.records import (
     CONFIG,
     DIGEST,
@@ -48,6 +50,10 @@ class JointStudy:
         if config != self.config:
             self.optuna_study.set_user_attr(CONFIG, config.model_dump(mode="json"))
         return JointStudy(self.optuna_study, config)
+
+    def want(self, state: Wanted) -> None:
+        """Tell the workers, wherever they run."""
+        want(self.optuna_study, state)
 
     @cached_property
     def layout(self) -> ModelLayout:
@@ -86,6 +92,18 @@ class JointStudy:
             state = trials[number].state.name.lower()
             raise StudyError(f"the trial must be complete, but trial {number} is {state}")
         return trials[number]
+
+    def retry(self, number: int | None = None) -> list[int]:
+        """Put failed trials back into the queue, all or one; their numbers. Raises ``StudyError``."""
+        failed = self.records().failed
+        chosen = [trial for trial in failed if number is None or trial.number == number]
+        if number is not None and not chosen:
+            raise StudyError(
+                f"the trial must be one that has failed ({[t.number for t in failed]}), but got {number}"
+            )
+        for trial in chosen:
+            give_back(self.optuna_study, trial.frozen)
+        return [trial.number for trial in chosen]
 
     def front(self) -> StudyRecords:
         """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""

@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 
 from jointsearch.errors import StorageError
 from jointsearch.search.experimental import experimental_optuna
+from jointsearch.study.queue import give_back
 from jointsearch.study.records import COPY_OF
-from jointsearch.study.storage import open_storage, requeue
+from jointsearch.study.storage import open_storage
 from jointsearch.study.studies import JointStudy, study_names
 
 Create = Callable[..., JointStudy]
@@ -99,7 +100,7 @@ def test_requeue_keeps_the_plan_and_forgets_the_rest(create: Create) -> None:
     with experimental_optuna():
         trial = study.optuna_study.ask()
     trial.set_user_attr("failure", "stopped")
-    requeue(study.optuna_study, study.optuna_study.tell(trial, state=TrialState.FAIL))
+    give_back(study.optuna_study, study.optuna_study.tell(trial, state=TrialState.FAIL))
     before, after = study.records().trials[0], study.records().trials[-1]
     assert after.state == TrialState.WAITING
     assert after.frozen.params == before.frozen.params

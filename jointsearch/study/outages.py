@@ -1,0 +1,67 @@
+"""Waiting for a database that is away: restarted, out of reach, or busy for too long."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from jointsearch.errors import first_line
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 10.0
+
+Result = TypeVar("Result")
+
+_last_outage = -math.inf
+
+_log = logging.getLogger(__name__)
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the database was away, by the error of the driver under Optuna's and SQLAlchemy's."""
+    while error is not None:
+        if isinstance(error, OperationalError | InterfaceError):
+            return True
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        error = error.__cause__
+    return False
+
+
+def seconds_since_outage() -> float:
+    """Since this process last found the database away; infinite if it never did."""
+    return time.monotonic() - _last_outage
+
+
+def _note_outage() -> None:
+    global _last_outage
+    _last_outage = time.monotonic()
+
+
+def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: False) -> Result | None:
+    """``call()``, tried again for as long as the database is away; None once ``give_up()`` says so.
+
+    What is called must do no harm if it is done twice: the answer to the first may have been lost.
+    """
+    wait = FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return call()
+        except (StorageInternalError, DBAPIError) as error:
+            if not is_outage(error):
+                raise
+            _note_outage()
+            if give_up():
+                return None
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            _log.warning("the storage is away (%s); trying again in %g s", first_line(cause), wait)
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT_SECONDS)
