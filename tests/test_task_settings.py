@@ -184,7 +184,11 @@ def test_head_of_a_classifier(values: dict[str, Any], names: list[str], kind: st
             "bits_per_byte",
             "seq2seq-lm (loss, perplexity, accuracy, rouge1, rouge2, rougeL, bleu, exact_match)",
         ),
-        (CLASSES | {"labels": [1, 2, 3]}, "f1", "sequence-classification (loss, accuracy, f1_macro, matthews)"),
+        (
+            CLASSES | {"labels": [1, 2, 3]},
+            "f1",
+            "sequence-classification (loss, accuracy, f1_macro, matthews)",
+        ),
         (CLASSES | {"regression": True}, "accuracy", "sequence-classification (loss, pearson, spearman)"),
         (ANSWERS, "accuracy", "question-answering (loss, exact_match, f1)"),
     ],
