@@ -75,17 +75,14 @@ def load_rows(
                 )
         if not len(part):
             raise DataError(f"the {split} split of the task's data must have rows, but it is empty")
-    for split, most in data.max_rows.items():  # first: what is not used need not be looked at
-        part = rows.splits.get(split)
-        if part is not None and most < len(part):
-            chosen = np.random.default_rng(data.split_seed).permutation(len(part))[:most]
-            rows.splits[split] = part.select(np.sort(chosen))
+    _keep_at_most(rows, data)  # first: what is not used need not be looked at
     if whole:
         names = [column for setting in inputs for column in columns[setting]]
         _take_out_repeated(rows, names)
         _set_aside_missing(rows, data, names)
         if data.split_by is not None:  # two groups may share a row
             _take_out_repeated(rows, names)
+        _keep_at_most(rows, data)  # of the splits that were set aside
         # sorted files are common: the first rows of this order are a sample
         order = np.random.default_rng(data.split_seed).permutation(len(rows.splits["validation"]))
         rows.splits["validation"] = rows.splits["validation"].select(order)
@@ -149,6 +146,15 @@ def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     text = json.dumps([content, special, getattr(tokenizer, "chat_template", None)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _keep_at_most(rows: Rows, data: DataSettings) -> None:
+    """A sample of the splits that have more rows than asked for, in their order."""
+    for split, most in data.max_rows.items():
+        part = rows.splits.get(split)
+        if part is not None and most < len(part):
+            chosen = np.random.default_rng(data.split_seed).permutation(len(part))[:most]
+            rows.splits[split] = part.select(np.sort(chosen))
 
 
 def _keys(rows: Dataset, columns: list[str]) -> list[bytes]:
@@ -234,6 +240,8 @@ def _from_hub(data: DataSettings) -> DatasetDict:
 def _from_folder(folder: Path) -> DatasetDict:
     try:
         table = datasets.load_from_disk(str(folder))
+    except IndexError:  # what datasets 5 makes of a split that was saved without rows
+        raise DataError(f"the splits of the data set in {folder} must have rows, but one is empty") from None
     except (OSError, ValueError) as error:
         raise DataError(
             f"task.data.folder must hold a data set that datasets has saved, but {folder} does not: "
