@@ -37,7 +37,7 @@ DOMAIN = {
 SEARCH_TOWER = ("jointsearch.search", "jointsearch.study")
 MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization")
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
-MAY_MEET = ("jointsearch.assemble", "jointsearch.cli")
+MAY_MEET = ("jointsearch.assemble", "jointsearch.cli", "jointsearch.__main__")
 PACKAGE_ROOT = ("jointsearch", "jointsearch.registration")
 
 

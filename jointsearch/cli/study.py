@@ -31,7 +31,7 @@ def study() -> None:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes, on the GPUs in turn.",
+    help="Processes, one GPU each in turn.",
 )
 @storage_option
 def start(file: str, trials: int | None, workers: int, storage_url: str) -> None:

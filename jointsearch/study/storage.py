@@ -106,7 +106,8 @@ def redacted(url: str) -> str:
 @contextmanager
 def study_lock(study: optuna.Study) -> Iterator[None]:
     """Held by one worker of the study at a time, on all machines that share the storage."""
-    engine: Engine = getattr(study._storage, "_backend", study._storage).engine
+    backend: Any = getattr(study._storage, "_backend", study._storage)
+    engine: Engine = backend.engine
     if engine.dialect.name == "sqlite":
         with FileLock(f"{engine.url.database}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
             yield
