@@ -121,15 +121,18 @@ class StudyConfig(Record):
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        task = info.data.get("task")  # none where it has a mistake of its own
+        costs = [name for name in OBJECTIVES if name not in QUALITIES]
+        choices = [*(task.metrics if task else QUALITIES), *costs]
         for name in names:
             if name not in OBJECTIVES:
-                hint = nearest(name, OBJECTIVES)
-                raise ValueError(f"must be among {', '.join(OBJECTIVES)}, but got '{name}'{hint}")
+                raise ValueError(
+                    f"must be among {', '.join(choices)}, but got '{name}'{nearest(name, choices)}"
+                )
         if len(names) < 2 or len(set(names)) != len(names):
             raise ValueError(f"must be two or more different names, but got {list(names)}")
-        if "task" not in info.data:  # it has a mistake of its own
+        if task is None:
             return names
-        task = info.data["task"]
         for name in names:
             if name in QUALITIES and name not in task.metrics:
                 raise ValueError(f"'{name}' is no metric of this {task.type} ({', '.join(task.metrics)})")

@@ -130,6 +130,8 @@ class CausalLMSettings(Record):
             raise ValueError(f"text_column, prompt or messages_column must be given, but got {given}")
         if self.chat_template is not None and self.messages_column is None:
             raise ValueError("chat_template needs a messages_column")
+        if self.is_text and self.data.split_by is not None:
+            raise ValueError("data.split_by is for rows, but plain text is packed and divided by examples")
         if self.data.package is not None and (given and self.text_column != "text"):
             raise ValueError("a package has the column text alone")
         if self.generation.answer_pattern is not None and self.is_text:

@@ -30,8 +30,7 @@ def compare_outputs(first: str, second: str, storage_url: str, output_format: st
     one, other = (_outputs(source, storage_url) for source in (first, second))
     pairs = [
         {"input": a["input"], "reference": a["reference"], "A": a["output"], "B": b["output"]}
-        for a in one
-        for b in other
+        for a, b in zip(one, other, strict=False)
         if (a["input"], a["reference"]) == (b["input"], b["reference"])
     ]
     if not pairs:

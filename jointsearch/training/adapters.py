@@ -26,8 +26,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from jointsearch.cost import NF4_BLOCK
-from jointsearch.errors import PlanError, UnsupportedError
+from jointsearch.errors import PlanError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.plan_file import lora_config
@@ -92,8 +91,6 @@ def attach_adapters(
     arguments = lora_config(plan, layout, task_type)
     if not arguments["target_modules"]:
         return model.requires_grad_(False)
-    if plan.lora.variant == "dora" and model.device.type == "cpu":
-        _check_blocks(plan, layout)
     peft_model = get_peft_model(model, LoraConfig(**arguments))
     layers = {
         name.removeprefix("base_model.model."): layer
@@ -124,17 +121,6 @@ def initial_rows(seed: int, name: str, rank: int, in_features: int) -> torch.Ten
     bound = in_features**-0.5
     rows = np.random.default_rng([seed, key]).random((rank, in_features), dtype=np.float32)
     return torch.from_numpy((2 * rows - 1) * np.float32(bound))
-
-
-def _check_blocks(plan: Plan, layout: ModelLayout) -> None:
-    """DoRA takes the norms of what bitsandbytes dequantizes, which is wrong where a row ends in a block."""
-    for name in plan.ranks:
-        in_features = layout[name].shape[1]
-        if plan.modules[name].bits == 4 and in_features % NF4_BLOCK:
-            raise UnsupportedError(
-                f"dora on a CPU needs 4-bit modules whose in_features are a multiple of {NF4_BLOCK}, "
-                f"but {name} has {in_features}; use another lora.variant, or 8 or 16 bits"
-            )
 
 
 def _matrix(module: nn.Module) -> torch.Tensor:

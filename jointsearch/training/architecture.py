@@ -162,8 +162,7 @@ def _spec(
     is_new_head = (
         part is Part.HEAD
         and model.get_output_embeddings() is None
-        and hasattr(model, model.base_model_prefix)
-        and not name.startswith(prefix)
+        and not (hasattr(model, model.base_model_prefix) and name.startswith(prefix))
     )
     kept = getattr(model, "_keep_in_fp32_modules", None) or ()
     return ModuleSpec(

@@ -14,7 +14,7 @@ from jointsearch.config import ModelSettings
 from jointsearch.errors import ModelError
 from jointsearch.quantization.formats import compute_dtype, round_to
 from jointsearch.quantization.plugin import JointSearchConfig
-from jointsearch.training.architecture import AUTO_CLASSES, load_config
+from jointsearch.training.architecture import AUTO_CLASSES, layout_of, load_config
 
 HEAD_SEED = 0
 """New heads start the same in every process."""
@@ -51,8 +51,14 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             settings.id, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(
+            f"the model '{settings.id}' must come with its tokenizer, but its vocabulary is empty"
+        )
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        # any token will do: masks and labels leave padding out
+        first = tokenizer.convert_ids_to_tokens(0)
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or first
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
 
@@ -63,14 +69,22 @@ def _from_pretrained(
     config = load_config(settings, head)
     torch.manual_seed(HEAD_SEED)
     with _readable(settings, "model"):
-        model = AUTO_CLASSES[task_type].from_pretrained(
+        model, loading = AUTO_CLASSES[task_type].from_pretrained(
             settings.id,
+            output_loading_info=True,
             config=config,
             revision=settings.revision,
             trust_remote_code=settings.trust_remote_code,
             use_safetensors=True,
             ignore_mismatched_sizes=bool(head),  # a head for other classes is replaced by a new one
             **arguments,
+        )
+    new = tuple(f"{spec.name}." for spec in layout_of(model, "bfloat16").modules if spec.trained)
+    if random := sorted(name for name in loading["missing_keys"] if not name.startswith(new)):
+        raise ModelError(
+            f"the checkpoint '{settings.id}' must have every weight of {type(model).__name__} but a new "
+            f"head's, but it lacks {', '.join(random[:3])} ({len(random)} in all); "
+            f"use a checkpoint made for {task_type}"
         )
     model.config.use_cache = False  # no use in training, and a warning with every step of some models
     return model

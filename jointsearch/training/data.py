@@ -232,7 +232,7 @@ def _load(data: DataSettings) -> DatasetDict:
 def _from_hub(data: DataSettings) -> DatasetDict:
     try:
         return datasets.load_dataset(data.hub, data.config, revision=data.revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = first_line(error)
         raise DataError(f"the data set '{data.hub}' cannot be loaded: {reason}; {OFFLINE}") from None
 
@@ -263,13 +263,16 @@ def _from_files(data: DataSettings) -> DatasetDict:
             f"task.data.files must all end in one of {', '.join(_BUILDERS)}, but got {sorted(endings)}"
         )
     builder, options = _BUILDERS[endings.pop()]
-    try:
-        return datasets.load_dataset(builder, data_files=dict(files), **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        cause = error.__cause__ or error
-        raise DataError(
-            f"the files {', '.join(files.values())} cannot be read: {first_line(cause)}"
-        ) from None
+    table = DatasetDict()
+    for split, path in files.items():  # one by one: each has columns of its own
+        try:
+            table[split] = datasets.load_dataset(builder, data_files=path, split="train", **options)
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            cause = error.__cause__ or error
+            if "corresponds to no data" in str(cause):
+                raise DataError(f"task.data.files.{split} must have rows, but {path} has none") from None
+            raise DataError(f"the file {path} cannot be read: {first_line(cause)}") from None
+    return table
 
 
 def _package_sources(package: str, max_bytes: int | None) -> Dataset:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
 from jointsearch.config import StudyConfig
+from jointsearch.cost import NF4_BLOCK
 from jointsearch.errors import UnsupportedError, first_line
-from jointsearch.layout import ModelLayout
+from jointsearch.layout import ModelLayout, ModuleSpec
 from jointsearch.plan import QuantizationSettings
 from jointsearch.quantization.formats import compute_dtype, empty_module, quantized_weight
 from jointsearch.space import SearchSpace
@@ -47,6 +50,20 @@ def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout
             raise UnsupportedError(
                 f"the study has {bits} bits, but on {device} {state.replace(':', ' with:', 1)}; "
                 "use another device, or other search_space.bits; `jointsearch doctor` tries them all"
+            )
+    if config.lora.variant == "dora" and device.type == "cpu":
+        adapted = [group for group in space.groups if 4 in group.bits and group.ranks[-1]]
+        check_dora([spec for group in adapted for spec in group.modules if spec.adaptable])
+
+
+def check_dora(modules: Iterable[ModuleSpec]) -> None:
+    """DoRA takes the norms of what bitsandbytes dequantizes, which on CPUs is wrong where a row ends in a
+    block; raise ``UnsupportedError`` if one of these 4-bit modules is such."""
+    for spec in modules:
+        if spec.quantizable and spec.shape[1] % NF4_BLOCK:
+            raise UnsupportedError(
+                f"dora on a CPU needs 4-bit modules whose in_features are a multiple of {NF4_BLOCK}, "
+                f"but {spec.name} has {spec.shape[1]}; use another lora.variant, or 8 or 16 bits"
             )
 
 

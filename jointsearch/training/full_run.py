@@ -26,18 +26,19 @@ import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from jointsearch.config import StudyConfig, differences
 from jointsearch.errors import JointSearchError, OutputError, PlanError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan_file import PlanFile, read_plan, write_plan, write_text
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
+from jointsearch.runner import Stability
 from jointsearch.training.adapters import adapter_starts, attach_adapters
 from jointsearch.training.architecture import read_layout
 from jointsearch.training.base_model import load_base, load_quantized
 from jointsearch.training.calibration import library_versions
 from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.device_check import check_dora
 from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
 from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task, build_task
@@ -73,6 +74,8 @@ def full_run(
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))
+    if study.lora.variant == "dora" and device.type == "cpu":
+        check_dora(plan.layout[name] for name in plan.plan.ranks if plan.plan.modules[name].bits == 4)
 
     arguments = study.model, study.task.type
     model = load_quantized(*arguments, JointSearchConfig.from_plan(plan), device, study.task.head)
@@ -168,7 +171,8 @@ def _train(
     """Train in place and return what is reported of it; no step is made if the plan trains nothing."""
     settings = study.full_run
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        return {"steps": 0, "train_seconds": 0.0}
+        nothing = {"steps": 0, "train_seconds": 0.0, "seconds_per_epoch": 0.0, "tokens_per_second": 0.0}
+        return {**nothing, "stability": Stability().model_dump()}
     per_step = settings.batch_size * settings.gradient_accumulation_steps * num_processes
     steps_per_epoch = -(-task.num_examples("train") // per_step)
     num_steps = settings.max_steps or max(1, round(settings.epochs * steps_per_epoch))
@@ -214,11 +218,11 @@ def _train(
     )
     trainer.pop_callback(_printer())
     checkpoint = None
-    if resume and Path(arguments.output_dir).is_dir():
-        checkpoint = get_last_checkpoint(arguments.output_dir)
-    first_step = 0 if checkpoint is None else int(checkpoint.rpartition("-")[2])
+    if resume:
+        checkpoint = _last_whole_checkpoint(output / CHECKPOINTS)
+    first_step = 0 if checkpoint is None else _step(checkpoint)
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.perf_counter() - start - trainer.evaluation_seconds
     steps = trainer.state.global_step
     return {
@@ -228,6 +232,16 @@ def _train(
         "tokens_per_second": round(trainer.num_tokens * num_processes / seconds, 1),
         "stability": stability.tracker.result.model_dump(),
     }
+
+
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written to its end; the Trainer writes its state last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 class _Trainer(Trainer):

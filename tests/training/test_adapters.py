@@ -219,12 +219,19 @@ def test_a_start_that_peft_has_not_for_a_format_is_refused(
             PlanFile.build(plan, tiny_layout, study)
 
 
-def test_dora_refuses_what_bitsandbytes_dequantizes_wrong_on_cpus(family_folder: Path) -> None:
-    settings = ModelSettings(id=str(family_folder / "llama"))
-    layout = read_layout(settings, "causal-lm")
+def test_dora_refuses_what_bitsandbytes_dequantizes_wrong_on_cpus(
+    family_models: Path, config: StudyConfig
+) -> None:
+    values = config.model_dump(mode="json")
+    values["model"]["id"] = str(family_models / "llama")
+    values["lora"]["variant"] = "dora"
+    study = StudyConfig.model_validate(values)
+    layout = read_layout(study.model, "causal-lm")
     name = "model.layers.0.mlp.down_proj"
     assert layout[name].shape == (64, 176)
-    plan = one_adapter(layout, name, ModuleChoice(bits=4, rank=2), LoraSettings(variant="dora"))
-    model = load_base(settings, "causal-lm", "bfloat16", CPU)
     with pytest.raises(UnsupportedError, match=f"multiple of 64, but {name} has 176"):
-        attach_adapters(model, plan, layout, "causal-lm", adapter_starts(model, plan, layout, seed=0))
+        CalibrationRunner(study, layout)
+    with pytest.raises(UnsupportedError, match=f"multiple of 64, but {name} has 176"):
+        plan = one_adapter(layout, name, ModuleChoice(bits=4, rank=2), study.lora)
+        full_run(PlanFile.build(plan, layout, study), Path("nowhere"))
+    assert not Path("nowhere").exists()

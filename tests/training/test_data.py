@@ -160,7 +160,7 @@ def test_the_sources_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("a.json", b'{"text": ', "cannot be read: "),
         ("a.parquet", b"not parquet at all", "cannot be read: "),
         ("a.jsonl", b"\xff\xfe\xfd\n", "cannot be read: "),
-        ("a.csv", b"text,label\n", "cannot be read: "),
+        ("a.csv", b"text,label\n", "files.train must have rows"),
         ("a.jsonl", b"", "task.data.files.train must have rows, but"),
         (
             "a.xml",

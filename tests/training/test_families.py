@@ -6,16 +6,20 @@ Tiny configurations of the real architectures, with tokenizers of their kinds tr
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors import safe_open
 
 from jointsearch.assemble import start_study
 from jointsearch.cli.common import messages
-from jointsearch.config import load_study
+from jointsearch.config import ModelSettings, load_study
+from jointsearch.errors import ModelError
+from jointsearch.training.base_model import load_base, load_tokenizer
 from jointsearch.training.evaluation import evaluate_run
 from jointsearch.training.full_run import full_run
 
@@ -132,3 +136,15 @@ def test_whole_study(case: tuple[Path, Path], tmp_path: Path) -> None:
     for name, value in metrics["validation"].items():
         assert evaluated[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     assert math.isfinite(evaluate_run(tmp_path / "run")["loss"])
+
+
+def test_a_checkpoint_of_another_kind_is_refused(family_models: Path, tmp_path: Path) -> None:
+    """Weights that are not there would be random, and a study of them worth nothing."""
+    settings = ModelSettings(id=str(family_models / "llama"))
+    with pytest.raises(ModelError, match=r"must have every weight of LlamaForQuestionAnswering .* it lacks"):
+        load_base(settings, "question-answering", "bfloat16", torch.device("cpu"))
+    shutil.copytree(family_models / "bert", tmp_path / "bert")
+    for path in (tmp_path / "bert").glob("token*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="must come with its tokenizer"):
+        load_tokenizer(ModelSettings(id=str(tmp_path / "bert")))

@@ -37,7 +37,13 @@ class CausalLM(TokenizedTask):
         self._max_new_tokens = min(settings.generation.max_new_tokens, (max_length or 2**30) // 2)
         self._max_prompt = (max_length or 2**30) - self._max_new_tokens
         rows = load_rows(settings.data, settings.columns, settings.inputs, whole=not settings.is_text)
+        self._rows = rows.splits
         self.notes = rows.notes
+        if self._max_new_tokens < settings.generation.max_new_tokens:
+            self.notes.append(
+                f"task.generation.max_new_tokens: {settings.generation.max_new_tokens} is cut to "
+                f"{self._max_new_tokens}, half of the model's positions"
+            )
         depends_on = settings.model_dump(mode="json", exclude={"data", "generation"}) | {
             "length": self._length
         }
@@ -58,7 +64,9 @@ class CausalLM(TokenizedTask):
         if self._settings.is_text:
             rows = self.splits[split].with_format("numpy")[indices]["input_ids"]
             input_ids = torch.from_numpy(np.stack(rows).astype(np.int64))  # (batch, length)
-            return {"input_ids": input_ids, "labels": input_ids}
+            labels = input_ids.clone()
+            labels[:, 0] = IGNORED  # nothing is before it: what counts labels must not count it
+            return {"input_ids": input_ids, "labels": labels}
         return super().batch(split, indices)
 
     def features(self, split: str, indices: list[int]) -> list[dict[str, Any]]:
@@ -105,7 +113,7 @@ class CausalLM(TokenizedTask):
     def _predicted_texts(self, split: str, num_examples: int) -> list[str]:
         if self._settings.is_text:
             return self.tokenizer.batch_decode(
-                [row[1:] for row in self.splits[split][:num_examples]["input_ids"]]
+                [row[1:] for row in self.splits[split][:num_examples]["input_ids"]], skip_special_tokens=True
             )
         return self.tokenizer.batch_decode(
             self.splits[split][:num_examples]["completion"], skip_special_tokens=True
@@ -116,10 +124,17 @@ class CausalLM(TokenizedTask):
         rows = self.splits[split][:num_examples]
         if not self._settings.is_text:
             prompts = [prompt[-self._max_prompt :] for prompt in rows["prompt"]]
-            return prompts, self.tokenizer.batch_decode(rows["completion"], skip_special_tokens=True)
+            return prompts, [self._reference(self._rows[split][i]) for i in range(num_examples)]
         cut = min(SHOWN_TOKENS, self._length // 2, self._max_prompt)
         after = [row[cut : cut + self._max_new_tokens] for row in rows["input_ids"]]
         return [row[:cut] for row in rows["input_ids"]], self.tokenizer.batch_decode(after)
+
+    def _reference(self, row: dict[str, Any]) -> str:
+        """What the data has as the completion, uncut."""
+        if self._settings.completion is not None:
+            return fill(self._settings.completion, row)
+        said = [m for m in row[self._settings.messages_column or ""] if m["role"] == "assistant"]
+        return str(said[-1]["content"])
 
     def _padded_left(self, prompts: list[list[int]], device: torch.device) -> Batch:
         batch = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")

@@ -48,7 +48,10 @@ class QuestionAnswering(TokenizedTask):
             split: tokenize(part, self._tokenized, tokenizer, depends_on)
             for split, part in rows.splits.items()
         }
-        self.notes = rows.notes + truncation_notes(self._windows, self._length)
+        self.notes = rows.notes + [
+            note.replace(" rows are cut", " windows have a question that is cut")
+            for note in truncation_notes(self._windows, self._length)
+        ]
         own = ("row", "starts", "ends", TRUNCATED)
         self.splits = {split: part.remove_columns(list(own)) for split, part in self._windows.items()}
         self._may_be_unanswerable = not all(self._answers(row)[0] for row in self._rows["train"])
@@ -157,12 +160,17 @@ class QuestionAnswering(TokenizedTask):
         answers = row[self._settings.answers_column]
         try:
             if isinstance(answers, dict):
-                return list(answers["text"]), list(answers["answer_start"])
-            return [a["text"] for a in answers or []], [a["answer_start"] for a in answers or []]
+                texts, starts = list(answers["text"]), list(answers["answer_start"])
+            else:
+                texts = [a["text"] for a in answers or []]
+                starts = [a["answer_start"] for a in answers or []]
+            if any(not isinstance(text, str) for text in texts) or len(starts) != len(texts):
+                raise TypeError
         except (KeyError, TypeError):
             raise DataError(
                 f"task.answers_column must hold {{text: [...], answer_start: [...]}}, but got {answers!r}"
             ) from None
+        return texts, starts
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         settings = self._settings
@@ -226,9 +234,9 @@ class QuestionAnswering(TokenizedTask):
             )
         begin, end = positions[0], positions[0] + len(texts[0])
         context = row[self._settings.context_column]
-        if not 0 <= begin < end <= len(context):
+        if not 0 <= begin < end <= len(context) or context[begin:end] != texts[0]:
             raise DataError(
-                f"an answer must lie in its context of {len(context)} characters, "
+                f"an answer must be what its context of {len(context)} characters has at its start, "
                 f"but row {index} has {texts[0]!r} at {begin}"
             )
         inside = [
