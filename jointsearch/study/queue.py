@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -15,7 +17,12 @@ from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import generation_of
 from jointsearch.study.outages import outlast, seconds_since_outage
 from jointsearch.study.records import FAILURE, PLAN_ATTRIBUTES, RETRY_OF
-from jointsearch.study.storage import HEARTBEAT_SECONDS, study_lock
+from jointsearch.study.storage import (
+    HEARTBEAT_SECONDS,
+    STALE_SECONDS,
+    running_without_heartbeat,
+    study_lock,
+)
 
 
 @contextmanager
@@ -41,18 +48,39 @@ def beating(study: optuna.Study, trial_id: int) -> Iterator[None]:
         thread.join()
 
 
-def recover_lost(study: optuna.Study) -> None:
-    """Trials without a heartbeat have failed, and come back as new ones."""
-    if seconds_since_outage() < 2 * HEARTBEAT_SECONDS:
-        return  # living workers could not beat while the database was away
-    with experimental_optuna():
-        fail_stale_trials(study)
-    if any(_is_lost(trials, trial) for trials in [study.get_trials(deepcopy=False)] for trial in trials):
-        with study_lock(study):
-            trials = study.get_trials(deepcopy=False)
-            for trial in trials:
-                if _is_lost(trials, trial):
-                    give_back(study, trial)
+class LostTrials:
+    """Finds the trials of workers that are gone, and puts their plans back into the queue.
+
+    A trial is lost when its heartbeat has been missing for ``STALE_SECONDS`` by the database's clock, or
+    when this process has seen it without any heartbeat for so long: its worker went before the first one.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._silent_since: dict[int, float] = {}
+
+    def recover(self) -> None:
+        if seconds_since_outage() < 2 * HEARTBEAT_SECONDS:
+            return  # living workers could not beat while the database was away
+        with experimental_optuna():
+            fail_stale_trials(self._study)
+        self._fail_silent()
+        trials = self._study.get_trials(deepcopy=False)
+        if any(_is_lost(trials, trial) for trial in trials):
+            with study_lock(self._study):
+                trials = self._study.get_trials(deepcopy=False)
+                for trial in trials:
+                    if _is_lost(trials, trial):
+                        give_back(self._study, trial)
+
+    def _fail_silent(self) -> None:
+        silent = running_without_heartbeat(self._study)
+        now = time.monotonic()
+        self._silent_since = {trial: self._silent_since.get(trial, now) for trial in silent}
+        for trial, since in self._silent_since.items():
+            if now - since > STALE_SECONDS:
+                with suppress(UpdateFinishedTrialError):  # another worker was faster
+                    self._study._storage.set_trial_state_values(trial, TrialState.FAIL)
 
 
 def give_back(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -18,7 +18,9 @@ import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import storage as rdb
-from sqlalchemy import Engine, create_engine, event, text
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.trial import TrialState
+from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -103,11 +105,29 @@ def redacted(url: str) -> str:
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
+def running_without_heartbeat(study: optuna.Study) -> list[int]:
+    """The ids of trials that run and never had a heartbeat; Optuna calls no such trial stale."""
+    query = (
+        select(TrialModel.trial_id)
+        .outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
+        .where(TrialModel.study_id == study._study_id, TrialModel.state == TrialState.RUNNING)
+        .where(TrialHeartbeatModel.trial_heartbeat_id.is_(None))
+    )
+    with engine_of(study).connect() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def engine_of(study: optuna.Study) -> Engine:
+    """The database of a study; Optuna wraps its storage in a cache."""
+    backend: Any = getattr(study._storage, "_backend", study._storage)
+    engine: Engine = backend.engine
+    return engine
+
+
 @contextmanager
 def study_lock(study: optuna.Study) -> Iterator[None]:
     """Held by one worker of the study at a time, on all machines that share the storage."""
-    backend: Any = getattr(study._storage, "_backend", study._storage)
-    engine: Engine = backend.engine
+    engine = engine_of(study)
     if engine.dialect.name == "sqlite":
         with FileLock(f"{engine.url.database}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
             yield

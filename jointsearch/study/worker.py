@@ -19,7 +19,7 @@ from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions, generation_of
 from jointsearch.study.control import Wanted, watch
 from jointsearch.study.outages import outlast
-from jointsearch.study.queue import beating, give_back, recover_lost
+from jointsearch.study.queue import LostTrials, beating, give_back
 from jointsearch.study.records import (
     COPY_OF,
     DIGEST,
@@ -58,6 +58,7 @@ class Worker:
         self._idle_exit_seconds = idle_exit_seconds
         self._stop = threading.Event()
         self._wanted = Wanted.RUN
+        self._lost = LostTrials(study.optuna_study)
 
     @property
     def stopping(self) -> bool:
@@ -107,7 +108,7 @@ class Worker:
             self.stop()
 
     def _look(self) -> StudyRecords:
-        recover_lost(self._study.optuna_study)
+        self._lost.recover()
         return self._study.records()
 
     def _ask(self, records: StudyRecords) -> optuna.Trial | None:

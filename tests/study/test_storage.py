@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from jointsearch.errors import StorageError
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.study.queue import give_back, recover_lost
+from jointsearch.study.queue import LostTrials, give_back
 from jointsearch.study.records import COPY_OF
 from jointsearch.study.storage import open_storage
 from jointsearch.study.studies import JointStudy, study_names
@@ -115,8 +115,8 @@ def test_a_lost_trial_comes_back(create: Create, storage: RDBStorage) -> None:
     storage.record_heartbeat(trial._trial_id)
     with storage.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
-    recover_lost(study.optuna_study)
-    recover_lost(study.optuna_study)
+    LostTrials(study.optuna_study).recover()
+    LostTrials(study.optuna_study).recover()
     records = study.records()
     assert records.trials[0].state == TrialState.FAIL
     assert records.failed == ()

@@ -25,7 +25,7 @@ FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
 
 # a test cannot wait for minutes until a lost worker is missed
 storage.HEARTBEAT_SECONDS = queue.HEARTBEAT_SECONDS = 1
-storage.STALE_SECONDS = 4
+storage.STALE_SECONDS = queue.STALE_SECONDS = 4
 
 
 @dataclass
