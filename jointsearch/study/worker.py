@@ -29,6 +29,7 @@ from jointsearch.study.records import (
     PLAN_ATTRIBUTES,
     RETRY_OF,
     StudyRecords,
+    TrialRecord,
 )
 from jointsearch.study.storage import study_lock
 from jointsearch.study.studies import JointStudy
@@ -139,7 +140,7 @@ class Worker:
             return False
         with beating(study, trial._trial_id):
             try:
-                measurement = self._measure(trial, records)
+                measurement = self._measure(trial)
                 # not given up: a measurement is worth waiting for
                 outlast(lambda: self._complete(trial, measurement))
             except TrialInterrupted as interruption:
@@ -152,7 +153,7 @@ class Worker:
                 raise
         return True
 
-    def _measure(self, trial: optuna.Trial, records: StudyRecords) -> Measurement:
+    def _measure(self, trial: optuna.Trial) -> Measurement:
         plan = self._study.space.plan(trial.params)
         budget = Budget(seed=self._study.config.calibration.seed, should_stop=lambda: self.stopping)
 
@@ -163,12 +164,27 @@ class Worker:
             self._listener(self._study.records())
 
         outlast(describe, lambda: self.stopping)
-        # The same plan with the same seed gives the same numbers: it need not run twice.
-        twin = next((t for t in records.complete if t.digest == plan.digest), None)
+        twin = self._twin(trial.number, plan.digest)
         if twin is None:
             return self._runner.run(plan, budget)
         outlast(lambda: trial.set_user_attr(COPY_OF, twin.number))
         return twin.measurement
+
+    def _twin(self, number: int, digest: str) -> TrialRecord | None:
+        """The trial that has measured the same plan: with the same seed it gives the same numbers.
+
+        Where an earlier one is at it, this one waits.
+        """
+        while not self.stopping:
+            records = outlast(self._look, lambda: self.stopping)
+            if records is None:
+                break
+            if twin := next((t for t in records.complete if t.digest == digest), None):
+                return twin
+            if not any(t.digest == digest and t.number < number for t in records.running):
+                return None
+            self._stop.wait(POLL_SECONDS)
+        raise TrialInterrupted("stopped before the first step")
 
     def _complete(self, trial: optuna.Trial, measurement: Measurement) -> None:
         values = {name: measurement.value(name) for name in self._study.config.objectives}

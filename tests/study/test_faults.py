@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -28,21 +29,19 @@ Configure = Callable[..., StudyConfig]
 
 def start(action: str, url: str, *words: str, log: Path | None = None) -> subprocess.Popen[str]:
     """A process that waits for a line before it begins; its output goes to ``log`` or a pipe."""
-    output = subprocess.PIPE if log is None else log.open("a")
-    return subprocess.Popen(
-        [sys.executable, str(PROCESS), action, url, *words],
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [sys.executable, str(PROCESS), action, url, *words]
+    with nullcontext(subprocess.PIPE) if log is None else log.open("a") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, text=True
+        )
 
 
 def begin(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
-        process.stdin.flush()
+        process.stdin.close()
+        process.stdin = None
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
