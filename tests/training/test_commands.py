@@ -134,13 +134,15 @@ device: cpu
     [
         ({"model": "./nowhere"}, "model.id must be a Hub id or a folder with a config.json"),
         ({"data": "{files: {train: nowhere.txt}}"}, "task.data.files.train must be a file"),
-        ({"data": "{files: {train: empty.txt}}"}, "task.data.files.train must have text"),
-        ({"data": "{files: {train: blank.txt}}"}, "must have text, but it is empty"),
+        ({"data": "{files: {train: empty.txt}}"}, "task.data.files.train must have rows"),
+        ({"data": "{files: {train: blank.txt}}"}, "is too short; give more text"),
         ({"data": "{files: {train: short.txt}}"}, "is too short; give more text"),
-        ({"data": "{files: {train: rows.jsonl}}"}, "task.data.text_column must be a column"),
+        (
+            {"data": "{files: {train: rows.jsonl}}"},
+            "task.text_column must name columns of the train split (content)",
+        ),
         ({"data": "{files: {train: broken.jsonl}}"}, "broken.jsonl cannot be read"),
         ({"data": "{package: no_such_package}"}, "there is no 'no_such_package'"),
-        ({"length": "4096"}, "task.sequence_length must be at most the model's 512 positions"),
         ({"ranks": "[0, 4096]"}, "a rank must be at most the smaller side of its module"),
     ],
 )
