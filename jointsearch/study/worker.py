@@ -181,7 +181,8 @@ class Worker:
                 break
             if twin := next((t for t in records.complete if t.digest == digest), None):
                 return twin
-            if not any(t.digest == digest and t.number < number for t in records.running):
+            # one that has just been asked for has not said yet which plan is its own
+            if not any(t.digest in (digest, "") and t.number < number for t in records.running):
                 return None
             self._stop.wait(POLL_SECONDS)
         raise TrialInterrupted("stopped before the first step")

@@ -78,7 +78,8 @@ def check_whole(study: JointStudy, trials: int) -> None:
     assert max(ran.values()) == 1
     retried = [t.frozen.user_attrs[RETRY_OF] for t in records.trials if RETRY_OF in t.frozen.user_attrs]
     lost = [t.number for t in records.trials if t.state == TrialState.FAIL]
-    assert sorted(retried) == lost
+    # a late result of a trial that was taken for lost stands beside the one that the queue gave out
+    assert sorted(set(retried)) == lost
 
 
 def test_eight_processes_create_one_study(any_url: str) -> None:
