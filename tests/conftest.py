@@ -138,3 +138,21 @@ def storage(url: str) -> Iterator[RDBStorage]:
 def create(storage: RDBStorage, configure: Configure, layout: ModelLayout) -> Create:
     """A stored study of the small config with other values for some sections."""
     return lambda **sections: create_study(storage, configure(**sections), layout)
+
+
+@pytest.fixture(scope="session")
+def tensor_bytes() -> Callable[[Path], int]:
+    """Bytes of every tensor in a folder's safetensors files, but the texts of NF4 modules."""
+    from safetensors import safe_open
+
+    def count(folder: Path) -> int:
+        total = 0
+        for path in folder.glob("*.safetensors"):
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118  not a mapping
+                    if "quant_state" not in name:
+                        tensor = file.get_tensor(name)
+                        total += tensor.numel() * tensor.element_size()
+        return total
+
+    return count

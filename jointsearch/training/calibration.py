@@ -133,15 +133,16 @@ class CalibrationRunner:
                     loss = model(**batch).loss
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
-                if history.stability.saw(loss.item(), norm.item()):
+                loss_value, norm_value = loss.item(), norm.item()
+                if history.stability.saw(loss_value, norm_value):
                     optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
                 num_tokens += self._task.num_tokens(batch)
-            losses.append(loss.item())
+            losses.append(loss_value)
             if history.stability.diverged:
                 raise TrialFailed(
-                    f"diverged: the training loss is {loss.item()} and its gradient's norm {norm.item()} "
+                    f"diverged: the training loss is {loss_value} and its gradient's norm {norm_value} "
                     f"at step {step}"
                 )
             if step % report_every == 0 or step == settings.steps:

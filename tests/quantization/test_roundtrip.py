@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,6 @@ from jointsearch.training.architecture import AUTO_CLASSES, read_layout
 from jointsearch.training.base_model import load_base, load_quantized
 
 CPU = torch.device("cpu")
-
-
-def tensor_bytes(folder: Path) -> int:
-    """Bytes of every tensor in the folder's safetensors files, but the texts of NF4 modules."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  not a mapping
-                if "quant_state" not in name:
-                    tensor = file.get_tensor(name)
-                    total += tensor.numel() * tensor.element_size()
-    return total
 
 
 def random_plan(layout: ModelLayout, double_quant: bool, seed: int) -> Plan:
@@ -73,7 +62,11 @@ def with_adapters(model: Any, plan: Plan, layout: ModelLayout, task: str) -> Any
 @pytest.mark.parametrize("double_quant", [True, False])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_bytes_and_logits_survive_saving(
-    family: tuple[ModelSettings, str], dtype: str, double_quant: bool, tmp_path: Path
+    family: tuple[ModelSettings, str],
+    dtype: str,
+    double_quant: bool,
+    tmp_path: Path,
+    tensor_bytes: Callable[[Path], int],
 ) -> None:
     settings, task = family
     settings = settings.model_copy(update={"dtype": dtype})

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from safetensors import safe_open
 
 from jointsearch.assemble import start_study
 from jointsearch.cli.common import messages
@@ -69,10 +68,8 @@ CASES = {
 
 
 @pytest.fixture(params=CASES)
-def case(
-    request: pytest.FixtureRequest, family_models: Path, rows_file: Path, tmp_path: Path
-) -> Iterator[tuple[Path, Path]]:
-    """A study file and the model's folder."""
+def case(request: pytest.FixtureRequest, family_models: Path, rows_file: Path, tmp_path: Path) -> Path:
+    """A study file."""
     model, task, quality = CASES[request.param]
     source = {"files": {"train": str(rows_file)}, "validation_share": 0.1}
     study = {
@@ -88,24 +85,12 @@ def case(
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study))
-    yield path, family_models / model
+    return path
 
 
-def tensor_bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  not a mapping
-                if "quant_state" not in name:
-                    tensor = file.get_tensor(name)
-                    total += tensor.numel() * tensor.element_size()
-    return total
-
-
-def test_whole_study(case: tuple[Path, Path], tmp_path: Path) -> None:
-    path, _ = case
+def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], int]) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
-    study = start_study(load_study(path), url, messages())
+    study = start_study(load_study(case), url, messages())
     records = study.records()
     # every bits × rank is tried first, and one random plan
     assert [len(records.complete), len(records.failed)] == [7, 0], [t.failure for t in records.failed]
