@@ -97,6 +97,8 @@ class SearchSettings(Record):
     trials: Positive = 100
     """Trials in all, uniform plans and failed trials included."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    repeats: Positive = 1
+    """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
     enqueue: tuple[Literal["uniform"], ...] = ("uniform",)
     """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front."""
 

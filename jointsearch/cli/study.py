@@ -50,7 +50,7 @@ def start(file: str, trials: int | None, workers: int, storage_url: str) -> None
     console = messages()
     result = start_study(config, storage_url, console, workers)
     records = result.records()
-    left = config.search.trials - records.num_finished
+    left = records.num_left(config.search.trials)
     state = f"{left} trials left; the same command goes on" if left > 0 else "finished"
     console.print(
         f"study '{result.name}': {len(records.complete)} complete, {len(records.failed)} failed; {state}",

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jointsearch.objectives import format_value
-from jointsearch.study.records import COPY_OF, StudyRecords, TrialRecord
+from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,15 @@ class Snapshot:
     seconds_left: float | None
 
     @classmethod
-    def of(cls, records: StudyRecords, total: int) -> Snapshot:
+    def of(cls, records: StudyRecords, trials: int) -> Snapshot:
+        """``trials``: how many the search is to have."""
         best = records.best
         measured = [
-            trial.seconds
-            for trial in records.complete
-            if trial.seconds is not None and COPY_OF not in trial.frozen.user_attrs
+            trial.seconds for trial in records.complete if trial.seconds is not None and trial.copy_of is None
         ]
-        left = max(0, total - records.num_finished)
+        left = records.num_left(trials)
         return cls(
-            total=total,
+            total=records.num_finished + left,
             complete=len(records.complete),
             running=len(records.running),
             failed=len(records.failed),
@@ -47,8 +46,8 @@ class Snapshot:
         )
 
 
-def describe(trial: TrialRecord) -> str:
-    """A complete trial in a few words."""
+def describe(trial: TrialRecord | MeasuredPlan) -> str:
+    """A complete trial, or a plan with its means, in a few words."""
     values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
     return f"{values} (trial {trial.number}{', ' + trial.label if trial.label else ''})"
 
@@ -56,9 +55,9 @@ def describe(trial: TrialRecord) -> str:
 class StudyProgress:
     """Listens to a worker and shows its study; use as a context manager around ``Worker.run``."""
 
-    def __init__(self, name: str, total: int, console: Console, *, shown: bool = True) -> None:
+    def __init__(self, name: str, trials: int, console: Console, *, shown: bool = True) -> None:
         self._shown = shown
-        self._total = total
+        self._trials = trials
         self._console = console
         self._reported: set[int] | None = None
         self._bar = Progress(
@@ -68,7 +67,7 @@ class StudyProgress:
             TimeElapsedColumn(),
             console=console,
         )
-        self._task = self._bar.add_task(name, total=total)
+        self._task = self._bar.add_task(name, total=trials)
         self._live = (
             Live(self._bar, console=console, refresh_per_second=2) if console.is_terminal and shown else None
         )
@@ -89,8 +88,8 @@ class StudyProgress:
         if not self._shown:
             return
         if self._live:
-            snapshot = Snapshot.of(records, self._total)
-            self._bar.update(self._task, completed=min(records.num_finished, self._total))
+            snapshot = Snapshot.of(records, self._trials)
+            self._bar.update(self._task, completed=records.num_finished, total=snapshot.total)
             self._live.update(Group(self._bar, _table(snapshot)))
         self._report_new(records)
 
@@ -103,10 +102,10 @@ class StudyProgress:
             if trial.failure:
                 self._print(f"trial {number} failed: {trial.failure}")
             elif not self._live:
-                snapshot = Snapshot.of(records, self._total)
+                snapshot = Snapshot.of(records, self._trials)
                 seconds = f"{trial.seconds or 0:.1f} s"
                 self._print(
-                    f"[{records.num_finished}/{self._total}] {describe(trial)}, {seconds}; "
+                    f"[{records.num_finished}/{snapshot.total}] {describe(trial)}, {seconds}; "
                     f"hypervolume {_share(snapshot.hypervolume)}, {_time(snapshot.seconds_left)} left"
                 )
         self._reported |= finished.keys()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -13,10 +14,12 @@ from optuna.storages import fail_stale_trials
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from jointsearch.plan import Plan
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import generation_of
+from jointsearch.search.samplers import distributions, generation_of
+from jointsearch.space import SearchSpace
 from jointsearch.study.outages import outlast, seconds_since_outage
-from jointsearch.study.records import FAILURE, PLAN_ATTRIBUTES, RETRY_OF
+from jointsearch.study.records import DIGEST, FAILURE, PLAN, PLAN_ATTRIBUTES, RETRY_OF, TrialRecord
 from jointsearch.study.storage import (
     HEARTBEAT_SECONDS,
     STALE_SECONDS,
@@ -81,6 +84,28 @@ class LostTrials:
             if now - since > STALE_SECONDS:
                 with suppress(UpdateFinishedTrialError):  # another worker was faster
                     self._study._storage.set_trial_state_values(trial, TrialState.FAIL)
+
+
+def enqueue(study: optuna.Study, space: SearchSpace, plan: Plan, attributes: Mapping[str, Any]) -> None:
+    """Put ``plan`` into the queue; without Optuna parameters where the space does not have it."""
+    values = space.values_of(plan)
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=values or {},
+            distributions=dict(distributions(space)) if values is not None else {},
+            user_attrs={PLAN: plan.model_dump(mode="json"), DIGEST: plan.digest, **attributes},
+            system_attrs=generation_of(),
+        )
+    )
+
+
+def take(study: optuna.Study, waiting: Iterable[TrialRecord]) -> optuna.Trial | None:
+    """The first of ``waiting`` that no other worker takes, running from now on."""
+    for trial in waiting:
+        if study._storage.set_trial_state_values(trial.frozen._trial_id, TrialState.RUNNING):
+            return optuna.Trial(study, trial.frozen._trial_id)
+    return None
 
 
 def give_back(study: optuna.Study, trial: FrozenTrial) -> None:

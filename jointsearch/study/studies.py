@@ -8,26 +8,26 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from jointsearch.config import StudyConfig, differences
 from jointsearch.errors import StudyError, nearest
 from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
+from jointsearch.plan import Plan
 from jointsearch.plan_file import Origin, PlanFile
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import distributions, generation_of
 from jointsearch.selection import at_knee
 from jointsearch.space import SearchSpace
 from jointsearch.study.control import Wanted, want
-from jointsearch.study.queue import give_back
+from jointsearch.study.queue import enqueue, give_back
 from jointsearch.study.records import (
     CONFIG,
-    DIGEST,
     LABEL,
     LAYOUT,
-    PLAN,
+    REQUESTED,
+    SEED,
     SELECTION,
     StudyRecords,
     TrialRecord,
@@ -104,6 +104,18 @@ class JointStudy:
         for trial in chosen:
             give_back(self.optuna_study, trial.frozen)
         return [trial.number for trial in chosen]
+
+    def request(self, plan: Plan, *, label: str = "", seed: int | None = None) -> None:
+        """Have a worker measure ``plan``, on top of the search's trials and before them.
+
+        The plan need not be in the search space. Without ``seed`` it is measured with the study's own.
+        """
+        attributes: dict[str, Any] = {REQUESTED: True}
+        if label:
+            attributes[LABEL] = label
+        if seed is not None:
+            attributes[SEED] = seed
+        enqueue(self.optuna_study, self.space, plan, attributes)
 
     def front(self) -> StudyRecords:
         """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""
@@ -206,18 +218,4 @@ def _enqueue_baselines(study: optuna.Study, space: SearchSpace, config: StudyCon
     if "uniform" not in config.search.enqueue:
         return
     for baseline in space.baselines():
-        plan = space.plan(baseline.values)
-        attributes = {
-            PLAN: plan.model_dump(mode="json"),
-            DIGEST: plan.digest,
-            LABEL: baseline.label,
-        }
-        study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=baseline.values,
-                distributions=distributions(space),
-                user_attrs=attributes,
-                system_attrs=generation_of(),
-            )
-        )
+        enqueue(study, space, space.plan(baseline.values), {LABEL: baseline.label})

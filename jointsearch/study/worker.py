@@ -14,12 +14,13 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from jointsearch.errors import TrialFailed, TrialInterrupted
+from jointsearch.plan import Plan
 from jointsearch.runner import Budget, Measurement, Runner
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions, generation_of
 from jointsearch.study.control import Wanted, watch
 from jointsearch.study.outages import outlast
-from jointsearch.study.queue import LostTrials, beating, give_back
+from jointsearch.study.queue import LostTrials, beating, give_back, take
 from jointsearch.study.records import (
     COPY_OF,
     DIGEST,
@@ -28,6 +29,7 @@ from jointsearch.study.records import (
     PLAN,
     PLAN_ATTRIBUTES,
     RETRY_OF,
+    SEED,
     StudyRecords,
     TrialRecord,
 )
@@ -88,7 +90,7 @@ class Worker:
         with watch(study, self._tell):
             while not self.stopping and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
                 found = outlast(self._look, lambda: self.stopping)
-                if found is None or found.num_finished >= config.search.trials:
+                if found is None or found.num_left(config.search.trials) == 0:
                     break
                 self._listener(found)
                 if self._wanted is Wanted.RUN and self._run_one(found):
@@ -115,22 +117,20 @@ class Worker:
     def _ask(self, records: StudyRecords) -> optuna.Trial | None:
         """A trial to run; None where those that run already fill the study."""
         study = self._study.optuna_study
+        if (requested := take(study, records.requested)) is not None:
+            return requested
         total = self._study.config.search.trials
-        taken = records.num_finished + len(records.running)
-        if taken >= total:
+        if records.num_searched >= total:
             return None
         # towards the end two workers could both take the last one: they look and ask one after the other
-        if taken + len(records.running) + 1 < total:
+        if records.num_searched + len(records.running) + 1 < total:
             return self._ask_now()
         with study_lock(study):
-            records = self._study.records()
-            if records.num_finished + len(records.running) >= total:
-                return None
-            return self._ask_now()
+            return self._ask_now() if self._study.records().num_searched < total else None
 
     def _ask_now(self) -> optuna.Trial:
         with experimental_optuna():
-            return self._study.optuna_study.ask(distributions(self._study.space))
+            return self._study.optuna_study.ask()
 
     def _run_one(self, records: StudyRecords) -> bool:
         """Run a trial; False where there is none to run now."""
@@ -154,38 +154,62 @@ class Worker:
         return True
 
     def _measure(self, trial: optuna.Trial) -> Measurement:
-        plan = self._study.space.plan(trial.params)
-        budget = Budget(seed=self._study.config.calibration.seed, should_stop=lambda: self.stopping)
-
-        def describe() -> None:
-            if trial.user_attrs.get(DIGEST) != plan.digest:
-                trial.set_user_attr(PLAN, plan.model_dump(mode="json"))
-                trial.set_user_attr(DIGEST, plan.digest)
-            self._listener(self._study.records())
-
-        outlast(describe, lambda: self.stopping)
-        twin = self._twin(trial.number, plan.digest)
-        if twin is None:
-            return self._runner.run(plan, budget)
-        outlast(lambda: trial.set_user_attr(COPY_OF, twin.number))
-        return twin.measurement
-
-    def _twin(self, number: int, digest: str) -> TrialRecord | None:
-        """The trial that has measured the same plan: with the same seed it gives the same numbers.
-
-        Where an earlier one is at it, this one waits.
-        """
-        while not self.stopping:
-            records = outlast(self._look, lambda: self.stopping)
-            if records is None:
+        """The plan's measurement: by running it, or that of a trial with the same plan and seed."""
+        plan = outlast(lambda: self._plan(trial), lambda: self.stopping)
+        while plan is not None and not self.stopping:
+            claim = outlast(lambda: self._claim(trial, plan), lambda: self.stopping)
+            if claim is None:
                 break
-            if twin := next((t for t in records.complete if t.digest == digest), None):
-                return twin
-            # one that has just been asked for has not said yet which plan is its own
-            if not any(t.digest in (digest, "") and t.number < number for t in records.running):
-                return None
+            seed, twin = claim
+            if twin is None:
+                return self._runner.run(plan, Budget(seed=seed, should_stop=lambda: self.stopping))
+            if twin.state == TrialState.COMPLETE:
+                return twin.measurement
             self._stop.wait(POLL_SECONDS)
+            outlast(self._lost.recover, lambda: self.stopping)
         raise TrialInterrupted("stopped before the first step")
+
+    def _plan(self, trial: optuna.Trial) -> Plan:
+        """The plan that the trial came from the queue with, or that of the sampler's proposal."""
+        space = self._study.space
+        if PLAN in trial.user_attrs:
+            return Plan.model_validate(trial.user_attrs[PLAN])
+        for name, distribution in distributions(space).items():
+            trial.suggest_int(name, distribution.low, distribution.high)
+        plan = space.plan(trial.params)
+        trial.set_user_attr(PLAN, plan.model_dump(mode="json"))
+        trial.set_user_attr(DIGEST, plan.digest)
+        return plan
+
+    def _claim(self, trial: optuna.Trial, plan: Plan) -> tuple[int, TrialRecord | None]:
+        """The trial's seed, and the other trial that has measured this plan with it or is at it.
+
+        One worker at a time claims, so that of two trials that meet one runs and the other waits.
+        """
+        with study_lock(self._study.optuna_study):
+            records = self._study.records()
+            self._listener(records)
+            others = [
+                other
+                for other in (*records.complete, *records.running)
+                if other.digest == plan.digest and other.number != trial.number
+            ]
+            seed = self._seed(trial, {other.seed for other in others})
+            same = [other for other in others if other.seed == seed and other.copy_of is None]
+            twin = same[0] if same else None
+            found = {SEED: seed, COPY_OF: twin and twin.number}
+            for name, value in found.items():
+                if trial.user_attrs.get(name) != value:
+                    trial.set_user_attr(name, value)
+        return seed, twin
+
+    def _seed(self, trial: optuna.Trial, taken: set[int | None]) -> int:
+        """The seed asked for; else the study's, or the next one where a plan may be repeated."""
+        if SEED in trial.user_attrs:
+            return int(trial.user_attrs[SEED])
+        first = self._study.config.calibration.seed
+        seeds = range(first, first + self._study.config.search.repeats)
+        return next((seed for seed in seeds if seed not in taken), first)
 
     def _complete(self, trial: optuna.Trial, measurement: Measurement) -> None:
         values = {name: measurement.value(name) for name in self._study.config.objectives}

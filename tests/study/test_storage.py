@@ -62,7 +62,7 @@ def test_four_processes_never_run_the_same_trial(create: Create, url: str) -> No
     )
     assert len(study.records().waiting) == 12
     lines = in_processes(4, "work", url, study.name)
-    assert all(lines), "every process must have had a trial"
+    assert sum(map(bool, lines)) > 1, "more than one process must have had a trial"
 
     records = study.records()
     assert records.running == records.failed == ()
