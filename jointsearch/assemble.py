@@ -38,6 +38,8 @@ from jointsearch.task_settings import SequenceClassificationSettings
 if TYPE_CHECKING:
     from jointsearch.training.calibration import CalibrationRunner
 
+_log = logging.getLogger(__name__)
+
 EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
 """Studies that ship in the package, by name."""
 
@@ -199,6 +201,7 @@ def _loaded_runner(config: StudyConfig, layout: ModelLayout, console: Console) -
 def _tell_all(console: Console, notes: Iterable[str]) -> None:
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
+        _log.info(note)
 
 
 def quiet_libraries() -> None:

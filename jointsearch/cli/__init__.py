@@ -7,11 +7,13 @@ import sys
 import click
 
 from jointsearch import __version__
+from jointsearch.cli.common import LOG
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
 from jointsearch.cli.outputs import compare_outputs
 from jointsearch.cli.plan import plan
 from jointsearch.cli.run import evaluate, train
+from jointsearch.cli.storage import storage
 from jointsearch.cli.study import study
 from jointsearch.cli.worker import worker
 from jointsearch.errors import JointSearchError
@@ -34,7 +36,21 @@ def cli() -> None:
     """
 
 
-for command in (study, worker, front, select, export, plan, train, evaluate, compare_outputs, doctor):
+COMMANDS = (
+    study,
+    worker,
+    storage,
+    front,
+    select,
+    export,
+    plan,
+    train,
+    evaluate,
+    compare_outputs,
+    doctor,
+)
+
+for command in COMMANDS:
     cli.add_command(command)
 
 
@@ -46,11 +62,18 @@ def main() -> None:
         error.show()
         sys.exit(USER_MISTAKE)
     except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
+        _say_error(error.format_message())
         sys.exit(USER_MISTAKE)
     except JointSearchError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say_error(str(error))
         sys.exit(USER_MISTAKE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _say_error(message: str) -> None:
+    if LOG.handlers:  # --log-format json
+        LOG.error(message)
+    else:
+        click.echo(f"Error: {message}", err=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from jointsearch.config import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LOG = logging.getLogger("jointsearch")
 
 storage_option = click.option(
     "--storage",
@@ -37,11 +41,36 @@ def format_option(*choices: str) -> Callable[[Any], Any]:
     )
 
 
-def messages() -> Console:
-    """Everything that is not a command's result goes to standard error."""
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    envvar="JOINTSEARCH_LOG_FORMAT",
+    default="text",
+    show_default=True,
+    show_envvar=True,
+    help="What standard error gets; json is one line per event.",
+)
+
+
+def messages(log_format: str = "text") -> Console:
+    """Everything that is not a command's result goes to standard error: as text, or as JSON by logging."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    if log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(
+            JsonFormatter(
+                ["asctime", "levelname", "message"],
+                rename_fields={"asctime": "time", "levelname": "level", "message": "event"},
+            )
+        )
+        LOG.addHandler(handler)
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
+        os.environ["JOINTSEARCH_LOG_FORMAT"] = log_format  # for workers that this process starts
+    return Console(stderr=True, quiet=log_format == "json")
 
 
 def print_json(value: Any) -> None:

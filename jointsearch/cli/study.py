@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from jointsearch.cli.common import format_option, messages, print_json, print_table, storage_option
+from jointsearch.cli.common import (
+    format_option,
+    log_format_option,
+    messages,
+    print_json,
+    print_table,
+    storage_option,
+)
+from jointsearch.cli.status import status, summary_of
 
 if TYPE_CHECKING:
     from jointsearch.config import StudyConfig
@@ -33,8 +41,9 @@ def study() -> None:
     show_default=True,
     help="Processes, one GPU each in turn.",
 )
+@log_format_option
 @storage_option
-def start(file: str, trials: int | None, workers: int, storage_url: str) -> None:
+def start(file: str, trials: int | None, workers: int, log_format: str, storage_url: str) -> None:
     """Run the study of FILE (a YAML file, or 'quickstart'); resume it if it is there.
 
     Ctrl-C ends it after the training step; finished trials are kept, and the same command goes on.
@@ -47,7 +56,7 @@ def start(file: str, trials: int | None, workers: int, storage_url: str) -> None
     from jointsearch.assemble import start_study
 
     config = _config(file, trials)
-    console = messages()
+    console = messages(log_format)
     result = start_study(config, storage_url, console, workers)
     records = result.records()
     left = records.num_left(config.search.trials)
@@ -154,6 +163,29 @@ def retry(name: str, trial: int | None, storage_url: str) -> None:
     click.echo(f"{text} put back into the queue of study '{name}'", err=True)
 
 
+study.add_command(status)
+
+
+@study.command("import")
+@click.argument("name")
+@click.option("--from", "other", required=True, metavar="OTHER", help="The study whose trials are taken.")
+@click.option("--from-storage", metavar="URL", help="Where OTHER is kept, if elsewhere.")
+@storage_option
+def import_trials(name: str, other: str, from_storage: str | None, storage_url: str) -> None:
+    """Give study NAME the finished trials of a compatible one: same model, task, space and calibration.
+
+    \b
+    Example:
+      jointsearch study import quickstart --from quickstart --from-storage sqlite:///old.db
+    """
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    target = open_study(open_storage(storage_url), name)
+    count = target.import_from(open_study(open_storage(from_storage or storage_url), other))
+    click.echo(f"imported {count} trials of study '{other}' into '{name}'", err=True)
+
+
 @study.command("list")
 @storage_option
 @format_option("table", "json")
@@ -172,7 +204,7 @@ def list_studies(storage_url: str, output_format: str) -> None:
     rows = []
     for name in study_names(storage):
         try:
-            rows.append(_summary(open_study(storage, name)))
+            rows.append(summary_of(open_study(storage, name)))
         except StudyError as error:  # of another version: it must not hide the others
             click.echo(str(error), err=True)
     if output_format == "json":
@@ -180,42 +212,6 @@ def list_studies(storage_url: str, output_format: str) -> None:
     else:
         columns = ["name", "model", "task", "complete", "running", "failed", "of"]
         print_table(columns, [[str(row[column]) for column in columns] for row in rows])
-
-
-@study.command()
-@click.argument("name")
-@storage_option
-@format_option("table", "json")
-def status(name: str, storage_url: str, output_format: str) -> None:
-    """Show how far study NAME is, its best trial, and why trials failed.
-
-    \b
-    Example:
-      jointsearch study status quickstart
-    """
-    from jointsearch.study.progress import Snapshot
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
-
-    found = open_study(open_storage(storage_url), name)
-    records = found.records()
-    snapshot = Snapshot.of(records, found.config.search.trials)
-    summary = _summary(found) | {
-        "waiting": len(records.waiting),
-        "front": [trial.number for trial in records.front],
-        "selected": found.selection,
-        "best": snapshot.best,
-        "hypervolume": snapshot.hypervolume,
-        "seconds_left": snapshot.seconds_left,
-        "failures": {str(trial.number): trial.failure for trial in records.failed},
-    }
-    if output_format == "json":
-        print_json(summary)
-    else:
-        failures = summary.pop("failures")
-        rows = [[key, _text(value)] for key, value in summary.items()]
-        rows += [[f"trial {number} failed", reason] for number, reason in failures.items()]
-        print_table(["", name], rows)
 
 
 @study.command()
@@ -257,25 +253,3 @@ def _want(name: str, storage_url: str, state: str, effect: str) -> None:
 
     open_study(open_storage(storage_url), name).want(Wanted(state))
     click.echo(f"study '{name}': {effect}", err=True)
-
-
-def _summary(found: Any) -> dict[str, Any]:
-    records = found.records()
-    return {
-        "name": found.name,
-        "model": found.config.model.id,
-        "task": found.config.task.type,
-        "objectives": list(found.config.objectives),
-        "complete": len(records.complete),
-        "running": len(records.running),
-        "failed": len(records.failed),
-        "of": found.config.search.trials,
-    }
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "-" if value is None else str(value)

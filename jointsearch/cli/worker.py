@@ -6,7 +6,7 @@ import math
 
 import click
 
-from jointsearch.cli.common import messages, storage_option
+from jointsearch.cli.common import log_format_option, messages, storage_option
 
 
 @click.command()
@@ -15,6 +15,7 @@ from jointsearch.cli.common import messages, storage_option
 @click.option("--max-trials", type=click.IntRange(min=1), help="Leave after so many trials.")
 @click.option("--idle-exit", metavar="TIME", help="Leave after waiting so long for a trial, such as 10m.")
 @click.option("--quiet", is_flag=True, help="Say nothing of the trials.")
+@log_format_option
 @storage_option
 def worker(
     name: str,
@@ -22,6 +23,7 @@ def worker(
     max_trials: int | None,
     idle_exit: str | None,
     quiet: bool,
+    log_format: str,
     storage_url: str,
 ) -> None:
     """Run trials of study NAME until it has all, beside any number of other workers.
@@ -42,7 +44,7 @@ def worker(
     work(
         name,
         storage_url,
-        messages(),
+        messages(log_format),
         device=device,
         max_trials=max_trials,
         idle_exit_seconds=seconds,

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from jointsearch.errors import first_line
@@ -24,11 +23,16 @@ _log = logging.getLogger(__name__)
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether the database was away, by the error of the driver under Optuna's and SQLAlchemy's."""
+    """Whether the database was away, by the error of the driver under Optuna's and SQLAlchemy's.
+
+    A full disk is an outage too: there may be room again. A database that is read-only stays so.
+    """
     while error is not None:
         if isinstance(error, OperationalError | InterfaceError):
-            return True
+            return "readonly database" not in str(error)
         if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        if type(error).__module__.startswith("grpc"):
             return True
         error = error.__cause__
     return False
@@ -53,7 +57,7 @@ def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: Fa
     while True:
         try:
             return call()
-        except (StorageInternalError, DBAPIError) as error:
+        except Exception as error:
             if not is_outage(error):
                 raise
             _note_outage()
@@ -62,6 +66,6 @@ def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: Fa
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            _log.warning("the storage is away (%s); trying again in %g s", first_line(cause), wait)
+            _log.warning("the storage cannot be used (%s); trying again in %g s", first_line(cause), wait)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)

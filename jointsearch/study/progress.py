@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -13,6 +13,8 @@ from rich.table import Table
 
 from jointsearch.objectives import format_value
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
+from jointsearch.study.storage import heartbeats
+from jointsearch.study.studies import JointStudy
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Snapshot:
     failed: int
     best: str
     hypervolume: float | None
+    trials_per_hour: float | None
+    """Of the workers that are at it now, or of one."""
     seconds_left: float | None
 
     @classmethod
@@ -35,6 +39,8 @@ class Snapshot:
             trial.seconds for trial in records.complete if trial.seconds is not None and trial.copy_of is None
         ]
         left = records.num_left(trials)
+        spent = sum(measured)
+        rate = max(1, len(records.running)) * len(measured) / spent if spent else None
         return cls(
             total=records.num_finished + left,
             complete=len(records.complete),
@@ -42,7 +48,8 @@ class Snapshot:
             failed=len(records.failed),
             best=describe(best) if best else "-",
             hypervolume=records.hypervolume,
-            seconds_left=left * sum(measured) / len(measured) if measured else None,
+            trials_per_hour=3600 * rate if rate else None,
+            seconds_left=left / rate if rate else None,
         )
 
 
@@ -50,6 +57,35 @@ def describe(trial: TrialRecord | MeasuredPlan) -> str:
     """A complete trial, or a plan with its means, in a few words."""
     values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
     return f"{values} (trial {trial.number}{', ' + trial.label if trial.label else ''})"
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """What a worker is at."""
+
+    worker: str
+    trial: int
+    label: str
+    seconds: float
+    """Since it began, by this machine's clock."""
+    heartbeat_age_seconds: float | None
+    """By the database's clock; None before the first one."""
+
+
+def running_trials(study: JointStudy) -> list[RunningTrial]:
+    """The running trials with their workers and heartbeats."""
+    beats = heartbeats(study.optuna_study)
+    return [
+        RunningTrial(
+            worker=trial.worker,
+            trial=trial.number,
+            label=trial.label,
+            seconds=(datetime.now() - trial.frozen.datetime_start).total_seconds(),
+            heartbeat_age_seconds=beats.get(trial.frozen._trial_id, (None, None))[1],
+        )
+        for trial in study.records().running
+        if trial.frozen.datetime_start
+    ]
 
 
 class StudyProgress:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import fail_stale_trials
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from jointsearch.plan import Plan
-from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import distributions, generation_of
 from jointsearch.space import SearchSpace
 from jointsearch.study.outages import outlast, seconds_since_outage
+from jointsearch.study.proxy import BEAT
 from jointsearch.study.records import DIGEST, FAILURE, PLAN, PLAN_ATTRIBUTES, RETRY_OF, TrialRecord
 from jointsearch.study.storage import (
     HEARTBEAT_SECONDS,
     STALE_SECONDS,
-    running_without_heartbeat,
+    heartbeats,
     study_lock,
 )
 
@@ -32,17 +33,22 @@ from jointsearch.study.storage import (
 def beating(study: optuna.Study, trial_id: int) -> Iterator[None]:
     """The trial's heartbeat, from a thread of its own that outlives an absence of the database."""
     storage = study._storage
-    if not isinstance(storage, BaseHeartbeat) or (interval := storage.get_heartbeat_interval()) is None:
-        yield
-        return
+    counter = itertools.count()
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(interval):
-            outlast(lambda: storage.record_heartbeat(trial_id), ended.is_set)
+        if isinstance(storage, BaseHeartbeat):
+            storage.record_heartbeat(trial_id)
+        else:  # behind a proxy, which takes it from there
+            with suppress(UpdateFinishedTrialError):  # taken for lost
+                storage.set_trial_user_attr(trial_id, BEAT, next(counter))
 
-    outlast(lambda: storage.record_heartbeat(trial_id))
-    thread = threading.Thread(target=beat, daemon=True)
+    def keep_beating() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            outlast(beat, ended.is_set)
+
+    outlast(beat)
+    thread = threading.Thread(target=keep_beating, daemon=True)
     thread.start()
     try:
         yield
@@ -54,19 +60,21 @@ def beating(study: optuna.Study, trial_id: int) -> Iterator[None]:
 class LostTrials:
     """Finds the trials of workers that are gone, and puts their plans back into the queue.
 
-    A trial is lost when its heartbeat has been missing for ``STALE_SECONDS`` by the database's clock, or
-    when this process has seen it without any heartbeat for so long: its worker went before the first one.
+    A trial is lost when this process has seen its heartbeat unchanged for ``STALE_SECONDS`` by its own
+    steady clock. Optuna's ``fail_stale_trials`` compares with the database's wall clock instead: it fails
+    living trials when that clock jumps, and never one whose worker went before the first heartbeat.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
         self._study = study
-        self._silent_since: dict[int, float] = {}
+        self._clock = clock
+        self._unchanged_since: dict[tuple[int, datetime | None], float] = {}
 
     def recover(self) -> None:
+        """Look for lost trials, and give those back that are known to be lost by now."""
         if seconds_since_outage() < 2 * HEARTBEAT_SECONDS:
-            return  # living workers could not beat while the database was away
-        with experimental_optuna():
-            fail_stale_trials(self._study)
+            self._unchanged_since.clear()  # living workers could not beat while the database was away
+            return
         self._fail_silent()
         trials = self._study.get_trials(deepcopy=False)
         if any(_is_lost(trials, trial) for trial in trials):
@@ -77,10 +85,10 @@ class LostTrials:
                         give_back(self._study, trial)
 
     def _fail_silent(self) -> None:
-        silent = running_without_heartbeat(self._study)
-        now = time.monotonic()
-        self._silent_since = {trial: self._silent_since.get(trial, now) for trial in silent}
-        for trial, since in self._silent_since.items():
+        now = self._clock()
+        seen = [(trial, beat) for trial, (beat, _) in heartbeats(self._study).items()]
+        self._unchanged_since = {key: self._unchanged_since.get(key, now) for key in seen}
+        for (trial, _), since in self._unchanged_since.items():
             if now - since > STALE_SECONDS:
                 with suppress(UpdateFinishedTrialError):  # another worker was faster
                     self._study._storage.set_trial_state_values(trial, TrialState.FAIL)

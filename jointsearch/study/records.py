@@ -33,6 +33,8 @@ SEED = "seed"
 REQUESTED = "requested"
 """A person asked for this trial: it comes on top of the search's, and first."""
 IMPORTED_FROM = "imported_from"
+WORKER = "worker"
+"""Host and process that run the trial."""
 MEASUREMENT = "measurement"
 FAILURE = "failure"
 RETRY_OF = "retry_of"
@@ -74,6 +76,11 @@ class TrialRecord:
     def seed(self) -> int | None:
         """None until a worker has chosen it."""
         return self._attributes.get(SEED)
+
+    @property
+    def worker(self) -> str:
+        """Host and process that run it, or ran it."""
+        return str(self._attributes.get(WORKER, ""))
 
     @property
     def copy_of(self) -> int | None:

@@ -11,16 +11,17 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import storage as rdb
 from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
 from optuna.trial import TrialState
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -28,6 +29,7 @@ from sqlalchemy.pool import NullPool
 from jointsearch.config import DEFAULT_STORAGE
 from jointsearch.errors import StorageError, first_line
 from jointsearch.search.experimental import experimental_optuna
+from jointsearch.study.proxy import GRPC, open_proxied
 
 HEARTBEAT_SECONDS = 10
 STALE_SECONDS = 60
@@ -36,11 +38,14 @@ LOCK_WAIT_MILLISECONDS = 60_000
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_storage(url: str, *, create: bool = False) -> RDBStorage:
+def open_storage(url: str, *, create: bool = False) -> BaseStorage:
     """The storage at ``url``; raises ``StorageError`` where it cannot be reached.
 
-    Without ``create`` a SQLite file that is not there is an error, not an empty storage.
+    ``grpc://host:port`` is that of ``jointsearch storage proxy``. Without ``create`` a SQLite file that is
+    not there is an error, not an empty storage.
     """
+    if url.startswith(GRPC):
+        return open_proxied(url)
     shown = redacted(url)
     path = _sqlite_path(url)
     if path is not None and not create and not path.is_file():
@@ -67,12 +72,12 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
     return storage
 
 
-def open_if_there(url: str) -> RDBStorage | None:
+def open_if_there(url: str) -> BaseStorage | None:
     """The storage to run a study in; None for a SQLite file that is yet to be made.
 
     A study that cannot run should leave no file behind, but hear about a bad storage at once.
     """
-    path = _sqlite_path(url)
+    path = None if url.startswith(GRPC) else _sqlite_path(url)
     if path is not None and not path.is_file():
         _check_folder(path, url)
         return None
@@ -87,6 +92,9 @@ def _check_folder(path: Path, url: str) -> None:
 @contextmanager
 def creation_lock(url: str) -> Iterator[None]:
     """Held while tables or a study are created, so that processes that start together do it once."""
+    if url.startswith(GRPC):
+        yield
+        return
     path = _sqlite_path(url)
     if path is not None:
         with FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
@@ -105,30 +113,45 @@ def redacted(url: str) -> str:
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
-def running_without_heartbeat(study: optuna.Study) -> list[int]:
-    """The ids of trials that run and never had a heartbeat; Optuna calls no such trial stale."""
+def heartbeats(study: optuna.Study) -> dict[int, tuple[datetime | None, float | None]]:
+    """The last heartbeat of every running trial, by id, and its age in seconds by the database's clock.
+
+    None for a trial that has had none yet, and no trials at all behind a proxy, which sees to them itself.
+    """
+    engine = engine_of(study)
+    if engine is None:
+        return {}
     query = (
-        select(TrialModel.trial_id)
+        select(TrialModel.trial_id, TrialHeartbeatModel.heartbeat, func.now())
         .outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
         .where(TrialModel.study_id == study._study_id, TrialModel.state == TrialState.RUNNING)
-        .where(TrialHeartbeatModel.trial_heartbeat_id.is_(None))
     )
-    with engine_of(study).connect() as connection:
-        return list(connection.execute(query).scalars())
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    # PostgreSQL's now() has a time zone, its column and SQLite have none
+    return {
+        trial: (beat, (now.replace(tzinfo=None) - beat).total_seconds() if beat else None)
+        for trial, beat, now in rows
+    }
 
 
-def engine_of(study: optuna.Study) -> Engine:
-    """The database of a study; Optuna wraps its storage in a cache."""
+def engine_of(study: optuna.Study) -> Engine | None:
+    """The database of a study, which Optuna wraps in a cache; None behind a proxy."""
     backend: Any = getattr(study._storage, "_backend", study._storage)
-    engine: Engine = backend.engine
+    engine: Engine | None = getattr(backend, "engine", None)
     return engine
 
 
 @contextmanager
 def study_lock(study: optuna.Study) -> Iterator[None]:
-    """Held by one worker of the study at a time, on all machines that share the storage."""
+    """Held by one worker of the study at a time, on all machines that share the database.
+
+    There is none behind a proxy: two workers may then measure the same plan, or one trial more.
+    """
     engine = engine_of(study)
-    if engine.dialect.name == "sqlite":
+    if engine is None:
+        yield
+    elif engine.dialect.name == "sqlite":
         with FileLock(f"{engine.url.database}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
             yield
     else:

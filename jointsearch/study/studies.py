@@ -7,25 +7,29 @@ from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState, create_trial
 from pydantic import ValidationError
 
 from jointsearch.config import StudyConfig, differences
 from jointsearch.errors import StudyError, nearest
 from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
-from jointsearch.plan import Plan
+from jointsearch.plan import Plan, digest
 from jointsearch.plan_file import Origin, PlanFile
 from jointsearch.search.experimental import experimental_optuna
+from jointsearch.search.samplers import generation_of
 from jointsearch.selection import at_knee
 from jointsearch.space import SearchSpace
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.queue import enqueue, give_back
 from jointsearch.study.records import (
     CONFIG,
+    IMPORTED_FROM,
     LABEL,
     LAYOUT,
+    MEASUREMENT,
+    PLAN_ATTRIBUTES,
     REQUESTED,
     SEED,
     SELECTION,
@@ -117,6 +121,36 @@ class JointStudy:
             attributes[SEED] = seed
         enqueue(self.optuna_study, self.space, plan, attributes)
 
+    def import_from(self, other: JointStudy) -> int:
+        """Take over the complete trials of ``other``, on top of this study's own; how many there were.
+
+        Plans that are here already with the same seed are left out, so that importing twice does no harm.
+        Raises ``StudyError`` unless a trial means the same in both.
+        """
+        changes = differences(_meaning(other), _meaning(self))
+        if changes:
+            raise StudyError(
+                f"the studies must have the same model, task, space and calibration, but '{other.name}' and "
+                f"'{self.name}' differ ({'; '.join(changes)})"
+            )
+        known = {(trial.digest, trial.seed) for trial in self.records().complete}
+        count = 0
+        for trial in other.records().complete:
+            if trial.copy_of is not None or (trial.digest, trial.seed) in known:
+                continue
+            kept = {k: v for k, v in trial.frozen.user_attrs.items() if k in (*PLAN_ATTRIBUTES, MEASUREMENT)}
+            self.optuna_study.add_trial(
+                create_trial(
+                    values=trial.frozen.values,
+                    params=trial.frozen.params,
+                    distributions=trial.frozen.distributions,
+                    user_attrs={**kept, IMPORTED_FROM: f"{other.name}:{trial.number}"},
+                    system_attrs=generation_of(),
+                )
+            )
+            count += 1
+        return count
+
     def front(self) -> StudyRecords:
         """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""
         records = self.records()
@@ -142,12 +176,20 @@ class JointStudy:
         return PlanFile.build(trial.plan, self.layout, self.config, origin)
 
 
+def _meaning(study: JointStudy) -> dict[str, Any]:
+    """What a trial's values depend on."""
+    fields = study.config.identity
+    for key in ("name", "search", "device"):
+        del fields[key]
+    return {**fields, "layout": digest(study.layout.model_dump(mode="json"))}
+
+
 def build_space(config: StudyConfig, layout: ModelLayout) -> SearchSpace:
     """The study's search space; raises ``StudyFileError`` where its patterns or ranks fit nothing."""
     return SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
 
 
-def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
+def find_study(storage: BaseStorage, name: str) -> JointStudy | None:
     """The study of that name; None where there is none. Raises ``StudyError`` if it is not ours."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -162,7 +204,7 @@ def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
         raise StudyError(f"the study '{name}' was made by another version of jointsearch") from None
 
 
-def open_study(storage: RDBStorage, name: str) -> JointStudy:
+def open_study(storage: BaseStorage, name: str) -> JointStudy:
     """The study of that name; raises ``StudyError`` naming the nearest one there is."""
     study = find_study(storage, name)
     if study is None:
@@ -172,13 +214,13 @@ def open_study(storage: RDBStorage, name: str) -> JointStudy:
     return study
 
 
-def study_names(storage: RDBStorage) -> list[str]:
+def study_names(storage: BaseStorage) -> list[str]:
     """Names of the studies that jointsearch made; a storage may hold others."""
     summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
     return [summary.study_name for summary in summaries if CONFIG in summary.user_attrs]
 
 
-def delete_study(storage: RDBStorage, name: str) -> None:
+def delete_study(storage: BaseStorage, name: str) -> None:
     open_study(storage, name)
     optuna.delete_study(study_name=name, storage=storage)
 
@@ -193,7 +235,7 @@ def check_unchanged(study: JointStudy, config: StudyConfig) -> None:
         )
 
 
-def create_study(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
+def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
     """A new study with its baselines in the queue, there as a whole or not at all."""
     space = build_space(config, layout)
     study = optuna.create_study(

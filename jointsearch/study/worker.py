@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
@@ -30,15 +34,19 @@ from jointsearch.study.records import (
     PLAN_ATTRIBUTES,
     RETRY_OF,
     SEED,
+    WORKER,
     StudyRecords,
     TrialRecord,
 )
 from jointsearch.study.storage import study_lock
 from jointsearch.study.studies import JointStudy
+from jointsearch.study.time_limit import time_limit
 
 POLL_SECONDS = 1.0
 
 Listener = Callable[[StudyRecords], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -85,6 +93,8 @@ class Worker:
             num_enqueued=len({trial.label for trial in records.trials if trial.label}),
             num_existing=len(records.trials),
         )
+        me = {"study": self._study.name, "worker": worker_name()}
+        _log.info("worker started", extra=me)
         num_run = 0
         idle_since = time.monotonic()
         with watch(study, self._tell):
@@ -102,6 +112,7 @@ class Worker:
                     break
                 else:
                     self._stop.wait(POLL_SECONDS)
+        _log.info("worker left", extra=me | {"trials": num_run})
         if (last := outlast(self._study.records, lambda: self.stopping)) is not None:
             self._listener(last)
 
@@ -162,12 +173,25 @@ class Worker:
                 break
             seed, twin = claim
             if twin is None:
-                return self._runner.run(plan, Budget(seed=seed, should_stop=lambda: self.stopping))
+                self._event("trial started", trial, plan=plan.digest, seed=seed)
+                return self._run_in_time(trial, plan, seed)
             if twin.state == TrialState.COMPLETE:
                 return twin.measurement
             self._stop.wait(POLL_SECONDS)
             outlast(self._lost.recover, lambda: self.stopping)
         raise TrialInterrupted("stopped before the first step")
+
+    def _run_in_time(self, trial: optuna.Trial, plan: Plan, seed: int) -> Measurement:
+        """Have the plan run; raises ``TrialFailed`` after ``calibration.max_seconds``."""
+        limit = self._study.config.calibration.max_seconds
+        overdue = TrialFailed(f"took longer than calibration.max_seconds ({limit} s)")
+        with time_limit(limit, lambda: self._fail(trial, overdue)) as over:
+            try:
+                return self._runner.run(plan, Budget(seed, should_stop=lambda: self.stopping or over()))
+            except TrialInterrupted:
+                if over():
+                    raise overdue from None
+                raise
 
     def _plan(self, trial: optuna.Trial) -> Plan:
         """The plan that the trial came from the queue with, or that of the sampler's proposal."""
@@ -197,7 +221,7 @@ class Worker:
             seed = self._seed(trial, {other.seed for other in others})
             same = [other for other in others if other.seed == seed and other.copy_of is None]
             twin = same[0] if same else None
-            found = {SEED: seed, COPY_OF: twin and twin.number}
+            found = {SEED: seed, COPY_OF: twin and twin.number, WORKER: worker_name()}
             for name, value in found.items():
                 if trial.user_attrs.get(name) != value:
                     trial.set_user_attr(name, value)
@@ -222,6 +246,7 @@ class Worker:
         if frozen.state == TrialState.RUNNING:
             trial.set_user_attr(MEASUREMENT, written)
             study.tell(trial, list(values.values()))
+            self._event("trial complete", trial, values=values, seconds=measurement.seconds)
         elif frozen.state == TrialState.FAIL:
             # it was taken for lost; whoever gets its plan from the queue copies this measurement
             kept = {key: value for key, value in frozen.user_attrs.items() if key in PLAN_ATTRIBUTES}
@@ -245,8 +270,18 @@ class Worker:
                 give_back(study, study._storage.get_trial(trial._trial_id))
             trial.set_user_attr(FAILURE, str(reason) or type(reason).__name__)
             study.tell(trial, state=TrialState.FAIL)
+            self._event("trial failed", trial, reason=str(reason) or type(reason).__name__, again=again)
 
         outlast(fail)
+
+    def _event(self, event: str, trial: optuna.Trial, **details: Any) -> None:
+        where = {"study": self._study.name, "trial": trial.number, "worker": worker_name()}
+        _log.info(event, extra=where | details)
+
+
+def worker_name() -> str:
+    """The host and number of this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @contextmanager
