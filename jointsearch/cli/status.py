@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import asdict
@@ -39,7 +40,9 @@ def status(name: str, watch: bool, storage_url: str, output_format: str) -> None
         current = _status(found)
         if watch and sys.stdout.isatty():
             click.clear()
-        if output_format == "json":
+        if output_format == "json" and watch:
+            click.echo(json.dumps(current))  # one line each time
+        elif output_format == "json":
             print_json(current)
         else:
             _print(name, current)
