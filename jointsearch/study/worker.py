@@ -22,6 +22,7 @@ from jointsearch.plan import Plan
 from jointsearch.runner import Budget, Measurement, Runner
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions, generation_of
+from jointsearch.study.bulk import suggest, write
 from jointsearch.study.control import Wanted, watch
 from jointsearch.study.outages import outlast
 from jointsearch.study.queue import LostTrials, beating, give_back, take
@@ -198,11 +199,10 @@ class Worker:
         space = self._study.space
         if PLAN in trial.user_attrs:
             return Plan.model_validate(trial.user_attrs[PLAN])
-        for name, distribution in distributions(space).items():
-            trial.suggest_int(name, distribution.low, distribution.high)
-        plan = space.plan(trial.params)
-        trial.set_user_attr(PLAN, plan.model_dump(mode="json"))
-        trial.set_user_attr(DIGEST, plan.digest)
+        choices = distributions(space)
+        values = suggest(trial, choices)
+        plan = space.plan(values)
+        write(trial, {PLAN: plan.model_dump(mode="json"), DIGEST: plan.digest}, values, choices)
         return plan
 
     def _claim(self, trial: optuna.Trial, plan: Plan) -> tuple[int, TrialRecord | None]:
@@ -222,9 +222,8 @@ class Worker:
             same = [other for other in others if other.seed == seed and other.copy_of is None]
             twin = same[0] if same else None
             found = {SEED: seed, COPY_OF: twin and twin.number, WORKER: worker_name()}
-            for name, value in found.items():
-                if trial.user_attrs.get(name) != value:
-                    trial.set_user_attr(name, value)
+            if changed := {k: v for k, v in found.items() if trial.user_attrs.get(k) != v}:
+                write(trial, changed)
         return seed, twin
 
     def _seed(self, trial: optuna.Trial, taken: set[int | None]) -> int:
