@@ -18,10 +18,11 @@ from rich.console import Console
 
 from jointsearch.config import StudyConfig, load_study
 from jointsearch.errors import StudyFileError, nearest
+from jointsearch.launchers import Fleet, run_workers
+from jointsearch.launchers.local import only
 from jointsearch.layout import ModelLayout
 from jointsearch.runner import Runner
 from jointsearch.study.control import Wanted
-from jointsearch.study.local_workers import run_workers
 from jointsearch.study.progress import StudyProgress
 from jointsearch.study.storage import creation_lock, open_if_there, open_storage
 from jointsearch.study.studies import (
@@ -92,10 +93,20 @@ def build_runner(config: StudyConfig, layout: ModelLayout) -> CalibrationRunner:
     return CalibrationRunner(config, layout)
 
 
-def start_study(config: StudyConfig, url: str, console: Console, num_workers: int = 1) -> JointStudy:
+def start_study(
+    config: StudyConfig,
+    url: str,
+    console: Console,
+    *,
+    num_workers: int | None = None,
+    workers_per_gpu: int = 1,
+    launcher: str = "local",
+    launcher_options: dict[str, str] | None = None,
+) -> JointStudy:
     """Create or resume the study and run its trials; nothing is stored if the study cannot run.
 
-    With several workers each is a process of its own, on the GPUs in turn where there are any.
+    Without ``num_workers`` there is one on this machine, or so many on each GPU that the study can use.
+    Several workers, and those of other launchers, are processes of their own.
     """
     study = _find(config, url)
     if study is not None:
@@ -107,7 +118,8 @@ def start_study(config: StudyConfig, url: str, console: Console, num_workers: in
     layout = study.layout if study else read_layout(config)
     build_space(config, layout)  # says what is wrong with it before the model is loaded
     _tell_all(console, [f"left at 16 bits: {name} ({reason})" for name, reason in layout.left_out.items()])
-    if num_workers == 1:
+    devices = devices_for(config.device, num_workers, workers_per_gpu if launcher == "local" else 1)
+    if launcher == "local" and len(devices) == 1:
         runner = _loaded_runner(config, layout, console)
         study = study or _create(config, url, layout)
         with StudyProgress(study.name, config.search.trials, console) as progress:
@@ -115,13 +127,16 @@ def start_study(config: StudyConfig, url: str, console: Console, num_workers: in
         return study
     study = study or _create(config, url, layout)
     with StudyProgress(study.name, config.search.trials, console) as progress:
-        run_workers(
-            study.name,
-            url,
-            devices_for(config.device, num_workers),
+        fleet = Fleet(
+            study=study.name,
+            storage_url=url,
+            devices=tuple(devices),
             look=lambda: progress(study.records()),
             tell=lambda note: _tell_all(console, [note]),
+            drain=lambda: study.want(Wanted.CANCEL),
+            options=launcher_options or {},
         )
+        run_workers(launcher, fleet)
     return study
 
 
@@ -148,6 +163,9 @@ def work(
 ) -> JointStudy:
     """Run trials of a stored study in this process, on ``device`` instead of the study's."""
     study = open_study(open_storage(url), name)
+    if device is not None and (environment := only(device)):
+        os.environ.update(environment)  # before torch is imported
+        device = "cuda"
     config = study.config if device is None else study.config.model_copy(update={"device": device})
     runner = _loaded_runner(config, study.layout, console)
     with StudyProgress(study.name, config.search.trials, console, shown=not quiet) as progress:
@@ -162,15 +180,16 @@ def run_worker(study: JointStudy, runner: Runner, listener: Listener, **limits: 
         worker.run()
 
 
-def devices_for(device: str, num_workers: int) -> list[str]:
+def devices_for(device: str, num_workers: int | None, workers_per_gpu: int = 1) -> list[str]:
     """A device for each worker: the GPUs in turn where the study can use them, else the study's own."""
     if device not in ("auto", "cuda"):
-        return [device] * num_workers
+        return [device] * (num_workers or workers_per_gpu)
     quiet_libraries()
     import torch
 
     num_gpus = torch.cuda.device_count()
-    return [f"cuda:{index % num_gpus}" if num_gpus else device for index in range(num_workers)]
+    wanted = num_workers or max(1, num_gpus) * workers_per_gpu
+    return [f"cuda:{index % num_gpus}" if num_gpus else device for index in range(wanted)]
 
 
 def _find(config: StudyConfig, url: str) -> JointStudy | None:

@@ -34,7 +34,7 @@ DOMAIN = {
         "template",
     )
 }
-SEARCH_TOWER = ("jointsearch.search", "jointsearch.study")
+SEARCH_TOWER = ("jointsearch.search", "jointsearch.study", "jointsearch.launchers")
 MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization")
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
 MAY_MEET = ("jointsearch.assemble", "jointsearch.cli", "jointsearch.__main__")

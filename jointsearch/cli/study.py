@@ -15,6 +15,7 @@ from jointsearch.cli.common import (
     storage_option,
 )
 from jointsearch.cli.status import status, summary_of
+from jointsearch.launchers import LAUNCHERS
 
 if TYPE_CHECKING:
     from jointsearch.config import StudyConfig
@@ -34,16 +35,24 @@ def study() -> None:
 @study.command()
 @click.argument("file")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many; by default one, or one per GPU.")
 @click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes, one GPU each in turn.",
+    "--workers-per-gpu", type=click.IntRange(min=1), default=1, show_default=True, help="On this machine."
 )
+@click.option("--launcher", type=click.Choice(LAUNCHERS), default="local", show_default=True)
+@click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Of the jobs, such as slurm_partition=gpu.")
 @log_format_option
 @storage_option
-def start(file: str, trials: int | None, workers: int, log_format: str, storage_url: str) -> None:
+def start(
+    file: str,
+    trials: int | None,
+    workers: int | None,
+    workers_per_gpu: int,
+    launcher: str,
+    slurm: tuple[str, ...],
+    log_format: str,
+    storage_url: str,
+) -> None:
     """Run the study of FILE (a YAML file, or 'quickstart'); resume it if it is there.
 
     Ctrl-C ends it after the training step; finished trials are kept, and the same command goes on.
@@ -52,12 +61,21 @@ def start(file: str, trials: int | None, workers: int, log_format: str, storage_
     Example:
       jointsearch study start quickstart
       jointsearch study start studies/gpt2-wikitext2.yaml --trials 50
+      jointsearch study start FILE --launcher slurm --workers 8 --slurm slurm_partition=gpu
     """
     from jointsearch.assemble import start_study
 
     config = _config(file, trials)
     console = messages(log_format)
-    result = start_study(config, storage_url, console, workers)
+    result = start_study(
+        config,
+        storage_url,
+        console,
+        num_workers=workers,
+        workers_per_gpu=workers_per_gpu,
+        launcher=launcher,
+        launcher_options=_options(slurm, launcher),
+    )
     records = result.records()
     left = records.num_left(config.search.trials)
     state = f"{left} trials left; the same command goes on" if left > 0 else "finished"
@@ -244,6 +262,14 @@ def _config(file: str, trials: int | None) -> StudyConfig:
         return config
     search = config.search.model_copy(update={"trials": trials})
     return config.model_copy(update={"search": search})
+
+
+def _options(given: tuple[str, ...], launcher: str) -> dict[str, str]:
+    if given and launcher != "slurm":
+        raise click.UsageError("--slurm is for --launcher slurm")
+    if wrong := [option for option in given if "=" not in option]:
+        raise click.BadParameter(f"must be KEY=VALUE, but got '{wrong[0]}'", param_hint="--slurm")
+    return {key: value for key, _, value in (option.partition("=") for option in given)}
 
 
 def _want(name: str, storage_url: str, state: str, effect: str) -> None:

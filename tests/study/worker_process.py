@@ -3,10 +3,12 @@
 worker_process.py open URL            opens the storage, creating it
 worker_process.py create URL NAME     creates the small study of that name, or finds it
 worker_process.py work URL NAME       runs the trials of a study with a fake runner that takes a while
+worker_process.py run NAME            the same at once, with the storage of JOINTSEARCH_STORAGE
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -41,8 +43,11 @@ class SlowRunner:
 
 def main() -> None:
     action, url, *words = sys.argv[1:]
-    print("ready", flush=True)
-    sys.stdin.readline()  # all processes begin at the same moment
+    if action == "run":
+        url, words = os.environ["JOINTSEARCH_STORAGE"], [url, *words]
+    else:
+        print("ready", flush=True)
+        sys.stdin.readline()  # all processes begin at the same moment
     if action == "open":
         print(f"studies {len(study_names(open_storage(url, create=True)))}")
         return

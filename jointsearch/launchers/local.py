@@ -1,19 +1,16 @@
-"""Several workers on this machine: a process each, started again if they die, a bounded number of times."""
+"""Workers on this machine: a process each, started again if they die, a bounded number of times."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-POLL_SECONDS = 0.5
-MAX_RESTARTS = 3
-"""Of each worker."""
+from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet
 
 
 @dataclass
@@ -30,58 +27,43 @@ class _Worker:
         )
 
 
-def run_workers(
-    name: str,
-    storage_url: str,
-    devices: Sequence[str],
-    look: Callable[[], None],
-    tell: Callable[[str], None],
-) -> bool:
-    """Run a worker of the study on each device until all have left; whether all left in peace.
-
-    ``look`` is called all the while. The storage's URL goes through the environment: a command line can
-    be read by everyone on the machine.
-    """
-    workers = [
-        _Worker(
-            [sys.executable, "-m", "jointsearch", "worker", name, "--quiet"],
-            {"JOINTSEARCH_STORAGE": storage_url, **_only(device)},
-        )
-        for device in devices
-    ]
+def run_workers(fleet: Fleet) -> bool:
+    """A process for each device, which sees no other."""
+    workers = [_Worker(fleet.command, fleet.environment | only(device)) for device in fleet.devices]
     for worker in workers:
         worker.start()
     running = list(workers)
     in_peace = True
     with _passing_on_signals(workers) as stopping:
         while running:
-            look()
+            fleet.look()
             time.sleep(POLL_SECONDS)
             for worker in list(running):
                 status = worker.process.poll()
                 if status is None:
                     continue
+                name = f"worker {workers.index(worker)} has left with exit status {status}"
                 if status == 0 or stopping():
                     running.remove(worker)
-                elif status == 2 or worker.num_restarts == MAX_RESTARTS:
-                    tell(f"worker {workers.index(worker)} has left with exit status {status} and stays away")
+                elif status == USER_MISTAKE or worker.num_restarts == MAX_RESTARTS:
+                    fleet.tell(f"{name} and stays away")
                     running.remove(worker)
                     in_peace = False
                 else:
                     worker.num_restarts += 1
-                    tell(
-                        f"worker {workers.index(worker)} has left with exit status {status}; "
-                        f"started again ({worker.num_restarts} of {MAX_RESTARTS})"
-                    )
+                    fleet.tell(f"{name}; started again ({worker.num_restarts} of {MAX_RESTARTS})")
                     worker.start()
-    look()
+    fleet.look()
     return in_peace and not stopping()
 
 
-def _only(device: str) -> dict[str, str]:
-    """The environment of a worker that sees its own device alone."""
+def only(device: str) -> dict[str, str]:
+    """The environment of a process that sees this device alone: ``cuda:1`` is the second that we see."""
     kind, _, index = device.partition(":")
-    return {"CUDA_VISIBLE_DEVICES": index} if kind == "cuda" and index else {}
+    if kind != "cuda" or not index:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(index)] if visible else index}
 
 
 @contextmanager
