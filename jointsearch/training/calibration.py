@@ -45,36 +45,38 @@ class CalibrationRunner:
     def __init__(self, config: StudyConfig, layout: ModelLayout) -> None:
         self._config = config
         self._layout = layout
-        self._device = resolve_device(config.device)
-        check_formats(self._device, config, layout)
-        model = load_base(config.model, config.task.type, layout.dtype, self._device, config.task.head)
-        self._task = build_task(config, model.config)
+        self.settings = config.calibration
+        self.training = config.training
+        self.device = resolve_device(config.device)
+        check_formats(self.device, config, layout)
+        model = load_base(config.model, config.task.type, layout.dtype, self.device, config.task.head)
+        self.task = build_task(config, model.config)
         self._bank = QuantizedBank(model, config.quantization, getattr(torch, layout.dtype))
         self._factors: Factors = {}
 
     @property
     def notes(self) -> list[str]:
         """What a person should know about the data."""
-        return self._task.notes
+        return self.task.notes
 
     def run(self, plan: Plan, budget: Budget) -> Measurement:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
-        settings = self._config.calibration
+        settings = self.settings
         clock = _Clock()
         checkpoint = Checkpoint(self._config.digest, plan.digest, budget.seed)
-        with _failures_named(), measure_peak_memory(self._device) as peak:
+        with _failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
-                model = self._assemble(plan, budget.seed)
+                model = self.assemble(plan, budget.seed)
             progress = self._train(model, budget, clock, checkpoint)
-            with clock("evaluate"), autocast(self._device):
-                found = self._task.evaluate(
+            with clock("evaluate"), autocast(self.device):
+                found = self.task.evaluate(
                     model, "validation", settings.validation_examples, settings.batch_size
                 )
         checkpoint.delete()
         loss = _finite("validation", found.metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
         cost = plan_cost(self._layout, plan)
-        steps_per_epoch = self._task.num_examples("train") / settings.batch_size
+        steps_per_epoch = self.task.num_examples("train") / settings.batch_size
         return Measurement(
             metrics=found.metrics,
             model_bytes=cost.model_bytes,
@@ -95,32 +97,30 @@ class CalibrationRunner:
             peak_memory_bytes=peak.num_bytes,
             num_tokens=progress.num_tokens,
             seed=budget.seed,
-            device=_describe(self._device),
+            device=_describe(self.device),
             versions=library_versions(),
         )
 
-    def _assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
+    def assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
         """The plan's model, ready to be trained; the bank's tensors stay as they are."""
         changes_weights = plan.lora.init == "pissa"
-        changes_types = self._config.training.prepare_for_kbit_training
+        changes_types = self.training.prepare_for_kbit_training
         model = self._bank.assemble(
             plan.bits,
             lambda name: changes_types or (changes_weights and name.removesuffix(".weight") in plan.ranks),
         )
         starts = adapter_starts(model, plan, self._layout, seed, self._bank.model, self._factors)
-        prepare_for_training(model, self._config.training)
+        prepare_for_training(model, self.training)
         return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
 
     def _train(self, model: nn.Module, budget: Budget, clock: _Clock, checkpoint: Checkpoint) -> Progress:
         """Train in place, from the checkpoint on if there is one; no step where the plan trains nothing."""
-        settings = self._config.calibration
+        settings = self.settings
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
             return Progress()
         torch.manual_seed(budget.seed)  # dropout
-        optimizer = build_optimizer(
-            trainable, self._config.training, settings.learning_rate, settings.weight_decay
-        )
+        optimizer = build_optimizer(trainable, self.training, settings.learning_rate, settings.weight_decay)
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, settings.steps)
         measure_after = {max(1, round(share * settings.steps)) for share in settings.measure_at}
         progress = Progress()
@@ -130,14 +130,14 @@ class CalibrationRunner:
         progress.seconds = clock.seconds
         stability = _stability(progress)
         start = len(progress.steps)
-        left = islice(batches(self._task, settings, budget.seed), start, None)
+        left = islice(batches(self.task, settings, budget.seed), start, None)
         model.train()
         for step, batch in enumerate(left, start + 1):
             if budget.should_stop():
                 raise TrialInterrupted(f"stopped at step {step} of {settings.steps}")
             with clock("train"):
-                batch = {name: tensor.to(self._device) for name, tensor in batch.items()}
-                with autocast(self._device):
+                batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+                with autocast(self.device):
                     loss = model(**batch).loss
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
@@ -146,7 +146,7 @@ class CalibrationRunner:
                     optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
-                progress.num_tokens += self._task.num_tokens(batch)
+                progress.num_tokens += self.task.num_tokens(batch)
             progress.steps.append((loss_value, norm_value))
             if stability.diverged:
                 raise TrialFailed(
@@ -154,8 +154,8 @@ class CalibrationRunner:
                     f"at step {step}"
                 )
             if step in measure_after and step < settings.steps:
-                with clock("evaluate"), autocast(self._device):
-                    loss_now = self._task.loss(
+                with clock("evaluate"), autocast(self.device):
+                    loss_now = self.task.loss(
                         model, "validation", settings.validation_examples, settings.batch_size
                     )
                 progress.validation.append((step, _finite("validation", loss_now, step)))

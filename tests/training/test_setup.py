@@ -48,7 +48,7 @@ def test_kbit_training_computes_in_float32_and_leaves_the_bank_alone(
     runner = CalibrationRunner(config.model_copy(update={"training": QLORA}), tiny_layout)
     base = runner._bank.model.to(torch.bfloat16)  # as it is on a GPU
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
-    model = runner._assemble(space.plan(space.uniform(16, 2)), seed=0)
+    model = runner.assemble(space.plan(space.uniform(16, 2)), seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     for name, tensor in base.named_parameters():
         assert tensor.dtype == torch.bfloat16
