@@ -82,7 +82,7 @@ class WeightSharing:
                 shared.copy_(mean)
 
     def score(self, plan: Plan) -> float:
-        """The validation loss of ``plan`` with the shared adapters, on the examples that trials are measured on."""
+        """The validation loss of ``plan`` with the shared adapters, on the examples of the trials."""
         settings = self._runner.settings
         with self._model(plan) as model, autocast(self._runner.device):
             return self._runner.task.loss(
