@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jointsearch.cli.common import format_option, messages, print_json, print_table, storage_option
+from jointsearch.cli.search import measure, refine
 
 if TYPE_CHECKING:
     from jointsearch.config import StudyConfig
@@ -21,6 +22,10 @@ def study() -> None:
       jointsearch study start quickstart --trials 8
       jointsearch study list
     """
+
+
+for command in (measure, refine):
+    study.add_command(command)
 
 
 @study.command()
@@ -50,8 +55,14 @@ def start(file: str, trials: int | None, workers: int, storage_url: str) -> None
     console = messages()
     result = start_study(config, storage_url, console, workers)
     records = result.records()
-    left = records.num_left(config.search.trials)
-    state = f"{left} trials left; the same command goes on" if left > 0 else "finished"
+    left = result.num_left(records)
+    state = (
+        f"{left} trials left; the same command goes on"
+        if left > 0
+        else "converged"
+        if result.converged
+        else "finished"
+    )
     console.print(
         f"study '{result.name}': {len(records.complete)} complete, {len(records.failed)} failed; {state}",
         markup=False,
@@ -59,6 +70,10 @@ def start(file: str, trials: int | None, workers: int, storage_url: str) -> None
         soft_wrap=True,
     )
     if records.front:
+        from jointsearch.study.verdict import judge
+
+        verdict = judge(result, records).sentence
+        console.print(verdict, markup=False, highlight=False, soft_wrap=True)
         console.print(f"next: jointsearch front {result.name}", markup=False, highlight=False)
     if left > 0:
         raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped

@@ -20,6 +20,7 @@ from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions, generation_of
 from jointsearch.study.control import Wanted, watch
 from jointsearch.study.outages import outlast
+from jointsearch.study.prediction import Convergence
 from jointsearch.study.queue import LostTrials, beating, give_back, take
 from jointsearch.study.records import (
     COPY_OF,
@@ -62,6 +63,7 @@ class Worker:
         self._stop = threading.Event()
         self._wanted = Wanted.RUN
         self._lost = LostTrials(study.optuna_study)
+        self._convergence = Convergence(study)
 
     @property
     def stopping(self) -> bool:
@@ -82,6 +84,9 @@ class Worker:
         records = self._study.records()
         study.sampler = build_sampler(
             config.search,
+            self._study.space,
+            self._study.layout,
+            config.quality,
             num_enqueued=len({trial.label for trial in records.trials if trial.label}),
             num_existing=len(records.trials),
         )
@@ -93,6 +98,8 @@ class Worker:
                 if found is None or found.num_left(config.search.trials) == 0:
                     break
                 self._listener(found)
+                if self._convergence.reached(found):
+                    break
                 if self._wanted is Wanted.RUN and self._run_one(found):
                     num_run += 1
                     idle_since = time.monotonic()
