@@ -1,7 +1,9 @@
 """The exact front of the model, with credible bands, as plain data; and what further trials may gain.
 
 The front is that of the posterior mean: at every budget the plan that the knapsack proves best. A band is
-the interval that holds the plan's own quality (without a trial's noise) with probability ``CREDIBLE``.
+the interval that holds the plan's own quality (without a trial's noise) with probability ``CREDIBLE``,
+if quality is as additive as the model says. A front that is far from all measured plans is chosen for
+its looks, and worse than its bands as often as not; near what a search has measured they hold.
 """
 
 from __future__ import annotations
