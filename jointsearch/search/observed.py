@@ -76,7 +76,7 @@ class TrialReader:
         chosen = None
         if trial.params.keys() == self._parameters:
             chosen = self.options.chosen(trial.params)
-        elif PROPOSED in trial.system_attrs:
+        elif trial.state == TrialState.RUNNING and PROPOSED in trial.system_attrs:
             chosen = np.array(trial.system_attrs[PROPOSED], dtype=np.int64)
         if trial.state.is_finished():
             self._chosen[trial.number] = chosen

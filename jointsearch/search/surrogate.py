@@ -69,6 +69,12 @@ class Observations:
     model_bytes: Ints
     """(num_trials,)"""
 
+    def first(self, num: int) -> Observations:
+        """The first trials alone."""
+        return Observations(
+            self.design[:num], self.values[:num], self.seeds[:num], self.plans[:num], self.model_bytes[:num]
+        )
+
 
 @dataclass(frozen=True)
 class Link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from jointsearch.errors import StudyError
 from jointsearch.objectives import OBJECTIVES
@@ -30,6 +31,23 @@ def fit_surrogate(study: JointStudy, records: StudyRecords | None = None) -> Sur
     reader = TrialReader(options, OBJECTIVES[study.config.quality].sign)
     observed = reader.observations([trial.frozen for trial in records.complete])
     return Surrogate.fit(options, observed, stored_probe(study.optuna_study))
+
+
+def probe_correlation(study: JointStudy, records: StudyRecords | None = None) -> float | None:
+    """Spearman's rank correlation of the probe alone with the measured plans: how far it can be trusted.
+
+    None without a probe, or with fewer than three measured plans.
+    """
+    records = records or study.records()
+    probe = stored_probe(study.optuna_study)
+    if probe is None or len(records.measured) < MIN_TRIALS:
+        return None
+    observed = fit_surrogate(study, records).observed
+    nothing = observed.first(0)
+    foretold, _ = Surrogate.fit(Options.of(study.space, study.layout), nothing, probe).predict(
+        observed.design
+    )
+    return float(spearmanr(foretold, observed.values).statistic)
 
 
 def predict_front(study: JointStudy, records: StudyRecords | None = None) -> tuple[PredictedPoint, ...]:

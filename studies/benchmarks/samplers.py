@@ -1,11 +1,12 @@
 """Compares samplers on problems whose exact front is known, without training anything.
 
     python studies/benchmarks/samplers.py run [--seeds 10] [--trials 200] [--samplers additive nsga2 …]
-    python studies/benchmarks/samplers.py table
+    python studies/benchmarks/samplers.py table > studies/benchmarks/samplers.md
+    python studies/benchmarks/samplers.py plot       # samplers.svg; needs the extra plot and a Chrome
     python studies/benchmarks/samplers.py proposals
 
 ``run`` adds what is missing to ``samplers.jsonl`` beside this file, one line per run; ``table`` prints
-what is there as Markdown, and ``proposals`` how long a proposal takes at 448 parameters.
+what is there as Markdown, ``plot`` draws it, and ``proposals`` how long a proposal takes at 448 parameters.
 
 A problem has 12 or 32 blocks of Llama's shapes, with one group for attention and one for the
 feed-forward network of each (24 or 64 groups; 4, 8 or 16 bits; rank 0, 4, 8 or 16). With weight errors e
@@ -281,6 +282,43 @@ def table() -> None:
         )
 
 
+def plot() -> None:
+    """Hypervolume over trials, one panel per problem; lines are means over seeds."""
+    from plotly.subplots import make_subplots
+
+    lines = read()
+    panels = [(groups, warm) for groups in (24, 64) for warm in (True, False)]
+    titles = [f"{groups} groups, {'warm' if warm else 'cold'}" for groups, warm in panels]
+    figure = make_subplots(rows=len(panels), cols=len(KINDS), row_titles=titles, column_titles=list(KINDS))
+    colors = dict(
+        zip(SAMPLERS, ("#0072b2", "#d55e00", "#009e73", "#999999", "#cc79a7", "#e69f00"), strict=True)
+    )
+    for row, (groups, warm) in enumerate(panels, 1):
+        for column, kind in enumerate(KINDS, 1):
+            for sampler, color in colors.items():
+                curves = [
+                    line["hypervolume"] for line in lines if _key(line)[:4] == (kind, groups, sampler, warm)
+                ]
+                if not curves:
+                    continue
+                counts = [count for count in COUNTS if str(count) in curves[0]]
+                means = [statistics.fmean(curve[str(count)] for curve in curves) for count in counts]
+                figure.add_scatter(
+                    x=counts,
+                    y=means,
+                    name=sampler,
+                    line={"color": color},
+                    legendgroup=sampler,
+                    showlegend=(row, column) == (1, 1),
+                    row=row,
+                    col=column,
+                )
+    figure.update_layout(template="simple_white", width=1000, height=1100)
+    figure.update_yaxes(title="hypervolume, share of the exact front's", col=1)
+    figure.update_xaxes(title="trials", row=len(panels))
+    figure.write_image(RESULTS.with_suffix(".svg"))
+
+
 def proposals() -> None:
     """Seconds of proposals at 448 parameters and 1000 trials, the first of a process and later ones."""
     problem = Problem("noise", 224, 0)
@@ -322,7 +360,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("run", "table", "proposals"))
+    parser.add_argument("action", choices=("run", "table", "plot", "proposals"))
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=200)
@@ -332,6 +370,8 @@ def main() -> None:
         run(arguments.samplers, arguments.seeds, arguments.trials)
     elif arguments.action == "table":
         table()
+    elif arguments.action == "plot":
+        plot()
     else:
         proposals()
 

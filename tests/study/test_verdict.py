@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,14 @@ from jointsearch.errors import StudyError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.runner import Budget, FakeRunner, Measurement
-from jointsearch.search.samplers import distributions
-from jointsearch.study.prediction import Convergence, fit_surrogate, measure_optimum, predict_front
+from jointsearch.search.probe import PROBE, Probe, ScoredPlan
+from jointsearch.study.prediction import (
+    Convergence,
+    fit_surrogate,
+    measure_optimum,
+    predict_front,
+    probe_correlation,
+)
 from jointsearch.study.records import CONVERGED
 from jointsearch.study.refine import refine
 from jointsearch.study.studies import JointStudy
@@ -273,4 +280,25 @@ def test_the_model_of_a_study_has_all_its_trials(create: Create, layout: ModelLa
     Worker(study, FakeRunner(layout)).run()
     surrogate = fit_surrogate(study)
     assert len(surrogate.observed.values) == len(study.records().measured)
-    assert distributions(study.space).keys() == study.space.parameters.keys()
+
+
+def test_a_probe_is_compared_with_real_trials(create: Create, layout: ModelLayout) -> None:
+    study = create(search={"sampler": "random", "trials": 20}, search_space={"ranks": [0, 2, 4, 8]})
+    assert probe_correlation(study) is None
+    rng = random.Random(0)
+    values = [study.space.sample(rng) for _ in range(100)]
+    losses = [FakeRunner(layout).run(study.space.plan(v), Budget()).metrics["loss"] for v in values]
+
+    def store(sign: int) -> None:
+        plans = tuple(ScoredPlan(values=v, score=sign * x) for v, x in zip(values, losses, strict=True))
+        probe = Probe(kind="weight-sharing", plans=plans)
+        study.optuna_study.set_user_attr(PROBE, probe.model_dump(mode="json"))
+
+    store(1)
+    assert probe_correlation(study) is None  # nothing is measured
+    Worker(study, FakeRunner(layout)).run()
+    found = probe_correlation(study)
+    assert found is not None
+    assert found > 0.9
+    store(-1)
+    assert probe_correlation(study) == pytest.approx(-found, abs=0.1)
