@@ -112,7 +112,7 @@ def start_study(
     if study is not None:
         config = study.config
         study.want(Wanted.RUN)
-        if study.records().num_left(config.search.trials) == 0:
+        if study.num_left(study.records()) == 0:
             return study
     config = with_labels(config, study.config if study else None)
     layout = study.layout if study else read_layout(config)

@@ -94,10 +94,21 @@ class FullRunSettings(Record):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
+class StopSettings(Record):
+    """When a study ends before it has all of its trials."""
+
+    when: Literal["converged"]
+    gain: float = Field(default=0.01, gt=0)
+    """Stop when the next ``trials`` are expected to add less than this share to the front's hypervolume."""
+    trials: Positive = 10
+    after: Positive = 30
+    """Never before so many trials are complete."""
+
+
 class SearchSettings(Record):
     """How plans are proposed."""
 
-    sampler: Literal["nsga2", "tpe", "gp", "random"] = "nsga2"
+    sampler: Literal["additive", "nsga2", "tpe", "gp", "random", "qr-adaptor"] = "additive"
     trials: Positive = 100
     """Trials in all, uniform plans and failed trials included."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -105,6 +116,10 @@ class SearchSettings(Record):
     """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
     enqueue: tuple[Literal["uniform"], ...] = ("uniform",)
     """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front."""
+    probe: Literal["weight-sharing", "none"] = "weight-sharing"
+    """What gives ``sampler: additive`` its prior: one run that scores many plans, for the price of some six
+    trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without."""
+    stop: StopSettings | None = None
 
 
 class StudyConfig(Record):
@@ -153,10 +168,12 @@ class StudyConfig(Record):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that finished trials depend on; ``search.trials`` may grow, texts may change."""
+        """Everything that finished trials depend on; ``search.trials`` and ``stop`` may change, and texts."""
         fields = self.model_dump(mode="json", exclude={"description", "full_run"})
-        del fields["search"]["trials"], fields["search"]["repeats"]
-        del fields["calibration"]["max_seconds"], fields["calibration"]["checkpoint_every"]
+        for key in ("trials", "repeats", "stop", "probe"):
+            del fields["search"][key]
+        for key in ("max_seconds", "checkpoint_every"):
+            del fields["calibration"][key]
         return fields
 
     @property

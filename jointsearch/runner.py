@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from jointsearch.cost import plan_cost
 from jointsearch.errors import StudyError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan, Record
+from jointsearch.space import SearchSpace
 
 
 class LossPoint(Record):
@@ -101,6 +102,15 @@ class Runner(Protocol):
     """Trains and measures plans; raises ``TrialFailed`` where a plan has no result."""
 
     def run(self, plan: Plan, budget: Budget) -> Measurement: ...
+
+
+@runtime_checkable
+class Prober(Protocol):
+    """A runner that can score plans without training each."""
+
+    def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Callable[[Plan], float]:
+        """Train what all plans of ``space`` share for so many steps; gives a plan's score, lower is better."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_a_small_study_file_has_defaults_for_the_rest(tmp_path: Path) -> None:
     assert config.quality == "loss"
     assert config.objectives == ("loss", "model_bytes")
     assert config.search_space.bits == (4, 8, 16)
-    assert (config.search.sampler, config.search.trials) == ("nsga2", 100)
+    assert (config.search.sampler, config.search.trials) == ("additive", 100)
     assert config.model.trust_remote_code is False
 
 
@@ -97,7 +97,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         (
             VALID + "search: {trials: 5,\n  sampler: nsga}\n",
             [
-                "8: search.sampler must be 'nsga2', 'tpe', 'gp' or 'random'",
+                "8: search.sampler must be 'additive', 'nsga2', 'tpe', 'gp', 'random' or 'qr-adaptor'",
                 "got 'nsga'",
                 "did you mean 'nsga2'?",
             ],
@@ -244,7 +244,7 @@ def test_what_finished_trials_do_not_depend_on_is_no_part_of_the_identity(change
     ("change", "difference"),
     [
         ({"calibration": {"steps": 80}}, "calibration.steps: 60 -> 80"),
-        ({"search": {"sampler": "tpe"}}, "search.sampler: nsga2 -> tpe"),
+        ({"search": {"sampler": "tpe"}}, "search.sampler: additive -> tpe"),
         ({"search": {"seed": 1}}, "search.seed: 0 -> 1"),
         ({"lora": {"dtype": "bfloat16"}}, "lora.dtype: float32 -> bfloat16"),
         ({"search_space": {"ranks": [0, 4]}}, "search_space.ranks: [0, 4, 8, 16] -> [0, 4]"),

@@ -13,31 +13,48 @@ from jointsearch.cli.common import format_option, print_json, print_table, stora
 
 if TYPE_CHECKING:
     from jointsearch.runner import Measurement
+    from jointsearch.study.records import StudyRecords
     from jointsearch.study.studies import JointStudy
+    from jointsearch.study.verdict import Verdict
 
 
 @click.command()
 @click.argument("name")
+@click.option("--predicted", is_flag=True, help="Also the front that the model of all trials predicts.")
 @storage_option
 @format_option("table", "json", "csv")
-def front(name: str, storage_url: str, output_format: str) -> None:
-    """Show the Pareto front of study NAME, and the uniform plans beside it.
+def front(name: str, predicted: bool, storage_url: str, output_format: str) -> None:
+    """Show the Pareto front of study NAME, the uniform plans beside it, and whether searching has paid.
+
+    With --predicted, JSON is an object with the keys measured, predicted and verdict, and CSV has the
+    predicted front alone.
 
     \b
     Example:
       jointsearch front quickstart
       jointsearch front quickstart --format csv > front.csv
+      jointsearch front quickstart --predicted
     """
+    from jointsearch.study.verdict import judge
+
     found = _open(name, storage_url)
-    rows = _rows(found)
+    records = found.front()
+    verdict = judge(found, records)
+    rows = _rows(found, records, verdict)
+    foreseen = _predicted_rows(found, records) if predicted else []
     if output_format == "json":
-        print_json(rows)
+        whole = {"measured": rows, "predicted": foreseen, "verdict": verdict.sentence}
+        print_json(whole if predicted else rows)
     elif output_format == "csv":
+        rows = foreseen or rows
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     else:
         _print_front(found, rows)
+        if foreseen:
+            _print_predicted(found, foreseen)
+        click.echo(verdict.sentence)
 
 
 @click.command()
@@ -134,17 +151,19 @@ def _open(name: str, storage_url: str) -> JointStudy:
     return open_study(open_storage(storage_url), name)
 
 
-def _rows(found: JointStudy) -> list[dict[str, Any]]:
-    """The front by rising bytes, then the baselines that are not on it."""
+def _rows(found: JointStudy, records: StudyRecords, verdict: Verdict) -> list[dict[str, Any]]:
+    """The front by rising bytes, then the baselines, then the points that did not survive."""
     from jointsearch.cost import plan_cost
     from jointsearch.selection import at_knee
 
-    records = found.front()
     on_front = {trial.number for trial in records.front}
     knee = at_knee(records.front_points, found.config.quality).trial
-    others = [trial for trial in records.baselines if trial.number not in on_front]
+    others = {trial.number: trial for trial in records.baselines if trial.number not in on_front}
+    fallen = {trial.number: trial for trial in verdict.fallen}
+    compared = {entry.point.number: entry for entry in verdict.comparisons}
     rows = []
-    for trial in (*records.front, *others):
+    for trial in (*records.front, *(others | fallen).values()):
+        comparison = compared.get(trial.number)
         cost = plan_cost(found.layout, trial.plan)
         rows.append(
             {
@@ -158,6 +177,13 @@ def _rows(found: JointStudy) -> list[dict[str, Any]]:
                 "trainable_share": round(cost.trainable_share, 5),
                 **_measured(trial.measurement),
                 "label": trial.label,
+                "num_seeds": len(trial.trials),
+                "standard_error": trial.standard_error(found.config.quality),
+                "fallen": trial.number in fallen,
+                "compared_to": comparison.baseline.label if comparison and comparison.baseline else "",
+                "gain": comparison.gain if comparison else None,
+                "confidence": comparison.confidence if comparison else None,
+                "significant": comparison.significant if comparison else False,
                 "knee": trial.number == knee,
                 "selected": trial.number == found.selection,
             }
@@ -186,12 +212,21 @@ def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
     shown = ("model_bytes", "peak_memory_bytes")  # have columns of their own
     objectives = [name for name in found.config.objectives if name not in shown]
     columns = ["trial", *objectives, "size", "bits/weight", "trainable", "peak memory", ""]
-    for title, wanted in (("Pareto front", True), ("Uniform plans that are not on it", False)):
+    titles = {
+        f"Pareto front of '{found.name}'": lambda row: row["on_front"],
+        "Uniform plans that are not on it": lambda row: not (row["on_front"] or row["fallen"]),
+        "Points that further seeds took off the front": lambda row: row["fallen"],
+    }
+    for title, belongs in titles.items():
         lines = []
-        for row in rows:
-            if row["on_front"] is not wanted:
-                continue
-            notes = [row["label"], "knee" if row["knee"] else "", "selected" if row["selected"] else ""]
+        for row in filter(belongs, rows):
+            notes = [
+                row["label"],
+                _spread(row, found.config.quality),
+                _comparison(row, found.config.quality),
+                "knee" if row["knee"] else "",
+                "selected" if row["selected"] else "",
+            ]
             lines.append(
                 [
                     str(row["trial"]),
@@ -204,4 +239,59 @@ def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
                 ]
             )
         if lines:
-            print_table(columns, lines, title=f"{title} of '{found.name}'" if wanted else title)
+            print_table(columns, lines, title=title)
+
+
+def _spread(row: dict[str, Any], quality: str) -> str:
+    from jointsearch.objectives import format_value
+
+    if row["standard_error"] is None:
+        return ""
+    return f"± {format_value(quality, row['standard_error'])} ({row['num_seeds']} seeds)"
+
+
+def _comparison(row: dict[str, Any], quality: str) -> str:
+    """How much better than the uniform plan, where further seeds can tell."""
+    from jointsearch.objectives import format_value
+
+    if row["confidence"] is None:
+        return ""
+    ahead = f"{format_value(quality, row['gain'])} better than {row['compared_to']}"
+    return f"{ahead} ({row['confidence']:.1%})"
+
+
+def _predicted_rows(found: JointStudy, records: StudyRecords) -> list[dict[str, Any]]:
+    from jointsearch.study.prediction import predict_front
+
+    measured = {point.digest: point.number for point in records.measured}
+    rows = []
+    for point in predict_front(found, records):
+        digest = found.space.plan(point.values).digest
+        rows.append(
+            {
+                "model_bytes": point.model_bytes,
+                found.config.quality: point.quality,
+                "low": point.low,
+                "high": point.high,
+                "trial": measured.get(digest),
+                "digest": digest,
+            }
+        )
+    return rows
+
+
+def _print_predicted(found: JointStudy, rows: list[dict[str, Any]]) -> None:
+    from jointsearch.objectives import format_bytes, format_value
+    from jointsearch.search.predicted import CREDIBLE
+
+    quality = found.config.quality
+    lines = [
+        [
+            format_bytes(row["model_bytes"]),
+            *(format_value(quality, row[name]) for name in (quality, "low", "high")),
+            "" if row["trial"] is None else f"measured: trial {row['trial']}",
+        ]
+        for row in rows
+    ]
+    band = [f"{(1 - CREDIBLE) / 2:.0%}", f"{(1 + CREDIBLE) / 2:.0%}"]
+    print_table(["size", quality, *band, ""], lines, title=f"Predicted front of '{found.name}'")

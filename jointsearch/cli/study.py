@@ -14,6 +14,7 @@ from jointsearch.cli.common import (
     print_table,
     storage_option,
 )
+from jointsearch.cli.search import measure, refine
 from jointsearch.cli.status import status, summary_of
 from jointsearch.launchers import LAUNCHERS
 
@@ -30,6 +31,10 @@ def study() -> None:
       jointsearch study start quickstart --trials 8
       jointsearch study list
     """
+
+
+for command in (measure, refine):
+    study.add_command(command)
 
 
 @study.command()
@@ -77,8 +82,14 @@ def start(
         launcher_options=_options(slurm, launcher),
     )
     records = result.records()
-    left = records.num_left(config.search.trials)
-    state = f"{left} trials left; the same command goes on" if left > 0 else "finished"
+    left = result.num_left(records)
+    state = (
+        f"{left} trials left; the same command goes on"
+        if left > 0
+        else "converged"
+        if result.converged
+        else "finished"
+    )
     console.print(
         f"study '{result.name}': {len(records.complete)} complete, {len(records.failed)} failed; {state}",
         markup=False,
@@ -86,6 +97,10 @@ def start(
         soft_wrap=True,
     )
     if records.front:
+        from jointsearch.study.verdict import judge
+
+        verdict = judge(result, records).sentence
+        console.print(verdict, markup=False, highlight=False, soft_wrap=True)
         console.print(f"next: jointsearch front {result.name}", markup=False, highlight=False)
     if left > 0:
         raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped

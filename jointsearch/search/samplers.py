@@ -7,7 +7,13 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial
 
 from jointsearch.config import SearchSettings
+from jointsearch.layout import ModelLayout
+from jointsearch.objectives import OBJECTIVES
+from jointsearch.search.additive import AdditiveSampler
 from jointsearch.search.experimental import experimental_optuna
+from jointsearch.search.in_space import InSpace
+from jointsearch.search.options import Options
+from jointsearch.search.qr_adaptor import QRAdaptorSampler
 from jointsearch.space import SearchSpace
 
 MAX_POPULATION = 50
@@ -15,24 +21,41 @@ NUM_RANDOM = 10
 """Trials without a model before TPE and GP begin, enqueued plans included."""
 
 
-def build_sampler(settings: SearchSettings, num_enqueued: int, num_existing: int) -> BaseSampler:
-    """The sampler named in the study file.
+def build_sampler(
+    settings: SearchSettings,
+    space: SearchSpace,
+    layout: ModelLayout,
+    quality: str,
+    *,
+    num_enqueued: int = 0,
+    num_existing: int = 0,
+) -> BaseSampler:
+    """The sampler named in the study file, for trials whose first objective is ``quality``.
 
-    Its seed depends on how many trials the study has already: a resumed study must not repeat the
-    proposals that it began with.
+    The seed of a sampler of Optuna's depends on how many trials the study has already: a resumed study
+    must not repeat the proposals that it began with.
     """
+    if settings.sampler in ("additive", "qr-adaptor"):
+        options, choices, sign = Options.of(space, layout), distributions(space), OBJECTIVES[quality].sign
+        if settings.sampler == "qr-adaptor":
+            return QRAdaptorSampler(options, choices, sign=sign, seed=settings.seed, trials=settings.trials)
+        return AdditiveSampler(options, choices, sign=sign, seed=settings.seed, repeats=settings.repeats)
     seed = (settings.seed * 1_000_003 + num_existing) % 2**32
     with experimental_optuna():
-        match settings.sampler:
-            case "nsga2":
-                population = max(num_enqueued, 4, min(MAX_POPULATION, settings.trials // 4))
-                return NSGAIISampler(population_size=population, seed=seed)
-            case "tpe":
-                return TPESampler(multivariate=True, n_startup_trials=NUM_RANDOM, seed=seed)
-            case "gp":
-                return GPSampler(n_startup_trials=NUM_RANDOM, seed=seed)
-            case "random":
-                return RandomSampler(seed=seed)
+        return InSpace(_of_optuna(settings, seed, num_enqueued), distributions(space))
+
+
+def _of_optuna(settings: SearchSettings, seed: int, num_enqueued: int) -> BaseSampler:
+    match settings.sampler:
+        case "nsga2":
+            population = max(num_enqueued, 4, min(MAX_POPULATION, settings.trials // 4))
+            return NSGAIISampler(population_size=population, seed=seed)
+        case "tpe":
+            return TPESampler(multivariate=True, n_startup_trials=NUM_RANDOM, seed=seed)
+        case "gp":
+            return GPSampler(n_startup_trials=NUM_RANDOM, seed=seed)
+        case _:
+            return RandomSampler(seed=seed)
 
 
 def distributions(space: SearchSpace) -> dict[str, IntDistribution]:

@@ -103,7 +103,7 @@ def enqueue(study: optuna.Study, space: SearchSpace, plan: Plan, attributes: Map
             params=values or {},
             distributions=dict(distributions(space)) if values is not None else {},
             user_attrs={PLAN: plan.model_dump(mode="json"), DIGEST: plan.digest, **attributes},
-            system_attrs=generation_of(),
+            system_attrs=generation_of() if values is not None else {},
         )
     )
 

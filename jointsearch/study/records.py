@@ -1,6 +1,6 @@
 """What a study keeps in Optuna's storage beside parameters and values, and how it is read back.
 
-A study has the user attributes ``config``, ``layout`` and ``selection``; a trial has ``plan``,
+A study has the user attributes ``config``, ``layout``, ``selection`` and ``converged``; a trial has ``plan``,
 ``digest``, ``seed`` and perhaps ``label`` from the start, and ``measurement`` or ``failure`` at the end.
 """
 
@@ -20,16 +20,19 @@ from jointsearch.objectives import OBJECTIVES
 from jointsearch.pareto import hypervolume, is_on_front
 from jointsearch.plan import Plan
 from jointsearch.runner import Measurement
+from jointsearch.search.attributes import COPY_OF as COPY_OF
+from jointsearch.search.attributes import PLAN as PLAN
+from jointsearch.search.attributes import SEED as SEED
 from jointsearch.selection import FrontPoint
 
 CONFIG = "config"
 LAYOUT = "layout"
 SELECTION = "selection"
+CONVERGED = "converged"
+"""How many trials were complete when the search had converged."""
 
-PLAN = "plan"
 DIGEST = "digest"
 LABEL = "label"
-SEED = "seed"
 REQUESTED = "requested"
 """A person asked for this trial: it comes on top of the search's, and first."""
 IMPORTED_FROM = "imported_from"
@@ -38,7 +41,6 @@ WORKER = "worker"
 MEASUREMENT = "measurement"
 FAILURE = "failure"
 RETRY_OF = "retry_of"
-COPY_OF = "copy_of"
 
 PLAN_ATTRIBUTES = (PLAN, DIGEST, LABEL, SEED, REQUESTED)
 """What a trial knows before it runs."""

@@ -10,20 +10,20 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import storage as rdb
 from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
 from optuna.trial import TrialState
 from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from jointsearch.config import DEFAULT_STORAGE
@@ -34,6 +34,9 @@ from jointsearch.study.proxy import GRPC, open_proxied
 HEARTBEAT_SECONDS = 10
 STALE_SECONDS = 60
 LOCK_WAIT_MILLISECONDS = 60_000
+
+TAKEN = "taken"
+"""Attribute of a study: locks that were taken behind a proxy."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -157,6 +160,41 @@ def study_lock(study: optuna.Study) -> Iterator[None]:
     else:
         with _advisory_lock(engine, study.study_name):
             yield
+
+
+@contextmanager
+def try_study_lock(study: optuna.Study, name: str) -> Iterator[bool]:
+    """Another lock of the study, for as long as one likes; False where someone else holds it.
+
+    It goes away with its process. Behind a proxy, which has no locks, the first to come has it for good.
+    """
+    engine = engine_of(study)
+    if engine is None:
+        first = name not in study.user_attrs.get(TAKEN, [])
+        if first:
+            study.set_user_attr(TAKEN, [*study.user_attrs.get(TAKEN, []), name])
+        yield first
+    elif engine.dialect.name == "sqlite":
+        lock = FileLock(f"{engine.url.database}.{study.study_name}.{name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+    else:
+        key = {"key": zlib.crc32(f"jointsearch {study.study_name} {name}".encode())}
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            held = bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), key).scalar())
+            try:
+                yield held
+            finally:
+                with suppress(DBAPIError):  # the server has gone, and the lock with it
+                    if held:
+                        connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from jointsearch.study.control import Wanted, want
 from jointsearch.study.queue import enqueue, give_back
 from jointsearch.study.records import (
     CONFIG,
+    CONVERGED,
     IMPORTED_FROM,
     LABEL,
     LAYOUT,
@@ -53,6 +54,8 @@ class JointStudy:
         """The same study from now on with ``config``, which may differ in what trials do not depend on."""
         if config != self.config:
             self.optuna_study.set_user_attr(CONFIG, config.model_dump(mode="json"))
+        if config.search.stop != self.config.search.stop:
+            self.optuna_study.set_user_attr(CONVERGED, None)
         return JointStudy(self.optuna_study, config)
 
     def want(self, state: Wanted) -> None:
@@ -70,6 +73,15 @@ class JointStudy:
     def records(self) -> StudyRecords:
         """All trials as they are now."""
         return StudyRecords.of(self.config.objectives, self.optuna_study.get_trials(deepcopy=False))
+
+    @property
+    def converged(self) -> bool:
+        """Whether the search has ended by ``search.stop``."""
+        return self.config.search.stop is not None and bool(self.optuna_study.user_attrs.get(CONVERGED))
+
+    def num_left(self, records: StudyRecords) -> int:
+        """Trials yet to be finished; of a search that has converged those asked for on top alone."""
+        return records.num_left(0 if self.converged else self.config.search.trials)
 
     @property
     def selection(self) -> int | None:

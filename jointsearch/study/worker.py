@@ -25,6 +25,8 @@ from jointsearch.search.samplers import build_sampler, distributions, generation
 from jointsearch.study.bulk import suggest, write
 from jointsearch.study.control import Wanted, watch
 from jointsearch.study.outages import outlast
+from jointsearch.study.prediction import Convergence
+from jointsearch.study.probing import make_probe
 from jointsearch.study.queue import LostTrials, beating, give_back, take
 from jointsearch.study.records import (
     COPY_OF,
@@ -71,6 +73,7 @@ class Worker:
         self._stop = threading.Event()
         self._wanted = Wanted.RUN
         self._lost = LostTrials(study.optuna_study)
+        self._convergence = Convergence(study)
 
     @property
     def stopping(self) -> bool:
@@ -91,6 +94,9 @@ class Worker:
         records = self._study.records()
         study.sampler = build_sampler(
             config.search,
+            self._study.space,
+            self._study.layout,
+            config.quality,
             num_enqueued=len({trial.label for trial in records.trials if trial.label}),
             num_existing=len(records.trials),
         )
@@ -99,11 +105,15 @@ class Worker:
         num_run = 0
         idle_since = time.monotonic()
         with watch(study, self._tell):
+            if self._wanted is Wanted.RUN and records.num_left(config.search.trials):
+                make_probe(self._study, self._runner, lambda: self.stopping)
             while not self.stopping and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
                 found = outlast(self._look, lambda: self.stopping)
                 if found is None or found.num_left(config.search.trials) == 0:
                     break
                 self._listener(found)
+                if self._convergence.reached(found):
+                    break
                 if self._wanted is Wanted.RUN and self._run_one(found):
                     num_run += 1
                     idle_since = time.monotonic()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
@@ -26,6 +26,7 @@ from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.runner import Budget, LossPoint, Measurement
+from jointsearch.space import SearchSpace
 from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
 from jointsearch.training.base_model import load_base
 from jointsearch.training.checkpoint import Checkpoint, Progress
@@ -100,6 +101,14 @@ class CalibrationRunner:
             device=_describe(self.device),
             versions=library_versions(),
         )
+
+    def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Callable[[Plan], float]:
+        """Shared adapters, trained for ``steps``; gives a plan's validation loss with them."""
+        from jointsearch.training.weight_sharing import WeightSharing
+
+        sharing = WeightSharing(self, space, budget.seed)
+        sharing.train(steps, budget.should_stop)
+        return sharing.score
 
     def assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
         """The plan's model, ready to be trained; the bank's tensors stay as they are."""

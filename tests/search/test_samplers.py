@@ -9,8 +9,12 @@ from optuna.storages import RDBStorage
 
 from jointsearch.config import SearchSettings, StudyConfig
 from jointsearch.layout import ModelLayout
+from jointsearch.plan import ModuleChoice
 from jointsearch.runner import FakeRunner
+from jointsearch.search.experimental import experimental_optuna
+from jointsearch.search.in_space import InSpace
 from jointsearch.search.samplers import build_sampler, distributions
+from jointsearch.space import SearchSpace, SpaceSettings
 from jointsearch.study.records import COPY_OF
 from jointsearch.study.studies import JointStudy, find_study
 from jointsearch.study.worker import Worker
@@ -19,9 +23,10 @@ Configure = Callable[..., StudyConfig]
 Create = Callable[..., JointStudy]
 
 GENERATION = "NSGAIISampler:generation"
+SAMPLERS = ["additive", "nsga2", "tpe", "gp", "random", "qr-adaptor"]
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "gp", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_fills_a_study(create: Create, layout: ModelLayout, sampler: str) -> None:
     study = create(search={"sampler": sampler, "trials": 16})
     Worker(study, FakeRunner(layout)).run()
@@ -33,6 +38,33 @@ def test_every_sampler_fills_a_study(create: Create, layout: ModelLayout, sample
     for trial in records.trials:
         assert trial.frozen.distributions == distributions(study.space)
         assert trial.frozen.params.keys() == study.space.parameters.keys()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_plan_from_outside_of_the_space_disturbs_no_sampler(
+    create: Create, layout: ModelLayout, sampler: str
+) -> None:
+    study = create(search={"sampler": sampler, "trials": 13}, search_space={"ranks": [0, 2, 4, 8]})
+    outside = study.space.plan(study.space.uniform(16, 8))
+    modules = outside.modules | {"layers.0.mlp.up": ModuleChoice(bits=8, rank=1)}
+    outside = outside.model_copy(update={"modules": modules})
+    assert study.space.values_of(outside) is None
+    study.request(outside)
+    Worker(study, FakeRunner(layout)).run()
+    trials = study.records().trials
+    assert len(study.records().complete) == 14
+    assert [trial.frozen.params == {} for trial in trials].count(True) == 1
+    assert GENERATION not in next(t for t in trials if not t.frozen.params).frozen.system_attrs
+
+    # all parameters are still proposed at once, by all but random search
+    inner, optuna_study = study.optuna_study.sampler, study.optuna_study
+    with experimental_optuna():
+        running = optuna_study._storage.get_trial(optuna_study.ask()._trial_id)
+    searched = inner.infer_relative_search_space(optuna_study, running)
+    assert searched == distributions(study.space)
+    proposed = inner.sample_relative(optuna_study, running, searched)
+    assert proposed.keys() <= searched.keys()  # NSGA-II leaves out what it mutates
+    assert bool(proposed) == (sampler != "random")
 
 
 def test_a_parameter_is_the_position_in_its_choices(create: Create) -> None:
@@ -55,19 +87,24 @@ def test_the_baselines_are_the_first_generation_of_nsga2(create: Create, layout:
     assert [bool(trial.label) for trial in trials] == [True] * 12 + [False] * 28
 
     sampler = study.optuna_study.sampler
-    assert isinstance(sampler, NSGAIISampler)
-    parents = sampler.get_parent_population(study.optuna_study, 1)
+    assert isinstance(sampler, InSpace)
+    assert isinstance(sampler.inner, NSGAIISampler)
+    parents = sampler.inner.get_parent_population(study.optuna_study, 1)
     assert {trial.number for trial in parents} == set(range(12))
     # crossover of uniform plans gives plans that are not uniform
     positions = {tuple(sorted(trial.frozen.params.items())) for trial in trials[:12]}
     assert any(tuple(sorted(trial.frozen.params.items())) not in positions for trial in trials[12:24])
 
 
-def test_a_larger_study_has_a_larger_population() -> None:
+def test_a_larger_study_has_a_larger_population(layout: ModelLayout) -> None:
+    space = SearchSpace.build(layout, SpaceSettings(ranks=(0, 4)))
+
     def population(trials: int, num_enqueued: int) -> int | None:
-        sampler = build_sampler(SearchSettings(sampler="nsga2", trials=trials), num_enqueued, 0)
-        assert isinstance(sampler, NSGAIISampler)
-        return sampler.population_size
+        settings = SearchSettings(sampler="nsga2", trials=trials)
+        sampler = build_sampler(settings, space, layout, "loss", num_enqueued=num_enqueued)
+        assert isinstance(sampler, InSpace)
+        assert isinstance(sampler.inner, NSGAIISampler)
+        return sampler.inner.population_size
 
     assert population(8, 0) == 4
     assert population(100, 12) == 25

@@ -1,0 +1,82 @@
+"""``jointsearch study measure`` and ``refine``: ask the workers of a study for certain trials."""
+
+from __future__ import annotations
+
+import click
+
+from jointsearch.cli.common import format_option, print_json, storage_option
+
+
+@click.command()
+@click.argument("name")
+@click.option("--max-bytes", metavar="SIZE", required=True, help="At most this size, such as 600kB.")
+@storage_option
+@format_option("text", "json")
+def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> None:
+    """Have the plan measured that study NAME predicts to be the best of a size.
+
+    It goes into the queue, on top of the search's trials; a worker, or `study start`, measures it.
+
+    \b
+    Example:
+      jointsearch study measure quickstart --max-bytes 1.5MB
+    """
+    from jointsearch.objectives import format_bytes, format_value
+    from jointsearch.selection import parse_bytes
+    from jointsearch.study.prediction import measure_optimum
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    try:
+        budget = parse_bytes(max_bytes)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--max-bytes") from None
+    found = open_study(open_storage(storage_url), name)
+    point = measure_optimum(found, budget)
+    if output_format == "json":
+        print_json(
+            {
+                "model_bytes": point.model_bytes,
+                "quality": point.quality,
+                "low": point.low,
+                "high": point.high,
+                "digest": found.space.plan(point.values).digest,
+            }
+        )
+    else:
+        quality = found.config.quality
+        low, middle, high = (format_value(quality, value) for value in (point.low, point.quality, point.high))
+        click.echo(
+            f"put into the queue of study '{name}': {format_bytes(point.model_bytes)}, "
+            f"predicted {quality} {middle} ({low} to {high})"
+        )
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Further seeds for each plan; two or more give a confidence.",
+)
+@storage_option
+def refine(name: str, seeds: int, storage_url: str) -> None:
+    """Measure the front of study NAME, and the uniform plans near it, with further seeds.
+
+    The trials go into the queue; `study start` or workers measure them. `front` then shows means with
+    standard errors, and whether searching has paid.
+
+    \b
+    Example:
+      jointsearch study refine quickstart --seeds 3
+      jointsearch study start quickstart
+    """
+    from jointsearch.study.refine import refine
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    num = refine(open_study(open_storage(storage_url), name), seeds)
+    text = f"{num} trials put into the queue" if num else "nothing to do: all of these trials are there"
+    click.echo(f"study '{name}': {text}", err=True)

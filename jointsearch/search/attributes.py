@@ -1,0 +1,5 @@
+"""Names of the attributes by which samplers know a trial's plan; the rest are in ``study.records``."""
+
+PLAN = "plan"
+SEED = "seed"
+COPY_OF = "copy_of"

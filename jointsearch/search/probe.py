@@ -1,0 +1,65 @@
+"""What a cheap probe says of plans before they are trained: the prior of the surrogate, not its data.
+
+A probe has scores of whole plans (of a weight-sharing run), or of every choice of every group (of
+sensitivities), or both. Lower is better, in any unit: how much a score means is learned from trials.
+Here is the plain data alone, as it is stored with the study under ``PROBE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointsearch.plan import Record
+from jointsearch.search.options import Options
+
+Floats = NDArray[np.float64]
+
+PROBE = "probe"
+"""The study's user attribute."""
+
+
+class ScoredPlan(Record):
+    """A plan by its Optuna parameters (positions in the choices)."""
+
+    values: dict[str, int]
+    score: float
+
+
+class GroupScores(Record):
+    """Scores of one group's choices, in the order of the space; empty where nothing is known."""
+
+    bits: tuple[float, ...] = ()
+    ranks: tuple[float, ...] = ()
+
+
+class Probe(Record):
+    """The result of a probe. Lower scores are better, also where the study's quality is maximized."""
+
+    kind: Literal["weight-sharing", "sensitivity"]
+    plans: tuple[ScoredPlan, ...] = ()
+    groups: dict[str, GroupScores] = {}
+    """By the group's name."""
+    seconds: float = 0.0
+    """What it took."""
+
+
+def group_effects(probe: Probe, options: Options) -> Floats:
+    """The scores of groups as effects of features, (num_features, 2): of bits, and of ranks.
+
+    A step's effect is the difference of the scores before and after it.
+    """
+    effects = np.zeros((int(options.offsets[-1]), 2))
+    for start, entry in zip(options.offsets, options.groups, strict=False):
+        scores = probe.groups.get(entry.group.name, GroupScores())
+        num_bits, num_ranks = entry.num_bits_steps, entry.num_rank_steps
+        effects[start : start + num_bits, 0] = _steps(scores.bits, num_bits)
+        effects[start + num_bits : start + num_bits + num_ranks, 1] = _steps(scores.ranks, num_ranks)
+    return effects
+
+
+def _steps(scores: Sequence[float], num_steps: int) -> Floats:
+    return np.diff(scores) if len(scores) == num_steps + 1 else np.zeros(num_steps)

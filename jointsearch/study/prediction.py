@@ -1,0 +1,88 @@
+"""The model of a stored study: its predicted front, and whether further trials are worth their time."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from jointsearch.errors import StudyError
+from jointsearch.objectives import OBJECTIVES
+from jointsearch.search.additive import stored_probe
+from jointsearch.search.observed import TrialReader
+from jointsearch.search.options import Options
+from jointsearch.search.predicted import PredictedPoint, expected_gain, predicted_front, predicted_optimum
+from jointsearch.search.surrogate import Surrogate
+from jointsearch.study.records import CONVERGED, StudyRecords
+from jointsearch.study.studies import JointStudy
+
+MIN_TRIALS = 3
+"""Complete trials before anything is predicted."""
+
+
+def fit_surrogate(study: JointStudy, records: StudyRecords | None = None) -> Surrogate:
+    """The surrogate of all complete trials; raises ``StudyError`` where there are too few."""
+    records = records or study.records()
+    if len(records.measured) < MIN_TRIALS:
+        raise StudyError(
+            f"a prediction needs {MIN_TRIALS} measured plans, but study '{study.name}' has "
+            f"{len(records.measured)}; `jointsearch study status {study.name}`"
+        )
+    options = Options.of(study.space, study.layout)
+    reader = TrialReader(options, OBJECTIVES[study.config.quality].sign)
+    observed = reader.observations([trial.frozen for trial in records.complete])
+    return Surrogate.fit(options, observed, stored_probe(study.optuna_study))
+
+
+def probe_correlation(study: JointStudy, records: StudyRecords | None = None) -> float | None:
+    """Spearman's rank correlation of the probe alone with the measured plans: how far it can be trusted.
+
+    None without a probe, or with fewer than three measured plans.
+    """
+    records = records or study.records()
+    probe = stored_probe(study.optuna_study)
+    if probe is None or len(records.measured) < MIN_TRIALS:
+        return None
+    observed = fit_surrogate(study, records).observed
+    nothing = observed.first(0)
+    foretold, _ = Surrogate.fit(Options.of(study.space, study.layout), nothing, probe).predict(
+        observed.design
+    )
+    return float(spearmanr(foretold, observed.values).statistic)
+
+
+def predict_front(study: JointStudy, records: StudyRecords | None = None) -> tuple[PredictedPoint, ...]:
+    """The predicted front beside the measured one, by rising bytes."""
+    return predicted_front(fit_surrogate(study, records), OBJECTIVES[study.config.quality].sign)
+
+
+def measure_optimum(study: JointStudy, max_bytes: int) -> PredictedPoint:
+    """Put the predicted optimum of at most ``max_bytes`` into the queue; raises ``StudyError``."""
+    point = predicted_optimum(fit_surrogate(study), OBJECTIVES[study.config.quality].sign, max_bytes)
+    study.request(study.space.plan(point.values))
+    return point
+
+
+class Convergence:
+    """Tells when ``search.stop`` ends the study: the expected gain of the next trials is too small."""
+
+    def __init__(self, study: JointStudy) -> None:
+        self._study = study
+        self._looked_at = -1
+
+    def reached(self, records: StudyRecords) -> bool:
+        """Asked by every worker before it takes a trial; never while a person's request waits or runs."""
+        stop = self._study.config.search.stop
+        if stop is None or any(trial.requested for trial in (*records.waiting, *records.running)):
+            return False
+        if self._study.converged:  # another worker has found so
+            return True
+        num_complete = len(records.complete)
+        if num_complete < stop.after or records.waiting or num_complete == self._looked_at:
+            return False
+        self._looked_at = num_complete
+        surrogate = fit_surrogate(self._study, records)
+        rng = np.random.default_rng((self._study.config.search.seed, num_complete))
+        if expected_gain(surrogate, stop.trials, rng) >= stop.gain:
+            return False
+        self._study.optuna_study.set_user_attr(CONVERGED, num_complete)
+        return True
