@@ -109,7 +109,7 @@ class Prober(Protocol):
     """A runner that can score plans without training each."""
 
     def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Callable[[Plan], float]:
-        """Train what all plans of ``space`` share for so many steps; gives a plan's score, lower is better."""
+        """Train what all plans of ``space`` share for so many steps; gives a score, lower is better."""
         ...
 
 
