@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from jointsearch.cli import cli, main
 from jointsearch.config import StudyConfig
 from jointsearch.layout import ModelLayout
+from jointsearch.runner import FakeRunner
 from jointsearch.study.storage import open_storage
 from jointsearch.study.studies import JointStudy, create_study
+from jointsearch.study.worker import Worker
 
 Configure = Callable[..., StudyConfig]
 Create = Callable[..., JointStudy]
@@ -32,11 +36,11 @@ def check_finished(study: JointStudy, log: str) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, where this user may mount one."""
+    """A file system of 16 megabytes, where this user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"size=1m,uid={os.geteuid()}", "tmpfs", str(folder)]
+    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"size=16m,uid={os.geteuid()}", "tmpfs", str(folder)]
     try:
         allowed = subprocess.run(mount, capture_output=True).returncode == 0
     except FileNotFoundError:
@@ -50,7 +54,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(path: Path) -> None:
     """Take all the room there is."""
     with path.open("wb", buffering=0) as file:
-        for size in (4096, 1):
+        for size in (65536, 1):
             try:
                 while True:
                     file.write(bytes(size))
@@ -89,23 +93,48 @@ def test_a_limit_on_the_size_of_files_is_waited_for(
 ) -> None:
     """What every user can try: the operating system refuses to let the database grow."""
     study = create(search={"trials": 12})
-    worker = launch("work", url, study.name, "0.5")
+    worker = launch("work", url, study.name, "0.2")
     wait_for(lambda: len(study.records().complete) >= 2)
-    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    wait_for(lambda: len(study.records().complete) < 12 and worker.poll() is None)
-    study.optuna_study.set_user_attr("ballast", "x" * 100)
+    now = (tmp_path / "studies.db-wal").stat().st_size
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (now, resource.RLIM_INFINITY))
+    wait_for(lambda: "disk I/O error); trying again" in (tmp_path / "log").read_text())
+    assert worker.poll() is None
+    assert len(study.records().complete) < 12
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert worker.wait(60) == 0, (tmp_path / "log").read_text()
-    log = (tmp_path / "log").read_text()
-    check_finished(study, log)
+    check_finished(study, (tmp_path / "log").read_text())
 
 
 @pytest.mark.parametrize(
-    "command", [["study", "pause", "small"], ["study", "retry", "small"], ["select", "small", "--trial", "0"]]
+    "command", [["worker", "small"], ["study", "pause", "small"], ["select", "small", "--trial", "0"]]
 )
 def test_a_read_only_database_is_one_line(
-    create: Create, layout: ModelLayout, tmp_path: Path, command: list[str]
+    create: Create,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
 ) -> None:
-    from jointsearch.errors import TrialFailed
-    from jointsearch.runner import Budget, FakeRunner, Measurement
-    from jointsearch.study.worker import Worker
+    class Ready(FakeRunner):
+        notes = ()
+
+    study = create()
+    Worker(study, FakeRunner(study.layout), max_trials=1).run()
+    monkeypatch.setattr("jointsearch.assemble.build_runner", lambda config, layout: Ready(layout))
+    url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
+    monkeypatch.setattr(sys, "argv", ["jointsearch", *command, "--storage", url])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "Error: the storage must be there, readable and writable, "
+        "but attempt to write a readonly database\n"
+    )
+    assert len(study.records().complete) == 1
+
+
+def test_a_read_only_database_can_be_looked_at(create: Create, tmp_path: Path) -> None:
+    create()
+    url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
+    result = CliRunner().invoke(cli, ["study", "status", "small", "--storage", url], catch_exceptions=False)
+    assert "waiting" in result.stdout
