@@ -67,6 +67,8 @@ def messages(log_format: str = "text") -> Console:
             )
         )
         LOG.addHandler(handler)
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").addHandler(handler)
         LOG.setLevel(logging.INFO)
         LOG.propagate = False
         os.environ["JOINTSEARCH_LOG_FORMAT"] = log_format  # for workers that this process starts
