@@ -127,8 +127,7 @@ def test_a_read_only_database_is_one_line(
         main()
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        "Error: the storage must be there, readable and writable, "
-        "but attempt to write a readonly database\n"
+        "Error: the storage must be there, readable and writable, but attempt to write a readonly database\n"
     )
     assert len(study.records().complete) == 1
 

@@ -91,7 +91,9 @@ def test_without_a_proxy_it_is_one_line(
     )
 
 
-@pytest.mark.parametrize("url", ["grpc://host", "grpc://user:hunter2@host:1", "grpc://:13000", "grpc://h:1/x"])
+@pytest.mark.parametrize(
+    "url", ["grpc://host", "grpc://user:hunter2@host:1", "grpc://:13000", "grpc://h:1/x"]
+)
 def test_an_address_is_a_host_and_a_port(url: str) -> None:
     with pytest.raises(StorageError, match="must be grpc://host:port") as caught:
         open_storage(url)

@@ -124,7 +124,9 @@ def ran(log: Path) -> int:
     return log.read_text().count("ran ") if log.exists() else 0
 
 
-def meet(twins: JointStudy, url: str, end: str, launch: Launch, wait_for: WaitFor) -> list[subprocess.Popen[str]]:
+def meet(
+    twins: JointStudy, url: str, end: str, launch: Launch, wait_for: WaitFor
+) -> list[subprocess.Popen[str]]:
     """Two workers, the second of which waits for what the first has begun."""
     first = launch("work", url, twins.name, "3", end, log="first")
     wait_for(lambda: [trial.seed for trial in twins.records().running] == [1])

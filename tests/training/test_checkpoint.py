@@ -65,6 +65,12 @@ def interrupt(runner: CalibrationRunner, plan: Plan, step: int) -> None:
         runner.run(plan, Budget(3, should_stop=lambda: next(asked) == step))
 
 
+def count_steps(runner: CalibrationRunner, plan: Plan, seed: int) -> tuple[Measurement, int]:
+    """A run to its end, and how often it asked whether to stop: once before every step."""
+    asked: list[int] = []
+    return runner.run(plan, Budget(seed, should_stop=lambda: bool(asked.append(1)))), len(asked)
+
+
 def checkpoints(home: Path) -> list[str]:
     return [path.name for path in home.rglob("*") if path.is_file()]
 
@@ -105,9 +111,8 @@ def test_without_checkpoints_it_starts_anew(
     runner = CalibrationRunner(config, tiny_layout)
     interrupt(runner, plan, 6)
     assert checkpoints(home) == []
-    asked = []
-    again = runner.run(plan, Budget(3, should_stop=lambda: bool(asked.append(1))))
-    assert len(asked) == 6
+    again, num_steps = count_steps(runner, plan, 3)
+    assert num_steps == 6
     assert numbers(again) == numbers(uninterrupted)
 
 
@@ -116,9 +121,6 @@ def test_a_checkpoint_belongs_to_one_plan_and_seed(
 ) -> None:
     runner = CalibrationRunner(keeping(config, 1), tiny_layout)
     interrupt(runner, plan, 3)
-    for other, seed in ((plan, 4), (space.plan(space.uniform(8, 2)), 3)):
-        asked: list[int] = []
-        runner.run(other, Budget(seed, should_stop=lambda: bool(asked.append(1))))
-        assert len(asked) == 6
-        asked.clear()
+    assert count_steps(runner, plan, 4)[1] == 6
+    assert count_steps(runner, space.plan(space.uniform(8, 2)), 3)[1] == 6
     assert checkpoints(home) == [f"{plan.digest}-3.pt"]
