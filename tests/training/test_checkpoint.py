@@ -7,99 +7,120 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from jointsearch.config import load_study
-from jointsearch.runner import Budget
+from jointsearch.config import StudyConfig
 from jointsearch.errors import TrialInterrupted
+from jointsearch.layout import ModelLayout
+from jointsearch.plan import Plan
+from jointsearch.runner import Budget, Measurement
 from jointsearch.space import SearchSpace
-from jointsearch.training.architecture import read_layout
 from jointsearch.training.calibration import CalibrationRunner
 
-file, every, stop_at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-config = load_study(Path(file))
-settings = config.calibration.model_copy(update={"checkpoint_every": every or None})
-config = config.model_copy(update={"calibration": settings})
-layout = read_layout(config.model, config.task.type)
-space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
-plan = space.plan({name: len(name) % len(choices) for name, choices in space.parameters.items()})
-asked = 0
+RESUME = """
+import json, sys
+from jointsearch.config import StudyConfig
+from jointsearch.layout import ModelLayout
+from jointsearch.plan import Plan
+from jointsearch.runner import Budget
+from jointsearch.training.calibration import CalibrationRunner
 
-def should_stop():
-    global asked
-    asked += 1
-    return asked == stop_at
-
-try:
-    measured = CalibrationRunner(config, layout).run(plan, Budget(3, should_stop))
-except TrialInterrupted as error:
-    print(json.dumps({"asked": asked, "interrupted": str(error)}))
-else:
-    print(json.dumps({"asked": asked, "measured": measured.model_dump(mode="json")}))
+config, layout, plan = (
+    kind.model_validate(value)
+    for kind, value in zip((StudyConfig, ModelLayout, Plan), json.load(sys.stdin), strict=True)
+)
+asked = []
+measured = CalibrationRunner(config, layout).run(plan, Budget(3, lambda: bool(asked.append(1))))
+print(len(asked), measured.model_dump_json())
 """
 
-SAME = (
-    "metrics",
-    "train_losses",
-    "validation_losses",
-    "num_tokens",
-    "stability",
-    "examples",
-    "model_bytes",
-    "trainable_parameters",
-)
 
-
-def run(study_file: Path, home: Path, every: int, stop_at: int = 0) -> dict[str, Any]:
-    """A calibration run in a process of its own that is to stop when it has asked so often."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(study_file), str(every), str(stop_at)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HOME": str(home), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-def checkpoints(home: Path) -> list[Path]:
-    return sorted((home / "jointsearch").rglob("*.*"))
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("jointsearch.training.checkpoint.HF_HOME", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return run(study_file, tmp_path_factory.mktemp("home"), every=0)
+def plan(space: SearchSpace) -> Plan:
+    """With every bits and rank somewhere."""
+    values = {name: position % len(space.parameters[name]) for position, name in enumerate(space.parameters)}
+    return space.plan(values)
 
 
-def test_a_resumed_run_measures_the_same(
-    study_file: Path, uninterrupted: dict[str, Any], tmp_path: Path
+@pytest.fixture(scope="module")
+def uninterrupted(config: StudyConfig, tiny_layout: ModelLayout, plan: Plan) -> Measurement:
+    return CalibrationRunner(config, tiny_layout).run(plan, Budget(3))
+
+
+def keeping(config: StudyConfig, every: int) -> StudyConfig:
+    settings = config.calibration.model_copy(update={"checkpoint_every": every})
+    return config.model_copy(update={"calibration": settings})
+
+
+def interrupt(runner: CalibrationRunner, plan: Plan, step: int) -> None:
+    asked = iter(range(1, 100))
+    with pytest.raises(TrialInterrupted, match=f"step {step} of 6"):
+        runner.run(plan, Budget(3, should_stop=lambda: next(asked) == step))
+
+
+def count_steps(runner: CalibrationRunner, plan: Plan, seed: int) -> tuple[Measurement, int]:
+    """A run to its end, and how often it asked whether to stop: once before every step."""
+    asked: list[int] = []
+    return runner.run(plan, Budget(seed, should_stop=lambda: bool(asked.append(1)))), len(asked)
+
+
+def checkpoints(home: Path) -> list[str]:
+    return [path.name for path in home.rglob("*") if path.is_file()]
+
+
+def numbers(measurement: Measurement) -> dict[str, object]:
+    """What does not depend on the clock, the process and its memory."""
+    clock = {"seconds", "tokens_per_second", "seconds_per_epoch", "inference_rate", "peak_memory_bytes"}
+    return measurement.model_dump(exclude=clock)
+
+
+def test_another_process_goes_on_and_measures_the_same(
+    config: StudyConfig, tiny_layout: ModelLayout, plan: Plan, uninterrupted: Measurement, home: Path
 ) -> None:
-    """Also the validation loss half way, and losses of steps that the second process has not done."""
-    assert uninterrupted["asked"] == 6
-    first = run(study_file, tmp_path, every=2, stop_at=6)  # steps 1 to 5 are done, 4 are kept
-    assert first == {"asked": 6, "interrupted": "stopped at step 6 of 6"}
-    assert [path.name.endswith("-3.pt") for path in checkpoints(tmp_path)] == [True]
-    second = run(study_file, tmp_path, every=2)
-    assert second["asked"] == 2  # steps 5 and 6
-    whole, resumed = uninterrupted["measured"], second["measured"]
-    assert {key: resumed[key] for key in SAME} == {key: whole[key] for key in SAME}
-    assert resumed["seconds"].keys() == whole["seconds"].keys()
-    assert checkpoints(tmp_path) == []
+    """Also the validation loss half way, and the losses of steps that the second process has not done."""
+    kept = keeping(config, 2)
+    interrupt(CalibrationRunner(kept, tiny_layout), plan, 6)  # steps 1 to 5 are done, 4 are kept
+    assert checkpoints(home) == [f"{plan.digest}-3.pt"]
+    done = subprocess.run(
+        [sys.executable, "-c", RESUME],
+        input=json.dumps([part.model_dump(mode="json") for part in (kept, tiny_layout, plan)]),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HOME": str(home)},
+    )
+    assert done.returncode == 0, done.stderr
+    asked, _, measured = done.stdout.partition(" ")
+    assert asked == "2"  # steps 5 and 6
+    resumed = Measurement.model_validate_json(measured)
+    assert numbers(resumed) == numbers(uninterrupted)
+    assert resumed.num_tokens == 6 * 4 * 64
+    assert resumed.seconds.keys() == uninterrupted.seconds.keys()
+    assert checkpoints(home) == []
 
 
 def test_without_checkpoints_it_starts_anew(
-    study_file: Path, uninterrupted: dict[str, Any], tmp_path: Path
+    config: StudyConfig, tiny_layout: ModelLayout, plan: Plan, uninterrupted: Measurement, home: Path
 ) -> None:
-    assert "interrupted" in run(study_file, tmp_path, every=0, stop_at=6)
-    assert checkpoints(tmp_path) == []
-    again = run(study_file, tmp_path, every=0)
-    assert again["asked"] == 6
-    assert {key: again["measured"][key] for key in SAME} == {
-        key: uninterrupted["measured"][key] for key in SAME
-    }
+    runner = CalibrationRunner(config, tiny_layout)
+    interrupt(runner, plan, 6)
+    assert checkpoints(home) == []
+    again, num_steps = count_steps(runner, plan, 3)
+    assert num_steps == 6
+    assert numbers(again) == numbers(uninterrupted)
+
+
+def test_a_checkpoint_belongs_to_one_plan_and_seed(
+    config: StudyConfig, tiny_layout: ModelLayout, plan: Plan, space: SearchSpace, home: Path
+) -> None:
+    runner = CalibrationRunner(keeping(config, 1), tiny_layout)
+    interrupt(runner, plan, 3)
+    assert count_steps(runner, plan, 4)[1] == 6
+    assert count_steps(runner, space.plan(space.uniform(8, 2)), 3)[1] == 6
+    assert checkpoints(home) == [f"{plan.digest}-3.pt"]
