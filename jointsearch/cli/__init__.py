@@ -16,8 +16,9 @@ from jointsearch.cli.run import evaluate, train
 from jointsearch.cli.storage import storage
 from jointsearch.cli.study import study
 from jointsearch.cli.worker import worker
-from jointsearch.errors import JointSearchError
+from jointsearch.errors import JointSearchError, first_line
 
+BUG = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
@@ -55,7 +56,10 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    """Run the command line; a user's mistake is one line on standard error and exit status 2.
+
+    So is a database that fails, wherever a command does not wait for it.
+    """
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -70,6 +74,16 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        from jointsearch.study.outages import of_database
+
+        if (cause := of_database(error)) is not None:
+            _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")
+            sys.exit(USER_MISTAKE)
+        if not LOG.handlers:
+            raise
+        LOG.critical(first_line(error), exc_info=True)
+        sys.exit(BUG)
 
 
 def _say_error(message: str) -> None:

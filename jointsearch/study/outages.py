@@ -22,20 +22,26 @@ _last_outage = -math.inf
 _log = logging.getLogger(__name__)
 
 
+def of_database(error: BaseException | None) -> BaseException | None:
+    """The driver's error under Optuna's and SQLAlchemy's; None where the database is not at fault."""
+    while error is not None:
+        if (
+            isinstance(error, OperationalError | InterfaceError)
+            or (isinstance(error, DBAPIError) and error.connection_invalidated)
+            or type(error).__module__.startswith("grpc")
+        ):
+            return _root(error)
+        error = error.__cause__
+    return None
+
+
 def is_outage(error: BaseException | None) -> bool:
-    """Whether the database was away, by the error of the driver under Optuna's and SQLAlchemy's.
+    """Whether the database was away.
 
     A full disk is an outage too: there may be room again. A database that is read-only stays so.
     """
-    while error is not None:
-        if isinstance(error, OperationalError | InterfaceError):
-            return "readonly database" not in str(error)
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            return True
-        if type(error).__module__.startswith("grpc"):
-            return True
-        error = error.__cause__
-    return False
+    found = of_database(error)
+    return found is not None and "readonly database" not in str(found)
 
 
 def seconds_since_outage() -> float:
@@ -63,9 +69,13 @@ def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: Fa
             _note_outage()
             if give_up():
                 return None
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            _log.warning("the storage cannot be used (%s); trying again in %g s", first_line(cause), wait)
+            reason = first_line(_root(error))
+            _log.warning("the storage cannot be used (%s); trying again in %g s", reason, wait)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

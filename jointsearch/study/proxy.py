@@ -31,7 +31,7 @@ def open_proxied(url: str) -> BaseStorage:
         storage = optuna.storages.GrpcStorageProxy(host=host, port=port)
     try:
         storage.wait_server_ready(timeout=REACH_SECONDS)
-    except (grpc.FutureTimeoutError, grpc.RpcError):
+    except (ConnectionError, grpc.RpcError):
         storage.close()
         raise StorageError(
             f"a storage proxy must answer at {url}; start one with `jointsearch storage proxy --port {port}`"

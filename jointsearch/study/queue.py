@@ -24,6 +24,7 @@ from jointsearch.study.records import DIGEST, FAILURE, PLAN, PLAN_ATTRIBUTES, RE
 from jointsearch.study.storage import (
     HEARTBEAT_SECONDS,
     STALE_SECONDS,
+    engine_of,
     heartbeats,
     study_lock,
 )
@@ -71,7 +72,12 @@ class LostTrials:
         self._unchanged_since: dict[tuple[int, datetime | None], float] = {}
 
     def recover(self) -> None:
-        """Look for lost trials, and give those back that are known to be lost by now."""
+        """Look for lost trials, and give those back that are known to be lost by now.
+
+        Behind a proxy nothing is done: the proxy does it for all its workers.
+        """
+        if engine_of(self._study) is None:
+            return
         if seconds_since_outage() < 2 * HEARTBEAT_SECONDS:
             self._unchanged_since.clear()  # living workers could not beat while the database was away
             return

@@ -57,7 +57,7 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
         _check_folder(path, url)
     try:
         with creation_lock(url) if create else _without_migrations(), experimental_optuna():
-            storage = RDBStorage(
+            storage = _Database(
                 url,
                 skip_table_creation=not create,
                 skip_compatibility_check=not create,
@@ -68,11 +68,23 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
     except (ImportError, RuntimeError, OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = _reason(error, url)
         raise StorageError(f"the storage {shown} must be reachable and hold studies, but {reason}") from None
-    if path is not None and os.access(path, os.W_OK):
+    if path is not None and os.access(path, os.W_OK) and make_url(url).query.get("mode") != "ro":
         event.listen(storage.engine, "connect", _set_up_connection)
         event.listen(storage.engine, "begin", _take_write_lock)
         storage.engine.dispose()  # the connection that created the tables was not set up
     return storage
+
+
+class _Database(RDBStorage):
+    """Closes its connections also where it cannot be opened."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        try:
+            super().__init__(url, **options)
+        except BaseException:
+            if engine := getattr(self, "engine", None):
+                engine.dispose()
+            raise
 
 
 def open_if_there(url: str) -> BaseStorage | None:
@@ -155,7 +167,7 @@ def study_lock(study: optuna.Study) -> Iterator[None]:
     if engine is None:
         yield
     elif engine.dialect.name == "sqlite":
-        with FileLock(f"{engine.url.database}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
+        with FileLock(f"{_sqlite_path(str(engine.url))}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
             yield
     else:
         with _advisory_lock(engine, study.study_name):
@@ -237,7 +249,11 @@ def _sqlite_path(url: str) -> Path | None:
         raise StorageError(
             f"the storage must be a URL such as {DEFAULT_STORAGE}, but got '{redacted(url)}'"
         ) from None
-    return Path(str(parsed.database)) if is_file else None
+    if not is_file:
+        return None
+    database = str(parsed.database)
+    # SQLite's own URIs, such as sqlite:///file:studies.db?mode=ro&uri=true
+    return Path(database.removeprefix("file:") if "uri" in parsed.query else database)
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:

@@ -130,15 +130,8 @@ def test_two_workers_do_not_both_take_the_last_trial(
     check_whole(study, 11)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_a_person_pauses_resumes_stops_and_cancels(
-    any_url: str, make: Callable[[str, int], JointStudy], tmp_path: Path
+    any_url: str, make: Callable[[str, int], JointStudy], tmp_path: Path, wait_for: Callable[..., None]
 ) -> None:
     study = make(any_url, 1000)
     log = tmp_path / "log"
@@ -166,6 +159,7 @@ def test_a_database_that_goes_away_loses_no_result(
     own_postgres: tuple[str, Callable[[], None], Callable[[], None]],
     make: Callable[[str, int], JointStudy],
     tmp_path: Path,
+    wait_for: Callable[..., None],
 ) -> None:
     """The server stops while trials run, and comes back: the workers wait, and write what they have."""
     url, stop_server, start_server = own_postgres

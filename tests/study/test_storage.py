@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from jointsearch.errors import StorageError
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.study.queue import LostTrials, give_back
 from jointsearch.study.records import COPY_OF
-from jointsearch.study.storage import open_storage
+from jointsearch.study.storage import STALE_SECONDS, open_storage
 from jointsearch.study.studies import JointStudy, study_names
 
 Create = Callable[..., JointStudy]
@@ -108,19 +109,70 @@ def test_requeue_keeps_the_plan_and_forgets_the_rest(create: Create) -> None:
     assert after.frozen.user_attrs["retry_of"] == 0
 
 
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_a_lost_trial_comes_back(create: Create, storage: RDBStorage) -> None:
     study = create()
     with experimental_optuna():
-        trial = study.optuna_study.ask()  # and its worker dies: no heartbeat follows
+        trial = study.optuna_study.ask()  # and its worker dies after one heartbeat
     storage.record_heartbeat(trial._trial_id)
-    with storage.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
-    LostTrials(study.optuna_study).recover()
-    LostTrials(study.optuna_study).recover()
+    clock = Clock()
+    lost = LostTrials(study.optuna_study, clock)
+    lost.recover()
+    clock.now += STALE_SECONDS - 1
+    lost.recover()
+    assert study.records().trials[0].state == TrialState.RUNNING
+    clock.now += 2
+    lost.recover()
+    lost.recover()
     records = study.records()
     assert records.trials[0].state == TrialState.FAIL
     assert records.failed == ()
     assert [t.label for t in records.waiting].count("uniform 4-bit rank 0") == 1
+
+
+def test_a_trial_whose_worker_dies_before_its_first_heartbeat_comes_back(create: Create) -> None:
+    study = create()
+    with experimental_optuna():
+        study.optuna_study.ask()
+    clock = Clock()
+    lost = LostTrials(study.optuna_study, clock)
+    lost.recover()
+    clock.now += STALE_SECONDS + 1
+    lost.recover()
+    assert study.records().trials[0].state == TrialState.FAIL
+    assert study.records().waiting[-1].label == "uniform 4-bit rank 0"
+
+
+@pytest.mark.parametrize("jump", ["-5 hours", "+5 hours"])
+def test_the_clock_of_the_database_may_jump(create: Create, storage: RDBStorage, jump: str) -> None:
+    """Heartbeats that are hours off, but change, are those of a living worker."""
+    study = create()
+    with experimental_optuna():
+        trial = study.optuna_study.ask()
+    clock = Clock()
+    lost = LostTrials(study.optuna_study, clock)
+    for beat in range(6):
+        with storage.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM trial_heartbeats")
+            connection.exec_driver_sql(
+                "INSERT INTO trial_heartbeats (trial_id, heartbeat) "
+                f"VALUES ({trial._trial_id}, datetime('now', '{jump}', '+{beat} seconds'))"
+            )
+        lost.recover()
+        clock.now += STALE_SECONDS / 2
+    assert study.records().trials[0].state == TrialState.RUNNING
+    clock.now += STALE_SECONDS
+    lost.recover()
+    assert study.records().trials[0].state == TrialState.FAIL
 
 
 def message(url: str, *, create: bool = False) -> str:
@@ -158,6 +210,13 @@ def test_a_database_without_studies_is_refused_unless_created(tmp_path: Path) ->
     path.touch()
     assert "must be reachable and hold studies" in message(f"sqlite:///{path}")
     assert study_names(open_storage(f"sqlite:///{path}", create=True)) == []
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_storage_that_cannot_be_opened_leaves_no_connection(postgres_url: str) -> None:
+    """psycopg warns of a connection that is collected while it is open."""
+    assert "must be reachable and hold studies" in message(postgres_url)
+    gc.collect()
 
 
 @pytest.mark.parametrize("create", [False, True])
