@@ -32,7 +32,7 @@ class TrialReader:
     sign: int
     """Of the quality objective: ``sign * value`` is minimized."""
     _chosen: dict[int, Ints | None] = field(default_factory=dict)
-    _outside: dict[int, tuple[Floats, int]] = field(default_factory=dict)
+    _outside: dict[int, _Outside] = field(default_factory=dict)
 
     def observations(self, trials: Sequence[FrozenTrial]) -> Observations:
         """The complete trials, one per plan and seed; copies say nothing new."""
@@ -52,7 +52,8 @@ class TrialReader:
         sizes = np.empty(len(rows), dtype=np.int64)
         design[is_inside], sizes[is_inside] = self.options.design(inside), self.options.model_bytes(inside)
         for number in np.flatnonzero(~is_inside):
-            design[number], sizes[number] = self._outside[rows[number].trial.number]
+            read = self._outside[rows[number].trial.number]
+            design[number], sizes[number] = read.features, read.model_bytes
         seeds = Counter(row.seed for row in rows)
         codes = {seed: code for code, (seed, _) in enumerate(seeds.most_common())}
         numbers = {key: number for number, key in enumerate(dict.fromkeys(row.key for row in rows))}
@@ -93,11 +94,22 @@ class TrialReader:
             return _Row(trial, key_of(chosen), seed, chosen)
         if PLAN not in trial.user_attrs:
             return None
-        plan = Plan.model_validate(trial.user_attrs[PLAN])
         if trial.number not in self._outside:
+            plan = Plan.model_validate(trial.user_attrs[PLAN])
             cost = plan_cost(self.options.layout, plan)
-            self._outside[trial.number] = self.options.features_of(plan), cost.model_bytes
-        return _Row(trial, plan.digest.encode(), seed, None)
+            self._outside[trial.number] = _Outside(
+                plan.digest.encode(), self.options.features_of(plan), cost.model_bytes
+            )
+        return _Row(trial, self._outside[trial.number].key, seed, None)
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """A plan from outside of the space."""
+
+    key: bytes
+    features: Floats
+    model_bytes: int
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,8 @@ from optuna.trial import FrozenTrial
 from jointsearch.config import SearchSettings
 from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
-from jointsearch.search.additive import AdditiveSampler
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.in_space import InSpace
-from jointsearch.search.options import Options
-from jointsearch.search.qr_adaptor import QRAdaptorSampler
 from jointsearch.space import SearchSpace
 
 MAX_POPULATION = 50
@@ -36,6 +33,11 @@ def build_sampler(
     must not repeat the proposals that it began with.
     """
     if settings.sampler in ("additive", "qr-adaptor"):
+        # here, because commands that only read a study should not wait for SciPy
+        from jointsearch.search.additive import AdditiveSampler
+        from jointsearch.search.options import Options
+        from jointsearch.search.qr_adaptor import QRAdaptorSampler
+
         options, choices, sign = Options.of(space, layout), distributions(space), OBJECTIVES[quality].sign
         if settings.sampler == "qr-adaptor":
             return QRAdaptorSampler(options, choices, sign=sign, seed=settings.seed, trials=settings.trials)

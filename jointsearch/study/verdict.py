@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, ttest_rel
 
 from jointsearch.objectives import OBJECTIVES
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
@@ -115,12 +114,18 @@ def _confidence(ahead: Floats) -> float | None:
         return None
     if np.ptp(ahead) <= 1e-12 * np.abs(ahead).max():  # the test divides by their spread
         return float(ahead[0] > 0)
+    from scipy.stats import ttest_rel  # takes most of a second, which the other studies should not wait
+
     return 1.0 - float(ttest_rel(ahead, np.zeros(len(ahead)), alternative="greater").pvalue)
 
 
 def _judged(comparisons: list[Comparison]) -> list[Comparison]:
     tested = [entry.confidence for entry in comparisons if entry.confidence is not None]
-    adjusted = iter(false_discovery_control([1.0 - confidence for confidence in tested]) if tested else [])
+    if not tested:
+        return comparisons
+    from scipy.stats import false_discovery_control
+
+    adjusted = iter(false_discovery_control([1.0 - confidence for confidence in tested]))
     return [
         entry
         if entry.confidence is None
