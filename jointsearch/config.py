@@ -47,8 +47,8 @@ class CalibrationSettings(Record):
     """Draw the batches from so many examples of the training split; all of them by default."""
     validation_examples: Positive = 64
     """Examples of the validation split that every trial is measured on."""
-    measure_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Shares of the steps after which the validation loss is measured too."""
+    measure_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
+    """Shares of the steps after which the validation loss is measured too: the rungs of early stopping."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The order of the batches and the adapters' start: the same for all trials of a study."""
     max_seconds: float | None = Field(default=None, gt=0)
@@ -119,6 +119,8 @@ class SearchSettings(Record):
     probe: Literal["weight-sharing", "none"] = "weight-sharing"
     """What gives ``sampler: additive`` its prior: one run that scores many plans, for the price of some six
     trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without."""
+    early_stopping: bool = True
+    """Stop a trial at a rung where it would hardly be on the front (``study/rungs.py``)."""
     stop: StopSettings | None = None
 
 
@@ -170,7 +172,7 @@ class StudyConfig(Record):
     def identity(self) -> dict[str, Any]:
         """Everything that finished trials depend on; ``search.trials`` and ``stop`` may change, and texts."""
         fields = self.model_dump(mode="json", exclude={"description", "full_run"})
-        for key in ("trials", "repeats", "stop", "probe"):
+        for key in ("trials", "repeats", "stop", "probe", "early_stopping"):
             del fields["search"][key]
         for key in ("max_seconds", "checkpoint_every"):
             del fields["calibration"][key]

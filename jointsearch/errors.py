@@ -10,7 +10,8 @@
     ├── OutputError         an output path that cannot be written without losing something
     ├── UnsupportedError    a library or device that cannot do what was asked for
     └── TrialFailed         one trial cannot give a result; the study goes on
-        └── TrialInterrupted    the trial was given up because the process was asked to stop
+        ├── TrialInterrupted    the trial was given up because the process was asked to stop
+        └── TrialPruned         the trial was stopped early because it would not have been on the front
 
 A message is one line: the rule, the values, the fix. The command line prints it and exits with 2.
 """
@@ -66,6 +67,10 @@ class TrialFailed(JointSearchError):
 
 class TrialInterrupted(TrialFailed):
     """The trial was given up because the process was asked to stop."""
+
+
+class TrialPruned(TrialFailed):
+    """The trial was stopped early because it would hardly have been on the front."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

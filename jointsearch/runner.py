@@ -96,6 +96,8 @@ class Budget:
     seed: int = 0
     should_stop: Callable[[], bool] = lambda: False
     """Asked between steps; a runner then raises ``TrialInterrupted``."""
+    at_rung: Callable[[int, float], None] = lambda step, loss: None
+    """Told the step and the validation loss along the run; may raise ``TrialPruned``."""
 
 
 class Runner(Protocol):

@@ -60,6 +60,7 @@ def summary_of(found: JointStudy) -> dict[str, Any]:
         "task": found.config.task.type,
         "objectives": list(found.config.objectives),
         "complete": len(records.complete),
+        "stopped_early": len(records.pruned),
         "running": len(records.running),
         "failed": len(records.failed),
         "of": found.config.search.trials,

@@ -3,3 +3,5 @@
 PLAN = "plan"
 SEED = "seed"
 COPY_OF = "copy_of"
+EXPECTED = "expected"
+"""The quality that a trial was expected to reach when it was stopped early."""

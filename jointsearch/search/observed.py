@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from jointsearch.cost import plan_cost
 from jointsearch.plan import Plan
-from jointsearch.search.attributes import COPY_OF, PLAN, SEED
+from jointsearch.search.attributes import COPY_OF, EXPECTED, PLAN, SEED
 from jointsearch.search.options import Options
 from jointsearch.search.surrogate import Observations
 
@@ -35,11 +35,14 @@ class TrialReader:
     _outside: dict[int, _Outside] = field(default_factory=dict)
 
     def observations(self, trials: Sequence[FrozenTrial]) -> Observations:
-        """The complete trials, one per plan and seed; copies say nothing new."""
+        """The complete trials, one per plan and seed; copies say nothing new.
+
+        A trial that was stopped early counts with the quality that it was expected to reach.
+        """
         rows: list[_Row] = []
         seen: set[tuple[bytes, int | None]] = set()
         for trial in trials:
-            if trial.state != TrialState.COMPLETE or trial.user_attrs.get(COPY_OF) is not None:
+            if _quality(trial) is None or trial.user_attrs.get(COPY_OF) is not None:
                 continue
             row = self._row(trial)
             if row is not None and (row.key, row.seed) not in seen:
@@ -59,7 +62,7 @@ class TrialReader:
         numbers = {key: number for number, key in enumerate(dict.fromkeys(row.key for row in rows))}
         return Observations(
             design=design,
-            values=np.array([self.sign * row.trial.values[0] for row in rows], dtype=float),
+            values=np.array([self.sign * (_quality(row.trial) or 0.0) for row in rows], dtype=float),
             seeds=np.array([codes[row.seed] for row in rows], dtype=np.int64),
             plans=np.array([numbers[row.key] for row in rows], dtype=np.int64),
             model_bytes=sizes,
@@ -101,6 +104,12 @@ class TrialReader:
                 plan.digest.encode(), self.options.features_of(plan), cost.model_bytes
             )
         return _Row(trial, self._outside[trial.number].key, seed, None)
+
+
+def _quality(trial: FrozenTrial) -> float | None:
+    if trial.state == TrialState.COMPLETE:
+        return float(trial.values[0])
+    return trial.user_attrs.get(EXPECTED) if trial.state == TrialState.PRUNED else None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def fit_surrogate(study: JointStudy, records: StudyRecords | None = None) -> Sur
         )
     options = Options.of(study.space, study.layout)
     reader = TrialReader(options, OBJECTIVES[study.config.quality].sign)
-    observed = reader.observations([trial.frozen for trial in records.complete])
+    observed = reader.observations([trial.frozen for trial in records.trials])
     return Surrogate.fit(options, observed, stored_probe(study.optuna_study))
 
 

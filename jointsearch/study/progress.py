@@ -23,6 +23,8 @@ class Snapshot:
 
     total: int
     complete: int
+    pruned: int
+    """Stopped early."""
     running: int
     failed: int
     best: str
@@ -44,6 +46,7 @@ class Snapshot:
         return cls(
             total=records.num_finished + left,
             complete=len(records.complete),
+            pruned=len(records.pruned),
             running=len(records.running),
             failed=len(records.failed),
             best=describe(best) if best else "-",
@@ -152,7 +155,9 @@ class StudyProgress:
 
 def _table(snapshot: Snapshot) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row("trials", f"{snapshot.complete} done, {snapshot.running} running, {snapshot.failed} failed")
+    stopped = f"{snapshot.pruned} stopped early, " if snapshot.pruned else ""
+    counts = f"{snapshot.complete} done, {stopped}{snapshot.running} running, {snapshot.failed} failed"
+    table.add_row("trials", counts)
     table.add_row("best so far", snapshot.best)
     table.add_row("hypervolume", _share(snapshot.hypervolume))
     table.add_row("time left", _time(snapshot.seconds_left))

@@ -36,6 +36,8 @@ LABEL = "label"
 REQUESTED = "requested"
 """A person asked for this trial: it comes on top of the search's, and first."""
 IMPORTED_FROM = "imported_from"
+RUNG = "rung"
+"""Where a trial was stopped early: its step and its loss there."""
 WORKER = "worker"
 """Host and process that run the trial."""
 MEASUREMENT = "measurement"
@@ -190,6 +192,11 @@ class StudyRecords:
         return self._in_state(TrialState.WAITING)
 
     @cached_property
+    def pruned(self) -> tuple[TrialRecord, ...]:
+        """Stopped early."""
+        return self._in_state(TrialState.PRUNED)
+
+    @cached_property
     def failed(self) -> tuple[TrialRecord, ...]:
         """Failed for good: a trial that was given back to the queue counts as its successor."""
         retried = {trial.frozen.user_attrs.get(RETRY_OF) for trial in self.trials}
@@ -197,7 +204,7 @@ class StudyRecords:
 
     @property
     def num_finished(self) -> int:
-        return len(self.complete) + len(self.failed)
+        return len(self.complete) + len(self.pruned) + len(self.failed)
 
     @property
     def requested(self) -> tuple[TrialRecord, ...]:
@@ -207,11 +214,11 @@ class StudyRecords:
     @property
     def num_searched(self) -> int:
         """Finished and running trials of the search."""
-        return sum(trial.searched for trial in (*self.complete, *self.failed, *self.running))
+        return sum(t.searched for t in (*self.complete, *self.pruned, *self.failed, *self.running))
 
     def num_left(self, trials: int) -> int:
         """Trials yet to be finished: of the ``trials`` of the search, and of those asked for on top."""
-        searched = sum(trial.searched for trial in (*self.complete, *self.failed))
+        searched = sum(trial.searched for trial in (*self.complete, *self.pruned, *self.failed))
         return max(0, trials - searched) + sum(t.requested for t in (*self.waiting, *self.running))
 
     @cached_property

@@ -17,9 +17,12 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from jointsearch.errors import TrialFailed, TrialInterrupted
+from jointsearch.cost import plan_cost
+from jointsearch.errors import TrialFailed, TrialInterrupted, TrialPruned
+from jointsearch.objectives import OBJECTIVES
 from jointsearch.plan import Plan
 from jointsearch.runner import Budget, Measurement, Runner
+from jointsearch.search.attributes import EXPECTED
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions, generation_of
 from jointsearch.study.bulk import suggest, write
@@ -32,15 +35,19 @@ from jointsearch.study.records import (
     COPY_OF,
     DIGEST,
     FAILURE,
+    LABEL,
     MEASUREMENT,
     PLAN,
     PLAN_ATTRIBUTES,
+    REQUESTED,
     RETRY_OF,
+    RUNG,
     SEED,
     WORKER,
     StudyRecords,
     TrialRecord,
 )
+from jointsearch.study.rungs import RISK, forecast_at
 from jointsearch.study.storage import study_lock
 from jointsearch.study.studies import JointStudy
 from jointsearch.study.time_limit import time_limit
@@ -165,6 +172,9 @@ class Worker:
                 measurement = self._measure(trial)
                 # not given up: a measurement is worth waiting for
                 outlast(lambda: self._complete(trial, measurement))
+            except TrialPruned:
+                outlast(lambda: self._study.optuna_study.tell(trial, state=TrialState.PRUNED))
+                self._event("trial pruned", trial)
             except TrialInterrupted as interruption:
                 self._fail(trial, interruption, again=True)
             except TrialFailed as failure:
@@ -198,11 +208,34 @@ class Worker:
         overdue = TrialFailed(f"took longer than calibration.max_seconds ({limit} s)")
         with time_limit(limit, lambda: self._fail(trial, overdue)) as over:
             try:
-                return self._runner.run(plan, Budget(seed, should_stop=lambda: self.stopping or over()))
+                return self._runner.run(
+                    plan,
+                    Budget(
+                        seed,
+                        should_stop=lambda: self.stopping or over(),
+                        at_rung=lambda step, loss: self._at_rung(trial, plan, step, loss),
+                    ),
+                )
             except TrialInterrupted:
                 if over():
                     raise overdue from None
                 raise
+
+    def _at_rung(self, trial: optuna.Trial, plan: Plan, step: int, loss: float) -> None:
+        """Raise ``TrialPruned`` where the trial is too unlikely to be on the front.
+
+        A plan with a name, or that a person asked for, is measured to its end.
+        """
+        if not self._study.config.search.early_stopping or {LABEL, REQUESTED} & trial.user_attrs.keys():
+            return
+        records = outlast(self._study.records, lambda: self.stopping)
+        if records is None:
+            return
+        forecast, rival = forecast_at(records, step, loss, plan_cost(self._study.layout, plan).model_bytes)
+        if forecast and rival is not None and forecast.chance_below(rival) < RISK:
+            sign = OBJECTIVES[self._study.config.quality].sign
+            write(trial, {EXPECTED: sign * forecast.mean, RUNG: {"step": step, "loss": loss}})
+            raise TrialPruned(f"stopped at step {step}: hardly on the front")
 
     def _plan(self, trial: optuna.Trial) -> Plan:
         """The plan that the trial came from the queue with, or that of the sampler's proposal."""

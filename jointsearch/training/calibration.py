@@ -168,6 +168,7 @@ class CalibrationRunner:
                         model, "validation", settings.validation_examples, settings.batch_size
                     )
                 progress.validation.append((step, _finite("validation", loss_now, step)))
+                budget.at_rung(step, loss_now)
             if settings.checkpoint_every and step % settings.checkpoint_every == 0:
                 checkpoint.save(progress, model, optimizer, scheduler)
         return progress
