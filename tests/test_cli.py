@@ -209,7 +209,7 @@ def test_front_is_the_same_in_json_csv_and_the_table(run: Run, records: StudyRec
 
     table = run("front", "small").stdout
     assert "Pareto front of 'small'" in table
-    assert ("Uniform plans that are not on it" in table) is bool(others)
+    assert ("Uniform and named plans that are not on it" in table) is bool(others)
     for row in rows:
         assert f"{row['loss']:.4f}" in table
         assert row["label"] in table

@@ -7,6 +7,7 @@ import sys
 import click
 
 from jointsearch import __version__
+from jointsearch.cli.compare import compare
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
 from jointsearch.cli.outputs import compare_outputs
@@ -34,7 +35,19 @@ def cli() -> None:
     """
 
 
-for command in (study, worker, front, select, export, plan, train, evaluate, compare_outputs, doctor):
+for command in (
+    study,
+    worker,
+    front,
+    select,
+    export,
+    plan,
+    train,
+    evaluate,
+    compare,
+    compare_outputs,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -145,7 +145,7 @@ def _rows(found: JointStudy) -> list[dict[str, Any]]:
     others = [trial for trial in records.baselines if trial.number not in on_front]
     rows = []
     for trial in (*records.front, *others):
-        cost = plan_cost(found.layout, trial.plan)
+        cost = plan_cost(found.layout, trial.trained_plan)
         rows.append(
             {
                 "trial": trial.number,
@@ -186,7 +186,7 @@ def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
     shown = ("model_bytes", "peak_memory_bytes")  # have columns of their own
     objectives = [name for name in found.config.objectives if name not in shown]
     columns = ["trial", *objectives, "size", "bits/weight", "trainable", "peak memory", ""]
-    for title, wanted in (("Pareto front", True), ("Uniform plans that are not on it", False)):
+    for title, wanted in (("Pareto front", True), ("Uniform and named plans that are not on it", False)):
         lines = []
         for row in rows:
             if row["on_front"] is not wanted:

@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import AdaLoraModel, PeftModel
 from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
@@ -22,13 +22,26 @@ from jointsearch.config import CalibrationSettings, StudyConfig
 from jointsearch.cost import plan_cost
 from jointsearch.errors import TrialFailed, TrialInterrupted, first_line
 from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
+from jointsearch.plan import LoraSettings, Plan
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.runner import Budget, LossPoint, Measurement
+from jointsearch.sensitivities import Sensitivities
+from jointsearch.strategies.registry import STRATEGIES
+from jointsearch.strategies.settings import StrategySettings
+from jointsearch.training.adalora import allocate, attach_adalora, final_ranks
 from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
 from jointsearch.training.base_model import load_base
 from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.device_check import check_formats
+from jointsearch.training.sensitivity import (
+    NUM_OUTPUT_BATCHES,
+    GradientProbe,
+    movements,
+    output_errors,
+    together,
+    weight_errors,
+    weight_norms,
+)
 from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
 from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task, build_task
@@ -70,7 +83,8 @@ class CalibrationRunner:
                 )
         loss = _finite("validation", found.metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
-        cost = plan_cost(self._layout, plan)
+        ranks = final_ranks(model) if plan.lora.variant == "adalora" else {}
+        cost = plan_cost(self._layout, plan.ending_with(ranks))
         steps_per_epoch = self._task.num_examples("train") / settings.batch_size
         return Measurement(
             metrics=found.metrics,
@@ -89,11 +103,43 @@ class CalibrationRunner:
             inference_rate=found.inference_rate,
             stability=history.stability.result,
             examples=found.examples,
+            ranks=ranks,
             peak_memory_bytes=peak.num_bytes,
             num_tokens=num_tokens,
             seed=budget.seed,
             device=_describe(self._device),
             versions=library_versions(),
+        )
+
+    def sensitivities(self, rank: int) -> Sensitivities:
+        """How sensitive each module is, from one calibration run at 4 bits and ``rank`` everywhere."""
+        settings = self._config.calibration
+        norms = weight_norms(self._bank, self._layout)
+        few = settings.model_copy(update={"steps": NUM_OUTPUT_BATCHES})
+        with _failures_named():
+            outputs = output_errors(
+                self._bank,
+                self._layout,
+                (
+                    {n: t.to(self._device) for n, t in b.items()}
+                    for b in batches(self._task, few, settings.seed)
+                ),
+            )
+            uniform = StrategySettings(
+                rank=rank,
+                quantization=self._config.quantization,
+                lora=LoraSettings(dropout=self._config.lora.dropout, dtype=self._config.lora.dtype),
+            )
+            model = self._assemble(STRATEGIES["qlora"].plan(self._layout, uniform), settings.seed)
+            probe = GradientProbe(self._layout)
+            with probe.watching(model):
+                self._train(model, Budget(seed=settings.seed), _Clock(), _History())
+        weights = weight_errors(self._bank, self._layout)
+        return Sensitivities(
+            modules=together(norms, weights, outputs, probe, movements(model, norms)),
+            probe_steps=settings.steps,
+            probe_rank=rank,
+            seed=settings.seed,
         )
 
     def _assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
@@ -104,6 +150,10 @@ class CalibrationRunner:
             plan.bits,
             lambda name: changes_types or (changes_weights and name.removesuffix(".weight") in plan.ranks),
         )
+        if plan.lora.variant == "adalora":
+            prepare_for_training(model, self._config.training)
+            steps = self._config.calibration.steps
+            return attach_adalora(model, plan, self._layout, self._config.task.type, seed, steps)
         starts = adapter_starts(model, plan, self._layout, seed, self._bank.model, self._factors)
         prepare_for_training(model, self._config.training)
         return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
@@ -121,6 +171,7 @@ class CalibrationRunner:
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, settings.steps)
         measure_after = {max(1, round(share * settings.steps)) for share in settings.measure_at}
         report_every = max(1, settings.steps // NUM_LOSS_POINTS)
+        adapts = isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
         num_tokens = 0
         losses: list[float] = []
         model.train()
@@ -136,6 +187,10 @@ class CalibrationRunner:
                 loss_value, norm_value = loss.item(), norm.item()
                 if history.stability.saw(loss_value, norm_value):
                     optimizer.step()
+                elif adapts:
+                    optimizer.zero_grad(set_to_none=False)  # such a step must not count as importance
+                if adapts:
+                    allocate(model, step)
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
                 num_tokens += self._task.num_tokens(batch)
