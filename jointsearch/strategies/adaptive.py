@@ -13,7 +13,7 @@ from dataclasses import replace
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.strategies.error_rules import ilp
-from jointsearch.strategies.ranks import highest_uniform_rank
+from jointsearch.strategies.ranks import highest_uniform_rank, uniform_ranks
 from jointsearch.strategies.settings import Bits, StrategySettings
 
 
@@ -37,5 +37,6 @@ def _adaptive(
     rank = settings.rank
     if max_bytes is not None:
         rank = highest_uniform_rank(layout, settings, bits, max_bytes)
-    # PEFT has one rank for all, also where a module is narrower
-    return settings.plan(layout, bits, {spec.name: rank for spec in settings.adapted(layout)})
+    # PEFT starts all modules with one rank: that of the narrowest is the highest that serves all
+    rank = min([rank, *(min(spec.shape) for spec in settings.adapted(layout))])
+    return settings.plan(layout, bits, uniform_ranks(layout, settings, rank))

@@ -30,8 +30,8 @@ def quantization_error(layout: ModelLayout, settings: StrategySettings, max_byte
 
 
 def output_error(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """The modules with the largest relative error of their outputs on calibration data get more bits, up to
-    the budget, as in ``quantization_error``."""
+    """The modules with the largest relative error of their outputs get 8 bits, then 16, up to the budget: as
+    ``quantization_error``, but on calibration data."""
     return _largest_first(layout, settings, max_bytes, lambda found, bits: found.output_error.get(bits, 0.0))
 
 

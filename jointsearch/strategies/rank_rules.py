@@ -40,7 +40,7 @@ def uniform(layout: ModelLayout, settings: StrategySettings, max_bytes: int | No
 
 
 def linear_decay(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """Rank falls linearly from the top block (the last) to the bottom one, from 1.5 to 0.5 of the mean.
+    """Rank falls linearly from the last block to the first, from 1.5 to 0.5 of the mean.
 
     The top blocks of a pretrained transformer change most in fine-tuning (AdaLoRA gives them the
     higher ranks: Zhang et al., arXiv 2303.10512, figure 3). Encoder and decoder fall each on its own.

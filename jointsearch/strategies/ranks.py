@@ -1,8 +1,8 @@
 """Ranks in given proportions: at a mean rank, or as high as a byte budget allows.
 
-Both round by largest remainders: r_m = ⌊t w_m⌋ for one t, and one more for the modules whose t w_m
-loses most, so that the total is met. No rank is above the smaller side of its module, where a higher
-one could add nothing (Hu et al., LoRA, arXiv 2106.09685, section 4.1).
+Both round by largest remainders: t is such that the fractional ranks t w_m meet the total, r_m = ⌊t w_m⌋,
+and the modules whose t w_m loses most get one more until the total is met. No rank is above the smaller
+side of its module, where a higher one could add nothing (Hu et al., LoRA, arXiv 2106.09685, section 4.1).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def ranks_at_mean(layout: ModelLayout, settings: StrategySettings, weights: Weig
     """Ranks whose mean over the adapted modules is ``settings.rank``."""
     caps = _caps(layout, settings)
     total = min(settings.rank * len(caps), sum(caps[name] for name, w in weights.items() if w > 0))
-    scale = _largest_scale(lambda t: sum(_floors(t, weights, caps).values()) <= total)
+    scale = _largest_scale(lambda t: sum(_fractional(t, weights, caps).values()) <= total)
     ranks = _floors(scale, weights, caps)
     for name in _by_remainder(scale, weights, caps):
         if sum(ranks.values()) < total and ranks[name] < caps[name]:
@@ -70,8 +70,11 @@ def ranks_within(
     if base_bytes > max_bytes:
         raise too_small(max_bytes, base_bytes)
     room = max_bytes - base_bytes
+    per_rank = {name: adapter_bytes(name, 2) - adapter_bytes(name, 1) for name in caps}
+    # DoRA's norms are there from the first rank on
+    once = sum(adapter_bytes(name, 1) - per_rank[name] for name in caps)
     scale = _largest_scale(
-        lambda t: sum(adapter_bytes(n, r) for n, r in _floors(t, weights, caps).items()) <= room
+        lambda t: sum(per_rank[n] * rank for n, rank in _fractional(t, weights, caps).items()) <= room - once
     )
     ranks = _floors(scale, weights, caps)
     room -= sum(adapter_bytes(name, rank) for name, rank in ranks.items())
@@ -116,9 +119,13 @@ def _caps(layout: ModelLayout, settings: StrategySettings) -> dict[str, int]:
     return {spec.name: min(spec.shape) for spec in settings.adapted(layout)}
 
 
+def _fractional(scale: float, weights: Weights, caps: Mapping[str, int]) -> dict[str, float]:
+    return {name: min(cap, scale * weights.get(name, 0.0)) for name, cap in caps.items()}
+
+
 def _floors(scale: float, weights: Weights, caps: Mapping[str, int]) -> dict[str, int]:
     # the small addition keeps 3 · (1/3) at 1
-    return {name: min(cap, int(scale * weights.get(name, 0.0) + 1e-9)) for name, cap in caps.items()}
+    return {name: int(rank + 1e-9) for name, rank in _fractional(scale, weights, caps).items()}
 
 
 def _by_remainder(scale: float, weights: Weights, caps: Mapping[str, int]) -> list[str]:

@@ -135,13 +135,12 @@ def compare(
     first = study.config.calibration.seed
     seeds = range(first, first + wanted.num_seeds)
     settings = StrategySettings.of(study.space, study.config.search_space, wanted.rank)
-    if any(strategy(name).needs == "sensitivities" for name in wanted.names):
-        settings = replace(settings, sensitivities=study.sensitivities(probe))
-    plans = {
-        name: _plan(study, settings, name, wanted.max_bytes)
-        for name in wanted.names
-        if strategy(name).needs != "adalora"
-    }
+    plans: dict[str, Plan] = {}
+    for need in ("nothing", "sensitivities"):  # in this order: mistakes show before the model is loaded
+        names = [name for name in wanted.names if strategy(name).needs == need]
+        if need == "sensitivities" and names:
+            settings = replace(settings, sensitivities=study.sensitivities(probe))
+        plans |= {name: _plan(study, settings, name, wanted.max_bytes) for name in names}
     if not _measure(study, plans, seeds, work):
         return None
     later: dict[str, Plan] = {}

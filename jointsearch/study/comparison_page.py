@@ -105,7 +105,7 @@ def page(comparison: Comparison) -> str:
     """The whole page; raises ``UnsupportedError`` without plotly."""
     figures = [quality_figure(comparison), difference_figure(comparison)]
     drawn = [
-        figure.to_html(full_html=False, include_plotlyjs=position == 0)
+        figure.to_html(full_html=False, include_plotlyjs=position == 0, div_id=f"figure-{position}")
         for position, figure in enumerate(figures)
     ]
     head = "".join(f"<th>{escape(cell)}</th>" for cell in columns(comparison))
