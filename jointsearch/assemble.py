@@ -9,7 +9,8 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from jointsearch.launchers import Fleet, run_workers
 from jointsearch.launchers.local import only
 from jointsearch.layout import ModelLayout
 from jointsearch.runner import Runner
+from jointsearch.study.comparison import Comparison, ComparisonSettings, compare
 from jointsearch.study.control import Wanted
 from jointsearch.study.progress import StudyProgress
 from jointsearch.study.storage import creation_lock, open_if_there, open_storage
@@ -122,6 +124,7 @@ def start_study(
     if launcher == "local" and len(devices) == 1:
         runner = _loaded_runner(config, layout, console)
         study = study or _create(config, url, layout)
+        study.warm_start(runner)
         with StudyProgress(study.name, config.search.trials, console) as progress:
             run_worker(study, runner, progress)
         return study
@@ -168,9 +171,32 @@ def work(
         device = "cuda"
     config = study.config if device is None else study.config.model_copy(update={"device": device})
     runner = _loaded_runner(config, study.layout, console)
+    study.warm_start(runner)
     with StudyProgress(study.name, config.search.trials, console, shown=not quiet) as progress:
         run_worker(study, runner, progress, max_trials=max_trials, idle_exit_seconds=idle_exit_seconds)
     return study
+
+
+def compare_strategies(
+    config: StudyConfig, url: str, console: Console, wanted: Callable[[ModelLayout], ComparisonSettings]
+) -> Comparison | None:
+    """Compare strategies as trials of the study, which is created if need be; None if it was stopped.
+
+    The model is loaded only if something is to be measured. The search's own trials are not run.
+    """
+    study = create_only(config, url)
+    settings = wanted(study.layout)
+    study.want(Wanted.RUN)
+
+    @cache
+    def runner() -> CalibrationRunner:
+        return _loaded_runner(study.config, study.layout, console)
+
+    def run_requested() -> None:
+        with StudyProgress(study.name, 0, console) as progress:
+            run_worker(study, runner(), progress, requested_only=True)
+
+    return compare(study, settings, runner, run_requested)
 
 
 def run_worker(study: JointStudy, runner: Runner, listener: Listener, **limits: Any) -> None:

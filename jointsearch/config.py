@@ -114,8 +114,6 @@ class SearchSettings(Record):
     seed: int = Field(default=0, ge=0, lt=2**32)
     repeats: Positive = 1
     """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
-    enqueue: tuple[Literal["uniform"], ...] = ("uniform",)
-    """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front."""
     probe: Literal["weight-sharing", "none"] = "weight-sharing"
     """What gives ``sampler: additive`` its prior: one run that scores many plans, for the price of some six
     trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without."""
@@ -140,6 +138,15 @@ class StudyConfig(Record):
     objectives: tuple[str, ...] = ("loss", "model_bytes")
     search: SearchSettings = SearchSettings()
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+
+    @field_validator("lora")
+    @classmethod
+    def _no_strategy(cls, lora: LoraSettings) -> LoraSettings:
+        if lora.variant == "adalora":
+            raise ValueError(
+                "variant: adalora leaves no ranks to search; `jointsearch compare` compares a study with it"
+            )
+        return lora
 
     @field_validator("objectives")
     @classmethod

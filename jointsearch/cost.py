@@ -66,11 +66,12 @@ def weight_bytes(spec: ModuleSpec, bits: int, settings: QuantizationSettings) ->
 
 
 def adapter_parameters(spec: ModuleSpec, rank: int, settings: LoraSettings) -> int:
-    """Trained parameters of the module: LoRA's A (rank, in) and B (out, rank) with DoRA's norms (out),
-    or a new head."""
+    """Trained parameters of the module: LoRA's A (rank, in) and B (out, rank) with DoRA's norms (out) or
+    AdaLoRA's singular values (rank), or a new head."""
     head = spec.num_weights + spec.shape[0] * spec.has_bias if spec.trained else 0
     norms = spec.shape[0] if settings.variant == "dora" and rank else 0
-    return rank * sum(spec.shape) + norms + head
+    values = rank if settings.variant == "adalora" else 0
+    return rank * sum(spec.shape) + norms + values + head
 
 
 def adapter_element_bytes(settings: LoraSettings) -> int:

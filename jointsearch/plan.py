@@ -37,9 +37,11 @@ class QuantizationSettings(Record):
 class LoraSettings(Record):
     """What all adapters have in common."""
 
-    variant: Literal["lora", "rslora", "dora"] = "lora"
+    variant: Literal["lora", "rslora", "dora", "adalora"] = "lora"
     """``rslora`` scales by alpha / √rank (arXiv 2312.03732); ``dora`` also trains the norm of every
-    output's weights (arXiv 2402.09353)."""
+    output's weights (arXiv 2402.09353). ``adalora`` moves ranks between modules while it trains
+    (arXiv 2303.10512): a plan's ranks are those that it ends with on average. It is a strategy to compare
+    with; a study cannot have it."""
 
     init: Literal["default", "pissa", "loftq"] = "default"
     """Where adapters start: at nothing, at the largest part of a 16-bit weight (``pissa``), or at what
@@ -60,8 +62,8 @@ class LoraSettings(Record):
     def _fitting(self) -> Self:
         if self.alpha is not None and self.variant != "rslora":
             raise ValueError("alpha is for variant: rslora; others have alpha_over_rank")
-        if self.init != "default" and self.variant == "dora":
-            raise ValueError(f"init: {self.init} is for the variants lora and rslora, but got dora")
+        if self.init != "default" and self.variant not in ("lora", "rslora"):
+            raise ValueError(f"init: {self.init} is for the variants lora and rslora, but got {self.variant}")
         return self
 
     def alpha_of(self, rank: int) -> float:
@@ -119,6 +121,23 @@ class Plan(Record):
     def ranks(self) -> dict[str, int]:
         """Rank by name of the modules that have an adapter (rank above 0)."""
         return {name: choice.rank for name, choice in self.modules.items() if choice.rank > 0}
+
+    def ending_with(self, ranks: Mapping[str, int]) -> Plan:
+        """The same plan with the ranks that its adapters have ended with, if they adapt; else itself."""
+        if not ranks:
+            return self
+        modules = {
+            name: ModuleChoice(bits=choice.bits, rank=ranks.get(name, 0))
+            for name, choice in self.modules.items()
+        }
+        return self.model_copy(update={"modules": modules})
+
+    def distilled(self, ranks: Mapping[str, int]) -> Plan:
+        """An adaptive plan's last ranks as a plan of plain LoRA; any other plan itself."""
+        if self.lora.variant != "adalora":
+            return self
+        lora = self.lora.model_copy(update={"variant": "lora"})
+        return self.ending_with(ranks).model_copy(update={"lora": lora})
 
 
 def digest(value: Mapping[str, Any]) -> str:

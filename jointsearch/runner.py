@@ -19,6 +19,7 @@ from jointsearch.cost import plan_cost
 from jointsearch.errors import StudyError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan, Record
+from jointsearch.sensitivities import ModuleSensitivity, Sensitivities
 from jointsearch.space import SearchSpace
 
 
@@ -72,6 +73,8 @@ class Measurement(Record):
     stability: Stability = Stability()
     examples: tuple[Example, ...] = ()
     """The same validation examples for every trial of a study."""
+    ranks: dict[str, int] = {}
+    """The ranks that adapters have ended with, by module, where they adapt while they train."""
     peak_memory_bytes: int = 0
     """Peak of the process (CPU) or of the device's allocator (CUDA), with what the worker keeps: the base
     model and every format that it has met, so that a worker's first trials show less."""
@@ -115,6 +118,13 @@ class Prober(Protocol):
         ...
 
 
+class Probe(Runner, Protocol):
+    """A runner that can also say how sensitive each module is."""
+
+    def sensitivities(self, rank: int) -> Sensitivities:
+        """Measured with the study's seed and a uniform adapter of that rank."""
+
+
 @dataclass(frozen=True)
 class FakeRunner:
     """An additive loss with diminishing returns, drawn from module names. Deterministic.
@@ -148,9 +158,25 @@ class FakeRunner:
             bytes_per_parameter=cost.bytes_per_parameter,
             trainable_parameters=cost.trainable_parameters,
             trainable_share=cost.trainable_share,
+            ranks=plan.ranks if plan.lora.variant == "adalora" else {},
             seed=budget.seed,
             device="none",
         )
+
+    def sensitivities(self, rank: int) -> Sensitivities:
+        """The weights w_m of the loss as every measure."""
+        modules = {}
+        for spec in self.layout.modules:
+            weight = _uniform(spec.name)
+            modules[spec.name] = ModuleSensitivity(
+                weight_norm=spec.num_weights**0.5,
+                weight_error={4: 0.09 * weight, 8: 0.007 * weight},
+                output_error={4: 0.09 * weight, 8: 0.007 * weight},
+                fisher=weight,
+                gradient_norm=weight,
+                movement=weight,
+            )
+        return Sensitivities(modules=modules, probe_rank=rank)
 
 
 def _uniform(name: str) -> float:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from statistics import fmean
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -32,6 +33,29 @@ BitsChoices = Annotated[tuple[Literal[4, 8, 16], ...], Field(min_length=1), Afte
 RankChoices = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)
 ]
+
+
+Enqueued = Literal[
+    "uniform",
+    "linear-decay",
+    "attention-first",
+    "ffn-first",
+    "gradient",
+    "movement",
+    "fisher",
+    "complementary",
+    "complementary-reversed",
+    "sensitive-8bit",
+    "cross-attention-8bit",
+    "encoder-8bit-decoder-4bit",
+    "encoder-4bit-decoder-8bit",
+    "quantization-error",
+    "output-error",
+    "ilp",
+    "ilp-fisher",
+    "adalora-distilled",
+]
+"""The strategies (``jointsearch.strategies.registry``) that a search can start with."""
 
 
 class Override(Record):
@@ -54,6 +78,9 @@ class SpaceSettings(Record):
     """Patterns of module names; what matches none stays at 16 bits without an adapter."""
     exclude: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
+    enqueue: tuple[Enqueued, ...] = ("uniform",)
+    """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front; every other
+    strategy is one plan, the nearest that the space has."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +92,7 @@ class Group:
     part: Part | None
     """None where a group holds several parts (``group_by: block``)."""
     modules: tuple[ModuleSpec, ...]
-    bits: tuple[int, ...]
+    bits: tuple[Literal[4, 8, 16], ...]
     ranks: tuple[int, ...]
 
 
@@ -163,6 +190,17 @@ class SearchSpace:
         values = {name: value for name, value in values.items() if name in self.parameters}
         return values if self.plan(values) == plan else None
 
+    def nearest(self, plan: Plan) -> dict[str, int]:
+        """Parameter values nearest to the mean bits and the mean rank that ``plan`` gives each group."""
+        values = {}
+        for group in self.groups:
+            chosen = [(spec, plan.modules[spec.name]) for spec in group.modules]
+            bits = [choice.bits for spec, choice in chosen if spec.quantizable]
+            ranks = [choice.rank for spec, choice in chosen if spec.adaptable]
+            values[f"{group.name}.bits"] = _nearest_position(group.bits, fmean(bits or [16]))
+            values[f"{group.name}.rank"] = _nearest_position(group.ranks, fmean(ranks or [0]))
+        return {name: value for name, value in values.items() if name in self.parameters}
+
     def uniform(self, bits: int, rank: int) -> dict[str, int]:
         """Parameter values nearest to ``bits`` and ``rank`` everywhere."""
         values = {}
@@ -242,5 +280,5 @@ def _check_used(field: str, patterns: Iterable[str], names: Iterable[str]) -> No
             )
 
 
-def _nearest_position(choices: tuple[int, ...], wanted: int) -> int:
+def _nearest_position(choices: tuple[int, ...], wanted: float) -> int:
     return min(range(len(choices)), key=lambda position: abs(choices[position] - wanted))

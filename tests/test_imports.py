@@ -29,11 +29,14 @@ DOMAIN = {
         "pareto",
         "selection",
         "runner",
+        "sensitivities",
         "plan_file",
         "task_settings",
         "template",
     )
 }
+STRATEGIES = ("jointsearch.strategies",)
+"""Between the domain and the towers: both may use them."""
 SEARCH_TOWER = ("jointsearch.search", "jointsearch.study", "jointsearch.launchers")
 MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization")
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
@@ -87,6 +90,10 @@ def violations(module: str, imported: list[str]) -> list[str]:
             allowed = top in sys.stdlib_module_names or top in ("pydantic", "numpy", "yaml")
             if not allowed and not under(name, tuple(DOMAIN)):
                 wrong.append(name)
+        elif under(module, STRATEGIES):
+            allowed = top in sys.stdlib_module_names or top in ("numpy", "scipy")
+            if not allowed and not under(name, (*DOMAIN, *STRATEGIES)):
+                wrong.append(name)
         elif under(module, SEARCH_TOWER):
             if under(name, (*TORCH, *MODEL_TOWER)):
                 wrong.append(name)
@@ -127,6 +134,7 @@ def test_a_module_belongs_to_the_domain_a_tower_or_above() -> None:
     """A new top-level module must be put into one of the lists above."""
     known = (
         *DOMAIN,
+        *STRATEGIES,
         *SEARCH_TOWER,
         *MODEL_TOWER,
         *MAY_MEET,
@@ -170,6 +178,9 @@ def test_a_cycle_would_be_found() -> None:
         ("jointsearch.cost", "from .study import records", ["jointsearch.study.records"]),
         ("jointsearch.cost", "import optuna.samplers", ["optuna.samplers"]),
         ("jointsearch.cost", "from jointsearch import assemble", ["jointsearch.assemble"]),
+        ("jointsearch.cost", "import jointsearch.strategies.ranks", ["jointsearch.strategies.ranks"]),
+        ("jointsearch.strategies.new", "import torch", ["torch"]),
+        ("jointsearch.strategies.new", "from jointsearch.study import queue", ["jointsearch.study.queue"]),
         ("jointsearch.study.new", "if x:\n    from transformers import A", ["transformers.A"]),
         ("jointsearch.study.new", "from ..training import text", ["jointsearch.training.text"]),
         ("jointsearch.study.new", "from jointsearch.cli import main", ["jointsearch.cli.main"]),
@@ -197,6 +208,11 @@ def test_a_violation_would_be_found(module: str, source: str, wrong: list[str]) 
         ("jointsearch.cost", "import json, numpy.typing\nfrom .plan import Plan"),
         ("jointsearch.study.new", "import optuna\nfrom jointsearch.search import samplers"),
         ("jointsearch.training.new", "import torch\nfrom jointsearch.quantization import bank"),
+        ("jointsearch.training.new", "from jointsearch.strategies import registry"),
+        (
+            "jointsearch.strategies.new",
+            "import numpy, scipy.optimize\nfrom jointsearch.cost import plan_cost",
+        ),
         ("jointsearch.assemble", "import jointsearch.study, jointsearch.training"),
     ],
 )

@@ -8,6 +8,7 @@ import click
 
 from jointsearch import __version__
 from jointsearch.cli.common import LOG
+from jointsearch.cli.compare import compare
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
 from jointsearch.cli.outputs import compare_outputs
@@ -47,6 +48,7 @@ COMMANDS = (
     plan,
     train,
     evaluate,
+    compare,
     compare_outputs,
     doctor,
 )

@@ -164,7 +164,7 @@ def _rows(found: JointStudy, records: StudyRecords, verdict: Verdict) -> list[di
     rows = []
     for trial in (*records.front, *(others | fallen).values()):
         comparison = compared.get(trial.number)
-        cost = plan_cost(found.layout, trial.plan)
+        cost = plan_cost(found.layout, trial.trained_plan)
         rows.append(
             {
                 "trial": trial.number,
@@ -214,7 +214,7 @@ def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
     columns = ["trial", *objectives, "size", "bits/weight", "trainable", "peak memory", ""]
     titles = {
         f"Pareto front of '{found.name}'": lambda row: row["on_front"],
-        "Uniform plans that are not on it": lambda row: not (row["on_front"] or row["fallen"]),
+        "Uniform and named plans that are not on it": lambda row: not (row["on_front"] or row["fallen"]),
         "Points that further seeds took off the front": lambda row: row["fallen"],
     }
     for title, belongs in titles.items():

@@ -127,6 +127,19 @@ def dequantize(weight: bnb.nn.Params4bit) -> torch.Tensor:
     return dequantize_4bit(weight.data, flat).view(state.shape)
 
 
+def dequantized(module: nn.Module) -> torch.Tensor:
+    """The matrix that a quantized module stands for, float32: (out_features, in_features), or rows of an
+    embedding."""
+    if isinstance(module, Linear4bit | Embedding4bit):
+        return dequantize(module.weight).float()
+    if isinstance(module, Embedding8bit):
+        scales = module.scales
+    else:
+        scales = module.state.SCB if module.weight.SCB is None else module.weight.SCB
+    assert scales is not None, "the weight has not been quantized"
+    return module.weight.data.float() * (scales.float() / 127.0)[:, None]
+
+
 def _scales(state: QuantState) -> torch.Tensor:
     """One float32 scale per block of 64 weights."""
     if not state.nested:

@@ -1,7 +1,8 @@
 """What a study keeps in Optuna's storage beside parameters and values, and how it is read back.
 
-A study has the user attributes ``config``, ``layout``, ``selection`` and ``converged``; a trial has ``plan``,
-``digest``, ``seed`` and perhaps ``label`` from the start, and ``measurement`` or ``failure`` at the end.
+A study has the user attributes ``config``, ``layout`` and perhaps ``selection``, ``sensitivities`` and
+``converged``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``label`` from the start, and
+``measurement`` or ``failure`` at the end.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ LAYOUT = "layout"
 SELECTION = "selection"
 CONVERGED = "converged"
 """How many trials were complete when the search had converged."""
+SENSITIVITIES = "sensitivities"
 
 DIGEST = "digest"
 LABEL = "label"
@@ -147,6 +149,11 @@ class MeasuredPlan:
         return self.trials[0].plan
 
     @property
+    def trained_plan(self) -> Plan:
+        """The plan with the ranks that the first trial has ended with, where they adapt."""
+        return self.plan.ending_with(self.measurement.ranks)
+
+    @property
     def measurement(self) -> Measurement:
         """Of the first trial."""
         return self.trials[0].measurement
@@ -261,10 +268,11 @@ class StudyRecords:
         The box reaches from the best value of each objective to the worst one among the uniform plans,
         so the share is comparable within one moment of a study; None before two baselines are there.
         """
-        if len(self.baselines) < 2:
+        uniform = [point for point in self.baselines if point.label.startswith("uniform ")]
+        if len(uniform) < 2:
             return None
         points = [self._signed(point)[:2] for point in self.measured]
-        worst = [max(column) for column in zip(*(self._signed(t)[:2] for t in self.baselines), strict=True)]
+        worst = [max(column) for column in zip(*(self._signed(t)[:2] for t in uniform), strict=True)]
         best = [min(column) for column in zip(*points, strict=True)]
         box = (worst[0] - best[0]) * (worst[1] - best[1])
         return hypervolume(points, worst) / box if box > 0 else None

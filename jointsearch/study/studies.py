@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,13 @@ from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
 from jointsearch.plan import Plan, digest
 from jointsearch.plan_file import Origin, PlanFile
+from jointsearch.runner import Probe
 from jointsearch.search.experimental import experimental_optuna
 from jointsearch.search.samplers import generation_of
 from jointsearch.selection import at_knee
+from jointsearch.sensitivities import Sensitivities
 from jointsearch.space import SearchSpace
+from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.queue import enqueue, give_back
 from jointsearch.study.records import (
@@ -34,9 +38,11 @@ from jointsearch.study.records import (
     REQUESTED,
     SEED,
     SELECTION,
+    SENSITIVITIES,
     StudyRecords,
     TrialRecord,
 )
+from jointsearch.study.warm_start import enqueue_known, enqueue_measured
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,25 @@ class JointStudy:
             count += 1
         return count
 
+    def sensitivities(self, probe: Callable[[], Probe]) -> Sensitivities:
+        """How sensitive each module is: measured once by ``probe``, then kept with the study."""
+        stored = self.optuna_study.user_attrs.get(SENSITIVITIES)
+        if stored is not None:
+            return Sensitivities.model_validate(stored)
+        rank = StrategySettings.of(self.space, self.config.search_space).rank
+        measured = probe().sensitivities(rank)
+        self.optuna_study.set_user_attr(SENSITIVITIES, measured.model_dump(mode="json"))
+        return measured
+
+    def distilled_ranks(self, plan: Plan) -> dict[str, int] | None:
+        """The ranks that the first trial of an AdaLoRA ``plan`` has ended with, if there is one."""
+        found = [trial for trial in self.records().complete if trial.digest == plan.digest]
+        return found[0].measurement.ranks if found else None
+
+    def warm_start(self, probe: Probe) -> None:
+        """Put those strategies of ``search_space.enqueue`` into the queue that need something measured."""
+        enqueue_measured(self.optuna_study, self.space, self.layout, self.config, self.sensitivities, probe)
+
     def front(self) -> StudyRecords:
         """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""
         records = self.records()
@@ -180,12 +205,17 @@ class JointStudy:
         return at_knee(self.front().front_points, self.config.quality).trial
 
     def plan_file(self) -> PlanFile:
-        """The chosen trial's plan as it is exported."""
+        """The chosen trial's plan as it is exported; of AdaLoRA the ranks that it has ended with."""
         trial = self.complete_trial(self.chosen)
+        adapts = bool(trial.measurement.ranks)
         origin = Origin(
-            study=self.name, trial=trial.number, label=trial.label, metrics=trial.measurement.metrics
+            study=self.name,
+            trial=trial.number,
+            label=f"{trial.label}, distilled" if adapts else trial.label,
+            metrics=trial.measurement.metrics,
         )
-        return PlanFile.build(trial.plan, self.layout, self.config, origin)
+        plan = trial.plan.distilled(trial.measurement.ranks)
+        return PlanFile.build(plan, self.layout, self.config, origin)
 
 
 def _meaning(study: JointStudy) -> dict[str, Any]:
@@ -259,17 +289,10 @@ def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout)
         with experimental_optuna():
             study.set_metric_names(list(config.objectives))
         study.set_user_attr(LAYOUT, layout.model_dump(mode="json"))
-        _enqueue_baselines(study, space, config)
+        enqueue_known(study, space, layout, config)
         # last, because a study without it is not ours
         study.set_user_attr(CONFIG, config.model_dump(mode="json"))
     except BaseException:
         optuna.delete_study(study_name=config.name, storage=storage)
         raise
     return JointStudy(study, config)
-
-
-def _enqueue_baselines(study: optuna.Study, space: SearchSpace, config: StudyConfig) -> None:
-    if "uniform" not in config.search.enqueue:
-        return
-    for baseline in space.baselines():
-        enqueue(study, space, space.plan(baseline.values), {LABEL: baseline.label})

@@ -70,13 +70,16 @@ class Worker:
         *,
         max_trials: int | None = None,
         idle_exit_seconds: float = math.inf,
+        requested_only: bool = False,
     ) -> None:
-        """``max_trials``: leave after so many; ``idle_exit_seconds``: leave after waiting for so long."""
+        """``max_trials``: leave after so many; ``idle_exit_seconds``: leave after waiting for so long;
+        ``requested_only``: run what persons ask for, and none of the search's trials."""
         self._study = study
         self._runner = runner
         self._listener = listener
         self._max_trials = max_trials
         self._idle_exit_seconds = idle_exit_seconds
+        self._num_trials = 0 if requested_only else study.config.search.trials
         self._stop = threading.Event()
         self._wanted = Wanted.RUN
         self._lost = LostTrials(study.optuna_study)
@@ -116,7 +119,7 @@ class Worker:
                 make_probe(self._study, self._runner, lambda: self.stopping)
             while not self.stopping and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
                 found = outlast(self._look, lambda: self.stopping)
-                if found is None or found.num_left(config.search.trials) == 0:
+                if found is None or found.num_left(self._num_trials) == 0:
                     break
                 self._listener(found)
                 if self._convergence.reached(found):
@@ -148,7 +151,7 @@ class Worker:
         study = self._study.optuna_study
         if (requested := take(study, records.requested)) is not None:
             return requested
-        total = self._study.config.search.trials
+        total = self._num_trials
         if records.num_searched >= total:
             return None
         # towards the end two workers could both take the last one: they look and ask one after the other

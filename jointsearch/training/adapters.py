@@ -65,16 +65,16 @@ def adapter_starts(
             continue
         known = factors.get((name, bits))
         if known is None or known[0].shape[0] < rank:
-            matrix = _matrix(module)
+            matrix = matrix_of(module)
             if plan.lora.init == "loftq":
                 assert original is not None
-                matrix = _matrix(original.get_submodule(name)).to(matrix.device) - matrix
+                matrix = matrix_of(original.get_submodule(name)).to(matrix.device) - matrix
             known = factors[name, bits] = _best_approximation(matrix, rank)
         scale = plan.lora.scale(rank)
         a, b = known[0][:rank] / scale**0.5, known[1][:, :rank] / scale**0.5
         starts[name] = a, b
         if plan.lora.init == "pissa":
-            rest = _matrix(module) - scale * b @ a
+            rest = matrix_of(module) - scale * b @ a
             rest = rest.to(getattr(torch, layout.dtype))
             module.weight.data.copy_(rest.T if isinstance(module, Conv1D) else rest)
     return starts
@@ -117,13 +117,18 @@ def attach_adapters(
 
 def initial_rows(seed: int, name: str, rank: int, in_features: int) -> torch.Tensor:
     """The first ``rank`` rows of the module's A, float32, shape (rank, in_features)."""
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
     bound = in_features**-0.5
-    rows = np.random.default_rng([seed, key]).random((rank, in_features), dtype=np.float32)
+    rows = generator_of(seed, name).random((rank, in_features), dtype=np.float32)
     return torch.from_numpy((2 * rows - 1) * np.float32(bound))
 
 
-def _matrix(module: nn.Module) -> torch.Tensor:
+def generator_of(seed: int, name: str) -> np.random.Generator:
+    """The module's own random numbers."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return np.random.default_rng([seed, key])
+
+
+def matrix_of(module: nn.Module) -> torch.Tensor:
     """What the module multiplies by, float32, shape (out_features, in_features)."""
     weight = dequantize(module.weight) if isinstance(module, Linear4bit) else module.weight.data
     return (weight.T if isinstance(module, Conv1D) else weight).float()

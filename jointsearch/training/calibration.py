@@ -15,7 +15,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import AdaLoraModel, PeftModel
 from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
@@ -23,15 +23,28 @@ from jointsearch.config import CalibrationSettings, StudyConfig
 from jointsearch.cost import plan_cost
 from jointsearch.errors import TrialFailed, TrialInterrupted, first_line
 from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
+from jointsearch.plan import LoraSettings, Plan
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.runner import Budget, LossPoint, Measurement
+from jointsearch.sensitivities import Sensitivities
 from jointsearch.space import SearchSpace
+from jointsearch.strategies.registry import STRATEGIES
+from jointsearch.strategies.settings import StrategySettings
+from jointsearch.training.adalora import allocate, attach_adalora, final_ranks
 from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
 from jointsearch.training.base_model import load_base
 from jointsearch.training.checkpoint import Checkpoint, Progress
 from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.device_check import check_formats
+from jointsearch.training.sensitivity import (
+    NUM_OUTPUT_BATCHES,
+    GradientProbe,
+    movements,
+    output_errors,
+    together,
+    weight_errors,
+    weight_norms,
+)
 from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
 from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task, build_task
@@ -64,7 +77,10 @@ class CalibrationRunner:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
         settings = self.settings
         clock = _Clock()
-        checkpoint = Checkpoint(self._config.digest, plan.digest, budget.seed)
+        checkpoint = None
+        # AdaLoRA's schedule is state that a checkpoint does not have
+        if self.settings.checkpoint_every and plan.lora.variant != "adalora":
+            checkpoint = Checkpoint(self._config.digest, plan.digest, budget.seed)
         with _failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
                 model = self.assemble(plan, budget.seed)
@@ -73,10 +89,12 @@ class CalibrationRunner:
                 found = self.task.evaluate(
                     model, "validation", settings.validation_examples, settings.batch_size
                 )
-        checkpoint.delete()
+        if checkpoint:
+            checkpoint.delete()
         loss = _finite("validation", found.metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
-        cost = plan_cost(self._layout, plan)
+        ranks = final_ranks(model) if plan.lora.variant == "adalora" else {}
+        cost = plan_cost(self._layout, plan.ending_with(ranks))
         steps_per_epoch = self.task.num_examples("train") / settings.batch_size
         return Measurement(
             metrics=found.metrics,
@@ -95,6 +113,7 @@ class CalibrationRunner:
             inference_rate=found.inference_rate,
             stability=_stability(progress).result,
             examples=found.examples,
+            ranks=ranks,
             peak_memory_bytes=peak.num_bytes,
             num_tokens=progress.num_tokens,
             seed=budget.seed,
@@ -110,6 +129,37 @@ class CalibrationRunner:
         sharing.train(steps, budget.should_stop)
         return sharing.score
 
+    def sensitivities(self, rank: int) -> Sensitivities:
+        """How sensitive each module is, from one calibration run at 4 bits and ``rank`` everywhere."""
+        settings = self.settings
+        norms = weight_norms(self._bank, self._layout)
+        few = settings.model_copy(update={"steps": NUM_OUTPUT_BATCHES})
+        with _failures_named():
+            outputs = output_errors(
+                self._bank,
+                self._layout,
+                (
+                    {n: t.to(self.device) for n, t in b.items()}
+                    for b in batches(self.task, few, settings.seed)
+                ),
+            )
+            uniform = StrategySettings(
+                rank=rank,
+                quantization=self._config.quantization,
+                lora=LoraSettings(dropout=self._config.lora.dropout, dtype=self._config.lora.dtype),
+            )
+            model = self.assemble(STRATEGIES["qlora"].plan(self._layout, uniform), settings.seed)
+            probe = GradientProbe(self._layout)
+            with probe.watching(model):
+                self._train(model, Budget(seed=settings.seed), _Clock(), None)
+        weights = weight_errors(self._bank, self._layout)
+        return Sensitivities(
+            modules=together(norms, weights, outputs, probe, movements(model, norms)),
+            probe_steps=settings.steps,
+            probe_rank=rank,
+            seed=settings.seed,
+        )
+
     def assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
         """The plan's model, ready to be trained; the bank's tensors stay as they are."""
         changes_weights = plan.lora.init == "pissa"
@@ -118,11 +168,17 @@ class CalibrationRunner:
             plan.bits,
             lambda name: changes_types or (changes_weights and name.removesuffix(".weight") in plan.ranks),
         )
+        if plan.lora.variant == "adalora":
+            prepare_for_training(model, self._config.training)
+            steps = self._config.calibration.steps
+            return attach_adalora(model, plan, self._layout, self._config.task.type, seed, steps)
         starts = adapter_starts(model, plan, self._layout, seed, self._bank.model, self._factors)
         prepare_for_training(model, self.training)
         return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
 
-    def _train(self, model: nn.Module, budget: Budget, clock: _Clock, checkpoint: Checkpoint) -> Progress:
+    def _train(
+        self, model: nn.Module, budget: Budget, clock: _Clock, checkpoint: Checkpoint | None
+    ) -> Progress:
         """Train in place, from the checkpoint on if there is one; no step where the plan trains nothing."""
         settings = self.settings
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -132,8 +188,9 @@ class CalibrationRunner:
         optimizer = build_optimizer(trainable, self.training, settings.learning_rate, settings.weight_decay)
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, settings.steps)
         measure_after = {max(1, round(share * settings.steps)) for share in settings.measure_at}
+        adapts = isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
         progress = Progress()
-        if settings.checkpoint_every:
+        if checkpoint:
             progress = checkpoint.restore(model, optimizer, scheduler)
             clock.seconds = progress.seconds | clock.seconds
         progress.seconds = clock.seconds
@@ -153,6 +210,10 @@ class CalibrationRunner:
                 loss_value, norm_value = loss.item(), norm.item()
                 if stability.saw(loss_value, norm_value):
                     optimizer.step()
+                elif adapts:
+                    optimizer.zero_grad(set_to_none=False)  # such a step must not count as importance
+                if adapts:
+                    allocate(model, step)
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
                 progress.num_tokens += self.task.num_tokens(batch)
@@ -169,7 +230,7 @@ class CalibrationRunner:
                     )
                 progress.validation.append((step, _finite("validation", loss_now, step)))
                 budget.at_rung(step, loss_now)
-            if settings.checkpoint_every and step % settings.checkpoint_every == 0:
+            if checkpoint and settings.checkpoint_every and step % settings.checkpoint_every == 0:
                 checkpoint.save(progress, model, optimizer, scheduler)
         return progress
 

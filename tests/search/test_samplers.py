@@ -116,8 +116,12 @@ def test_a_larger_study_has_a_larger_population(layout: ModelLayout) -> None:
 def test_a_resumed_study_does_not_repeat_its_proposals(
     create: Create, configure: Configure, storage: RDBStorage, layout: ModelLayout
 ) -> None:
-    space = {"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16]}  # 3 · 18⁴ plans: none comes twice by chance
-    search = {"sampler": "random", "enqueue": []}
+    space = {
+        "bits": [4, 8, 16],
+        "ranks": [0, 1, 2, 4, 8, 16],
+        "enqueue": [],
+    }  # 3 · 18⁴ plans: none comes twice by chance
+    search = {"sampler": "random"}
     create(search={**search, "trials": 6}, search_space=space)
     for trials in (6, 12, 18):
         stored = find_study(storage, "small")
@@ -133,7 +137,7 @@ def test_a_resumed_study_does_not_repeat_its_proposals(
 
 def test_the_seed_decides_the_proposals(create: Create, layout: ModelLayout) -> None:
     def proposals(name: str, seed: int) -> list[str]:
-        study = create(name=name, search={"seed": seed, "trials": 8, "enqueue": []})
+        study = create(name=name, search={"seed": seed, "trials": 8}, search_space={"enqueue": []})
         Worker(study, FakeRunner(layout)).run()
         return [trial.digest for trial in study.records().trials]
 

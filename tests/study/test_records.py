@@ -140,8 +140,8 @@ def test_hypervolume_is_the_share_of_the_box() -> None:
 def test_hypervolume_of_quality_that_grows() -> None:
     # accuracy from 0.1 to 0.9, bytes from 100 to 1000
     found = records(
-        trial(0, (0.1, 100), label="a"),
-        trial(1, (0.8, 1000), label="b"),
+        trial(0, (0.1, 100), label="uniform a"),
+        trial(1, (0.8, 1000), label="uniform b"),
         trial(2, (0.9, 500)),
         objectives=("accuracy", "model_bytes"),
     )
@@ -149,10 +149,13 @@ def test_hypervolume_of_quality_that_grows() -> None:
 
 
 def test_hypervolume_needs_two_baselines_that_differ() -> None:
-    assert records(trial(0, (5.0, 300), label="a"), trial(1, (1.0, 100))).hypervolume is None
-    flat = records(trial(0, (5.0, 300), label="a"), trial(1, (5.0, 900), label="b"))
+    assert records(trial(0, (5.0, 300), label="uniform a"), trial(1, (1.0, 100))).hypervolume is None
+    flat = records(trial(0, (5.0, 300), label="uniform a"), trial(1, (5.0, 900), label="uniform b"))
     assert flat.hypervolume is None
-    assert records(trial(0, (5.0, 300), label="a"), trial(1, (2.0, 900), label="b")).hypervolume == 0
+    assert (
+        records(trial(0, (5.0, 300), label="uniform a"), trial(1, (2.0, 900), label="uniform b")).hypervolume
+        == 0
+    )
 
 
 def test_a_plan_with_several_seeds_has_means_and_errors() -> None:

@@ -94,7 +94,7 @@ def test_runs_get_the_calibration_seed(create: Create, layout: ModelLayout) -> N
 
 
 def test_a_study_without_enqueued_plans_begins_with_the_sampler(create: Create, layout: ModelLayout) -> None:
-    study = create(search={"enqueue": []})
+    study = create(search_space={"enqueue": []})
     assert study.records().trials == ()
     Worker(study, FakeRunner(layout)).run()
     assert [trial.label for trial in study.records().complete] == [""] * 10
@@ -132,7 +132,7 @@ def test_fewer_trials_than_baselines(create: Create, layout: ModelLayout) -> Non
 def test_equal_plans_are_measured_once(create: Create, layout: ModelLayout) -> None:
     # 2 bits of one group and nothing else: two plans in all
     study = create(
-        search_space={"include": ["layers.0.mlp.*"], "ranks": [4]}, search={"trials": 8, "enqueue": []}
+        search_space={"include": ["layers.0.mlp.*"], "ranks": [4], "enqueue": []}, search={"trials": 8}
     )
     runner = CountingRunner(layout)
     Worker(study, runner).run()

@@ -1,0 +1,134 @@
+"""``jointsearch compare``: named strategies beside each other, with errors and confidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jointsearch.cli.common import messages, print_table, storage_option
+
+if TYPE_CHECKING:
+    from jointsearch.study.comparison import Comparison
+
+FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "html": ".html"}
+
+
+@click.command()
+@click.argument("file", required=False)
+@click.option(
+    "--strategies",
+    metavar="NAMES",
+    help="Names with commas between; 'configurations' are the five of the default, 'all' is every one "
+    "that the model can have.",
+)
+@click.option("--list", "list_only", is_flag=True, help="List the strategies by name, and end.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many.")
+@click.option("--max-bytes", metavar="SIZE", help="Fill this size with every strategy, such as 1.2MB.")
+@click.option("--rank", type=click.IntRange(min=1), help="Mean rank; default: the middle one of the study's.")
+@storage_option
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", *FORMATS]),
+    default="table",
+    show_default=True,
+    help="What is printed.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Save it too: .md, .csv, .json or .html with plots. May be given several times.",
+)
+def compare(
+    file: str | None,
+    strategies: str | None,
+    list_only: bool,
+    seeds: int,
+    max_bytes: str | None,
+    rank: int | None,
+    storage_url: str,
+    output_format: str,
+    output: tuple[Path, ...],
+) -> None:
+    """Compare named strategies on the study of FILE (a YAML file, or 'quickstart').
+
+    Every plan is a trial of the study, measured with each seed; what is measured is not measured again.
+    The best points of the study's own front at the same bytes are compared too.
+
+    \b
+    Example:
+      jointsearch compare quickstart
+      jointsearch compare quickstart --strategies configurations,linear-decay --max-bytes 1.2MB
+      jointsearch compare quickstart --seeds 5 -o compare.html -o compare.md
+      jointsearch compare --list
+    """
+    from jointsearch.assemble import compare_strategies, read_study_file
+    from jointsearch.errors import OutputError
+    from jointsearch.plan_file import write_text
+    from jointsearch.selection import parse_bytes
+    from jointsearch.study.comparison import ComparisonSettings
+
+    if list_only:
+        _list()
+        return
+    if file is None:
+        raise click.UsageError("give a study FILE, or 'quickstart', or --list alone")
+    config = read_study_file(file)
+    for path in output:
+        if path.suffix not in FORMATS.values():
+            raise click.BadParameter(
+                f"a file must end in {', '.join(FORMATS.values())}, but got '{path}'", param_hint="--output"
+            )
+        if not path.absolute().parent.is_dir():
+            raise OutputError(f"{path}: cannot be written (there is no folder {path.parent})")
+    try:
+        budget = None if max_bytes is None else parse_bytes(max_bytes)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--max-bytes") from None
+    console = messages()
+    found = compare_strategies(
+        config,
+        storage_url,
+        console,
+        lambda layout: ComparisonSettings.named(strategies, layout, seeds, budget, rank),
+    )
+    if found is None:
+        raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped
+    _print(found, output_format)
+    for path in output:
+        kind = next(kind for kind, suffix in FORMATS.items() if suffix == path.suffix)
+        write_text(path, _text(found, kind))
+        click.echo(f"wrote {path}", err=True)
+
+
+def _print(found: Comparison, output_format: str) -> None:
+    if output_format == "table":
+        from jointsearch.study.comparison_formats import caption, cells, columns
+
+        print_table(columns(found), cells(found), title=f"Strategies on '{found.study}'")
+        click.echo(caption(found), err=True)
+    else:
+        click.echo(_text(found, output_format), nl=False)
+
+
+def _text(found: Comparison, kind: str) -> str:
+    from jointsearch.study.comparison_formats import csv_text, json_text, markdown
+
+    if kind == "html":
+        from jointsearch.study.comparison_page import page
+
+        return page(found)
+    return {"markdown": markdown, "csv": csv_text, "json": json_text}[kind](found)
+
+
+def _list() -> None:
+    from jointsearch.strategies.registry import STRATEGIES
+
+    print_table(
+        ["strategy", "bits", "rule"],
+        [[s.name, str(s.bits or ""), s.description] for s in STRATEGIES.values()],
+    )

@@ -1,0 +1,74 @@
+"""The plans that a search starts with: uniform ones, and those of named strategies.
+
+A strategy's plan is put onto the grid of the search space, so that samplers can learn from it; the trial
+has the strategy's name as its label. What needs measured sensitivities waits for the first worker that has
+loaded the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import optuna
+
+from jointsearch.config import StudyConfig
+from jointsearch.layout import ModelLayout
+from jointsearch.plan import Plan
+from jointsearch.runner import Budget, Probe
+from jointsearch.sensitivities import Sensitivities
+from jointsearch.space import SearchSpace
+from jointsearch.strategies.registry import STRATEGIES
+from jointsearch.strategies.settings import StrategySettings
+from jointsearch.study.queue import enqueue
+from jointsearch.study.records import DIGEST, LABEL
+from jointsearch.study.storage import study_lock
+
+ENQUEUED = "enqueued"
+"""Study attribute: the strategies with measured sensitivities that are in the queue."""
+
+
+def enqueue_known(study: optuna.Study, space: SearchSpace, layout: ModelLayout, config: StudyConfig) -> None:
+    """Enqueue what follows from the layout alone; raises ``PlanError`` where a strategy cannot be."""
+    settings = StrategySettings.of(space, config.search_space)
+    for name in config.search_space.enqueue:
+        if name == "uniform":
+            for baseline in space.baselines():
+                _add(study, space, space.plan(baseline.values), baseline.label)
+        elif STRATEGIES[name].needs == "nothing":
+            _add(study, space, STRATEGIES[name].plan(layout, settings), name)
+
+
+def enqueue_measured(
+    study: optuna.Study,
+    space: SearchSpace,
+    layout: ModelLayout,
+    config: StudyConfig,
+    sensitivities: Callable[[Callable[[], Probe]], Sensitivities],
+    probe: Probe,
+) -> None:
+    """Enqueue the rest, once in a study's life; several workers may both measure, but one enqueues."""
+    names = [name for name in config.search_space.enqueue if STRATEGIES[name].needs != "nothing"]
+    if not names or ENQUEUED in study.user_attrs:
+        return
+    settings = StrategySettings.of(space, config.search_space)
+    if any(STRATEGIES[name].needs == "sensitivities" for name in names):
+        settings = replace(settings, sensitivities=sensitivities(lambda: probe))
+    if any(STRATEGIES[name].needs == "adalora" for name in names):
+        adaptive = STRATEGIES["adalora-4bit"].plan(layout, settings)
+        ranks = probe.run(adaptive, Budget(seed=config.calibration.seed)).ranks
+        settings = replace(settings, distilled_ranks=ranks)
+    plans = {name: STRATEGIES[name].plan(layout, settings) for name in names}
+    with study_lock(study):
+        if ENQUEUED not in study.user_attrs:
+            for name, plan in plans.items():
+                _add(study, space, plan, name)
+            study.set_user_attr(ENQUEUED, names)
+
+
+def _add(study: optuna.Study, space: SearchSpace, plan: Plan, label: str) -> None:
+    """Enqueue the plan of the space nearest to ``plan``, unless another label has it already."""
+    nearest = space.plan(space.nearest(plan))
+    known = (trial.user_attrs.get(DIGEST) for trial in study.get_trials(deepcopy=False))
+    if nearest.digest not in known:
+        enqueue(study, space, nearest, {LABEL: label})

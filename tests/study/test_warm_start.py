@@ -1,0 +1,113 @@
+"""The plans that a search starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from jointsearch.config import StudyConfig
+from jointsearch.errors import PlanError
+from jointsearch.layout import ModelLayout
+from jointsearch.plan import Plan
+from jointsearch.runner import Budget, FakeRunner, Measurement
+from jointsearch.sensitivities import Sensitivities
+from jointsearch.study.studies import JointStudy
+from jointsearch.study.worker import Worker
+
+Create = Callable[..., JointStudy]
+UNIFORM = [f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (0, 4)]
+SPACE = {"bits": [4, 8, 16], "ranks": [0, 2, 4, 6], "enqueue": ["linear-decay", "complementary"]}
+
+
+@dataclass
+class Probing:
+    """The fake runner, with a count of what it measured."""
+
+    layout: ModelLayout
+    probes: list[int] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+
+    def run(self, plan: Plan, budget: Budget) -> Measurement:
+        self.runs.append(plan.lora.variant)
+        return FakeRunner(self.layout).run(plan, budget)
+
+    def sensitivities(self, rank: int) -> Sensitivities:
+        self.probes.append(rank)
+        return FakeRunner(self.layout).sensitivities(rank)
+
+
+def labels(study: JointStudy) -> list[str]:
+    return [trial.label for trial in study.records().trials]
+
+
+def test_strategies_are_in_the_queue_as_plans_of_the_space(create: Create) -> None:
+    study = create(search_space=SPACE)
+    assert labels(study) == ["linear-decay", "complementary"]
+    linear, complementary = study.records().trials
+    # the middle rank is 4: 1.5 and 0.5 times as much at the top and the bottom
+    assert {name: rank for name, rank in linear.plan.ranks.items() if ".attn.q" in name} == {
+        "layers.0.attn.q": 2,
+        "layers.1.attn.q": 6,
+    }
+    assert {choice.bits for choice in linear.plan.modules.values()} == {4}
+    assert complementary.plan.modules["layers.0.mlp.up"].bits == 8
+    assert complementary.plan.modules["layers.1.mlp.up"].bits == 4
+    for trial in (linear, complementary):
+        assert set(trial.frozen.params) == set(study.space.parameters)
+        assert study.space.plan(trial.frozen.params) == trial.plan
+
+
+def test_uniform_plans_come_with_others_in_the_order_of_the_file(create: Create) -> None:
+    study = create(search_space={"enqueue": ["uniform", "sensitive-8bit"]})
+    # on this grid of 4 and 16 bits that is a uniform plan: it has its name already
+    assert labels(study) == UNIFORM
+    study = create(name="other", search_space={**SPACE, "enqueue": ["linear-decay", "uniform"]})
+    assert labels(study)[:2] == ["linear-decay", "uniform 4-bit rank 0"]
+
+
+def test_what_needs_measuring_waits_for_the_model_and_is_measured_once(
+    create: Create, layout: ModelLayout
+) -> None:
+    study = create(
+        search_space={**SPACE, "enqueue": ["ilp", "gradient", "linear-decay", "adalora-distilled"]}
+    )
+    assert labels(study) == ["linear-decay"]
+    runner = Probing(layout)
+    study.warm_start(runner)
+    assert labels(study) == ["linear-decay", "ilp", "gradient", "adalora-distilled"]
+    assert runner.probes == [4]
+    assert runner.runs == ["adalora"]
+    study.warm_start(runner)
+    assert len(labels(study)) == 4
+    assert len(runner.probes) == len(runner.runs) == 1
+    assert study.sensitivities(lambda: runner) == FakeRunner(layout).sensitivities(4)
+    assert runner.probes == [4]
+
+
+def test_a_study_without_such_strategies_measures_nothing(create: Create, layout: ModelLayout) -> None:
+    runner = Probing(layout)
+    create().warm_start(runner)
+    assert not runner.probes
+
+
+def test_a_search_learns_from_the_plans_that_it_starts_with(create: Create, layout: ModelLayout) -> None:
+    study = create(search_space=SPACE, search={"sampler": "tpe", "trials": 6})
+    Worker(study, FakeRunner(layout)).run()
+    records = study.records()
+    assert len(records.complete) == 6
+    assert [trial.label for trial in records.trials[:3]] == ["linear-decay", "complementary", ""]
+    assert [point.label for point in records.baselines] == ["linear-decay", "complementary"]
+    # the box of the hypervolume is that of uniform plans, which this study has not
+    assert records.hypervolume is None
+
+
+def test_a_strategy_that_the_model_cannot_have_is_refused(create: Create) -> None:
+    with pytest.raises(PlanError, match="encoder-8bit-decoder-4bit: it needs an encoder and a decoder"):
+        create(search_space={"enqueue": ["encoder-8bit-decoder-4bit"]})
+
+
+def test_a_study_cannot_have_adalora_itself(configure: Callable[..., StudyConfig]) -> None:
+    with pytest.raises(ValueError, match="adalora leaves no ranks to search"):
+        configure(lora={"variant": "adalora"})
