@@ -169,8 +169,8 @@ class CalibrationRunner:
             lambda name: changes_types or (changes_weights and name.removesuffix(".weight") in plan.ranks),
         )
         if plan.lora.variant == "adalora":
-            prepare_for_training(model, self._config.training)
-            steps = self._config.calibration.steps
+            prepare_for_training(model, self.training)
+            steps = self.settings.steps
             return attach_adalora(model, plan, self._layout, self._config.task.type, seed, steps)
         starts = adapter_starts(model, plan, self._layout, seed, self._bank.model, self._factors)
         prepare_for_training(model, self.training)
