@@ -85,7 +85,7 @@ class Worker:
         records = self._study.records()
         study.sampler = build_sampler(
             config.search,
-            num_enqueued=len({trial.label for trial in records.trials if trial.label}),
+            num_enqueued=len({trial.label for trial in records.trials if trial.label and trial.searched}),
             num_existing=len(records.trials),
         )
         num_run = 0
