@@ -107,7 +107,7 @@ class Worker:
             self._study.space,
             self._study.layout,
             config.quality,
-            num_enqueued=len({trial.label for trial in records.trials if trial.label}),
+            num_enqueued=len({trial.label for trial in records.trials if trial.label and trial.searched}),
             num_existing=len(records.trials),
         )
         me = {"study": self._study.name, "worker": worker_name()}

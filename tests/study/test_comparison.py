@@ -258,3 +258,15 @@ def test_the_page_has_the_table_and_its_plots_in_it(create: Create, layout: Mode
     assert html.count("<tr>") == len(found.rows) + 1
     assert html.count("Plotly.newPlot") >= 2
     assert "<script src=" not in html  # nothing from the network
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "gp", "random"])
+def test_a_search_goes_on_after_a_comparison(create: Create, runner: Noisy, sampler: str) -> None:
+    """Most compared plans are outside of the search space: samplers must do without their parameters."""
+    study = create(search={"sampler": sampler, "trials": 24})
+    found = compared(study, runner, ComparisonSettings((*CONFIGURATIONS, "linear-decay")))
+    assert any(not study.records().trials[row.trials[0]].frozen.params for row in found.rows)
+    Worker(study, runner).run()
+    records = study.records()
+    assert sum(trial.searched for trial in records.complete) == 24
+    assert not records.failed
