@@ -6,25 +6,40 @@ Everything that needs torch is imported when it is called, so that the command l
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from jointsearch.config import StudyConfig, load_study
 from jointsearch.errors import StudyFileError, nearest
+from jointsearch.launchers import Fleet, run_workers
+from jointsearch.launchers.local import only
 from jointsearch.layout import ModelLayout
+from jointsearch.runner import Runner
+from jointsearch.study.control import Wanted
 from jointsearch.study.progress import StudyProgress
 from jointsearch.study.storage import creation_lock, open_if_there, open_storage
-from jointsearch.study.studies import JointStudy, build_space, check_unchanged, create_study, find_study
-from jointsearch.study.worker import Worker, stop_on_signals
+from jointsearch.study.studies import (
+    JointStudy,
+    build_space,
+    check_unchanged,
+    create_study,
+    find_study,
+    open_study,
+)
+from jointsearch.study.worker import Listener, Worker, stop_on_signals
 from jointsearch.task_settings import SequenceClassificationSettings
 
 if TYPE_CHECKING:
     from jointsearch.training.calibration import CalibrationRunner
+
+_log = logging.getLogger(__name__)
 
 EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
 """Studies that ship in the package, by name."""
@@ -78,33 +93,134 @@ def build_runner(config: StudyConfig, layout: ModelLayout) -> CalibrationRunner:
     return CalibrationRunner(config, layout)
 
 
-def start_study(config: StudyConfig, url: str, console: Console) -> JointStudy:
-    """Create or resume the study and run its trials; nothing is stored if the study cannot run."""
-    storage = open_if_there(url)
-    study = find_study(storage, config.name) if storage else None
-    config = with_labels(config, study.config if study else None)
+def start_study(
+    config: StudyConfig,
+    url: str,
+    console: Console,
+    *,
+    num_workers: int | None = None,
+    workers_per_gpu: int = 1,
+    launcher: str = "local",
+    launcher_options: dict[str, str] | None = None,
+) -> JointStudy:
+    """Create or resume the study and run its trials; nothing is stored if the study cannot run.
+
+    Without ``num_workers`` there is one on this machine, or so many on each GPU that the study can use.
+    Several workers, and those of other launchers, are processes of their own.
+    """
+    study = _find(config, url)
     if study is not None:
-        check_unchanged(study, config)
-        study = study.with_config(config)
-        if study.records().num_finished >= config.search.trials:
+        config = study.config
+        study.want(Wanted.RUN)
+        if study.records().num_left(config.search.trials) == 0:
             return study
+    config = with_labels(config, study.config if study else None)
     layout = study.layout if study else read_layout(config)
     build_space(config, layout)  # says what is wrong with it before the model is loaded
+    _tell_all(console, [f"left at 16 bits: {name} ({reason})" for name, reason in layout.left_out.items()])
+    devices = devices_for(config.device, num_workers, workers_per_gpu if launcher == "local" else 1)
+    if launcher == "local" and len(devices) == 1:
+        runner = _loaded_runner(config, layout, console)
+        study = study or _create(config, url, layout)
+        with StudyProgress(study.name, config.search.trials, console) as progress:
+            run_worker(study, runner, progress)
+        return study
+    study = study or _create(config, url, layout)
+    with StudyProgress(study.name, config.search.trials, console) as progress:
+        fleet = Fleet(
+            study=study.name,
+            storage_url=url,
+            devices=tuple(devices),
+            look=lambda: progress(study.records()),
+            tell=lambda note: _tell_all(console, [note]),
+            drain=lambda: study.want(Wanted.CANCEL),
+            options=launcher_options or {},
+        )
+        run_workers(launcher, fleet)
+    return study
+
+
+def create_only(config: StudyConfig, url: str) -> JointStudy:
+    """The study with its queue, for workers that are started elsewhere; the stored one if it is there."""
+    study = _find(config, url)
+    if study is not None:
+        return study
+    config = with_labels(config, None)
+    layout = read_layout(config)
+    build_space(config, layout)
+    return _create(config, url, layout)
+
+
+def work(
+    name: str,
+    url: str,
+    console: Console,
+    *,
+    device: str | None = None,
+    max_trials: int | None = None,
+    idle_exit_seconds: float = math.inf,
+    quiet: bool = False,
+) -> JointStudy:
+    """Run trials of a stored study in this process, on ``device`` instead of the study's."""
+    study = open_study(open_storage(url), name)
+    if device is not None and (environment := only(device)):
+        os.environ.update(environment)  # before torch is imported
+        device = "cuda"
+    config = study.config if device is None else study.config.model_copy(update={"device": device})
+    runner = _loaded_runner(config, study.layout, console)
+    with StudyProgress(study.name, config.search.trials, console, shown=not quiet) as progress:
+        run_worker(study, runner, progress, max_trials=max_trials, idle_exit_seconds=idle_exit_seconds)
+    return study
+
+
+def run_worker(study: JointStudy, runner: Runner, listener: Listener, **limits: Any) -> None:
+    """A worker that leaves on signals."""
+    worker = Worker(study, runner, listener, **limits)
+    with stop_on_signals(worker):
+        worker.run()
+
+
+def devices_for(device: str, num_workers: int | None, workers_per_gpu: int = 1) -> list[str]:
+    """A device for each worker: the GPUs in turn where the study can use them, else the study's own."""
+    if device not in ("auto", "cuda"):
+        return [device] * (num_workers or workers_per_gpu)
+    quiet_libraries()
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    wanted = num_workers or max(1, num_gpus) * workers_per_gpu
+    return [f"cuda:{index % num_gpus}" if num_gpus else device for index in range(wanted)]
+
+
+def _find(config: StudyConfig, url: str) -> JointStudy | None:
+    """The stored study, under ``config`` from now on; raises ``StudyError`` if it was made from another."""
+    storage = open_if_there(url)
+    study = find_study(storage, config.name) if storage else None
+    if study is None:
+        return None
+    config = with_labels(config, study.config)
+    check_unchanged(study, config)
+    return study.with_config(config)
+
+
+def _create(config: StudyConfig, url: str, layout: ModelLayout) -> JointStudy:
+    storage = open_storage(url, create=True)
+    with creation_lock(url):
+        # another process may have been faster while this one loaded the model
+        return find_study(storage, config.name) or create_study(storage, config, layout)
+
+
+def _loaded_runner(config: StudyConfig, layout: ModelLayout, console: Console) -> CalibrationRunner:
     with console.status("loading the model and the data"):
         runner = build_runner(config, layout)
-    left_out = [f"left at 16 bits: {name} ({reason})" for name, reason in layout.left_out.items()]
-    for note in (*left_out, *runner.notes):
+    _tell_all(console, runner.notes)
+    return runner
+
+
+def _tell_all(console: Console, notes: Iterable[str]) -> None:
+    for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    if study is None:
-        storage = storage or open_storage(url, create=True)
-        with creation_lock(url):
-            # another process may have been faster while this one loaded the model
-            study = find_study(storage, config.name) or create_study(storage, config, layout)
-    with StudyProgress(study.name, config.search.trials, console) as progress:
-        worker = Worker(study, runner, progress)
-        with stop_on_signals(worker):
-            worker.run()
-    return study
+        _log.info(note)
 
 
 def quiet_libraries() -> None:

@@ -51,6 +51,10 @@ class CalibrationSettings(Record):
     """Shares of the steps after which the validation loss is measured too."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The order of the batches and the adapters' start: the same for all trials of a study."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """A trial that takes longer fails; if it hangs for a minute more, its worker is ended."""
+    checkpoint_every: Positive | None = None
+    """Keep a trial's state every so many steps: a worker goes on from there if another was interrupted."""
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
@@ -97,6 +101,8 @@ class SearchSettings(Record):
     trials: Positive = 100
     """Trials in all, uniform plans and failed trials included."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    repeats: Positive = 1
+    """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
     enqueue: tuple[Literal["uniform"], ...] = ("uniform",)
     """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front."""
 
@@ -149,7 +155,8 @@ class StudyConfig(Record):
     def identity(self) -> dict[str, Any]:
         """Everything that finished trials depend on; ``search.trials`` may grow, texts may change."""
         fields = self.model_dump(mode="json", exclude={"description", "full_run"})
-        del fields["search"]["trials"]
+        del fields["search"]["trials"], fields["search"]["repeats"]
+        del fields["calibration"]["max_seconds"], fields["calibration"]["checkpoint_every"]
         return fields
 
     @property

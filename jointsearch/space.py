@@ -149,6 +149,20 @@ class SearchSpace:
                 )
         return Plan(modules=modules, quantization=self.quantization, lora=self.lora)
 
+    def values_of(self, plan: Plan) -> dict[str, int] | None:
+        """Parameter values whose plan is ``plan``; None where the space does not have it."""
+        values = {}
+        for group in self.groups:
+            choices = [plan.modules[spec.name] for spec in group.modules if spec.name in plan.modules]
+            bits = min((choice.bits for choice in choices), default=16)
+            rank = max((choice.rank for choice in choices), default=0)
+            if bits not in group.bits or rank not in group.ranks:
+                return None
+            values[f"{group.name}.bits"] = group.bits.index(bits)
+            values[f"{group.name}.rank"] = group.ranks.index(rank)
+        values = {name: value for name, value in values.items() if name in self.parameters}
+        return values if self.plan(values) == plan else None
+
     def uniform(self, bits: int, rank: int) -> dict[str, int]:
         """Parameter values nearest to ``bits`` and ``rank`` everywhere."""
         values = {}

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jointsearch.cli import cli, main
+from jointsearch.cli.worker import parse_seconds
 from jointsearch.config import StudyConfig, load_study
 from jointsearch.cost import plan_cost
 from jointsearch.errors import TrialFailed
@@ -113,6 +114,16 @@ def test_the_commands_are_these() -> None:
         "",
         "study",
         "study start",
+        "study create",
+        "study pause",
+        "study resume",
+        "study stop",
+        "study cancel",
+        "study retry",
+        "study import",
+        "storage",
+        "storage proxy",
+        "worker",
         "study list",
         "study status",
         "study delete",
@@ -480,3 +491,33 @@ def test_any_quality_can_bound_the_selection(run: Run, records: StudyRecords) ->
         "trial": second.number,
         **second.values,
     }
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"), [("pause", "pause"), ("resume", "run"), ("stop", "stop"), ("cancel", "cancel")]
+)
+def test_workers_are_told_what_is_wanted(run: Run, small: JointStudy, command: str, wanted: str) -> None:
+    assert "study 'small': its workers" in run("study", command, "small").stderr
+    assert small.optuna_study.user_attrs["wanted"] == wanted
+
+
+def test_failed_trials_go_back_into_the_queue(run: Run, small: JointStudy) -> None:
+    (failed,) = small.records().failed
+    assert f"trials {failed.number} put back" in run("study", "retry", "small").stderr
+    records = small.records()
+    assert [trial.digest for trial in records.waiting] == [failed.digest]
+    assert records.failed == ()
+    assert "no trial has failed" in run("study", "retry", "small").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("10m", 600), ("2h", 7200), ("1e1m", 600)]
+)
+def test_times_have_units(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "ten", "10d"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a time is a number with s, m or h"):
+        parse_seconds(text)

@@ -34,10 +34,10 @@ DOMAIN = {
         "template",
     )
 }
-SEARCH_TOWER = ("jointsearch.search", "jointsearch.study")
+SEARCH_TOWER = ("jointsearch.search", "jointsearch.study", "jointsearch.launchers")
 MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization")
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
-MAY_MEET = ("jointsearch.assemble", "jointsearch.cli")
+MAY_MEET = ("jointsearch.assemble", "jointsearch.cli", "jointsearch.__main__")
 PACKAGE_ROOT = ("jointsearch", "jointsearch.registration")
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from jointsearch.errors import StudyFileError
 from jointsearch.layout import ModelLayout
-from jointsearch.plan import LoraSettings, QuantizationSettings
+from jointsearch.plan import LoraSettings, Plan, QuantizationSettings
 from jointsearch.space import SearchSpace, SpaceSettings
 
 LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "domain_fixtures/layout.json").read_text())
@@ -204,3 +204,47 @@ def test_samples_cover_every_choice_and_repeat_with_the_seed() -> None:
     for name, choices in space.parameters.items():
         assert {values[name] for values in drawn} == set(range(len(choices)))
     assert space.sample(random.Random(5)) == space.sample(random.Random(5))
+
+
+@pytest.mark.parametrize("group_by", ["block", "part", "module"])
+def test_values_of_a_plan_are_those_it_was_made_of(group_by: str) -> None:
+    fixed = LAYOUT["layers.0.attn.q"].model_copy(update={"quantizable": False})
+    modules = tuple(fixed if spec.name == fixed.name else spec for spec in LAYOUT.modules)
+    space = build(
+        LAYOUT.model_copy(update={"modules": modules}),
+        group_by=group_by,
+        exclude=["*.down"],
+        ranks=[0, 2, 8],
+        overrides=[{"group": "layers.1*", "ranks": [2]}],
+    )
+    rng = random.Random(4)
+    for _ in range(100):
+        values = space.sample(rng)
+        assert space.values_of(space.plan(values)) == values
+
+
+def test_plans_outside_of_the_space_have_no_values() -> None:
+    space = build()
+    plan = space.plan(dict.fromkeys(space.parameters, 0))
+    choices = plan.modules
+
+    def changed(name: str, **choice: int) -> Plan:
+        other = choices[name].model_copy(update=choice)
+        return plan.model_copy(update={"modules": {**choices, name: other}})
+
+    assert space.values_of(plan) == dict.fromkeys(space.parameters, 0)
+    outside = {
+        "a rank that is no choice": changed("layers.0.attn.q", rank=3),
+        "two bits in one group": changed("layers.0.attn.q", bits=8),
+        "two ranks in one group": changed("layers.0.attn.q", rank=4),
+        "an adapter where none can be": changed("embed", rank=4),
+        "a module less": plan.model_copy(
+            update={"modules": {name: choice for name, choice in choices.items() if name != "embed"}}
+        ),
+        "another quantization": plan.model_copy(
+            update={"quantization": QuantizationSettings(double_quant=False)}
+        ),
+        "another lora": plan.model_copy(update={"lora": LoraSettings(dtype="bfloat16")}),
+    }
+    assert {what: space.values_of(other) for what, other in outside.items()} == dict.fromkeys(outside)
+    assert build(exclude=["embed"]).values_of(changed("embed", bits=4)) is None

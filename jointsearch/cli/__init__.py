@@ -7,14 +7,18 @@ import sys
 import click
 
 from jointsearch import __version__
+from jointsearch.cli.common import LOG
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
 from jointsearch.cli.outputs import compare_outputs
 from jointsearch.cli.plan import plan
 from jointsearch.cli.run import evaluate, train
+from jointsearch.cli.storage import storage
 from jointsearch.cli.study import study
-from jointsearch.errors import JointSearchError
+from jointsearch.cli.worker import worker
+from jointsearch.errors import JointSearchError, first_line
 
+BUG = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
@@ -33,23 +37,57 @@ def cli() -> None:
     """
 
 
-for command in (study, front, select, export, plan, train, evaluate, compare_outputs, doctor):
+COMMANDS = (
+    study,
+    worker,
+    storage,
+    front,
+    select,
+    export,
+    plan,
+    train,
+    evaluate,
+    compare_outputs,
+    doctor,
+)
+
+for command in COMMANDS:
     cli.add_command(command)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    """Run the command line; a user's mistake is one line on standard error and exit status 2.
+
+    So is a database that fails, wherever a command does not wait for it.
+    """
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(USER_MISTAKE)
     except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
+        _say_error(error.format_message())
         sys.exit(USER_MISTAKE)
     except JointSearchError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say_error(str(error))
         sys.exit(USER_MISTAKE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        from jointsearch.study.outages import of_database
+
+        if (cause := of_database(error)) is not None:
+            _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")
+            sys.exit(USER_MISTAKE)
+        if not LOG.handlers:
+            raise
+        LOG.critical(first_line(error), exc_info=True)
+        sys.exit(BUG)
+
+
+def _say_error(message: str) -> None:
+    if LOG.handlers:  # --log-format json
+        LOG.error(message)
+    else:
+        click.echo(f"Error: {message}", err=True)

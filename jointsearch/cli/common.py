@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jointsearch.config import DEFAULT_STORAGE
+from jointsearch.errors import StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LOG = logging.getLogger("jointsearch")
+
+PASSWORD_FILE = "JOINTSEARCH_STORAGE_PASSWORD_FILE"
+
+
+def _with_password(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    """``url`` with the password of the file that the environment names, if it has a user and no password.
+
+    libpq's own password file cannot do this in a container: it is refused unless its reader alone may
+    read it, and engines mount secrets as root's, readable by a group.
+    """
+    path = os.environ.get(PASSWORD_FILE)
+    if not path:
+        return url
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # whoever opens it says what is wrong
+    if parsed.username is None or parsed.password is not None:
+        return url
+    try:
+        password = Path(path).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise StorageError(f"{PASSWORD_FILE} must name a readable file, but {path}: {reason}") from None
+    if not password:
+        raise StorageError(f"{PASSWORD_FILE} must name a file with a password, but {path} is empty")
+    return parsed.set(password=password).render_as_string(hide_password=False)
+
 
 storage_option = click.option(
     "--storage",
@@ -21,6 +58,7 @@ storage_option = click.option(
     show_default=True,
     show_envvar=True,
     metavar="URL",
+    callback=_with_password,
     help="Where studies are kept.",
 )
 
@@ -37,11 +75,38 @@ def format_option(*choices: str) -> Callable[[Any], Any]:
     )
 
 
-def messages() -> Console:
-    """Everything that is not a command's result goes to standard error."""
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    envvar="JOINTSEARCH_LOG_FORMAT",
+    default="text",
+    show_default=True,
+    show_envvar=True,
+    help="What standard error gets; json is one line per event.",
+)
+
+
+def messages(log_format: str = "text") -> Console:
+    """Everything that is not a command's result goes to standard error: as text, or as JSON by logging."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    if log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(
+            JsonFormatter(
+                ["asctime", "levelname", "message"],
+                rename_fields={"asctime": "time", "levelname": "level", "message": "event"},
+            )
+        )
+        LOG.addHandler(handler)
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").addHandler(handler)
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
+        os.environ["JOINTSEARCH_LOG_FORMAT"] = log_format  # for workers that this process starts
+    return Console(stderr=True, quiet=log_format == "json")
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -35,7 +35,7 @@ def build_sampler(settings: SearchSettings, num_enqueued: int, num_existing: int
                 return RandomSampler(seed=seed)
 
 
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+def distributions(space: SearchSpace) -> dict[str, IntDistribution]:
     """One ordinal per parameter: the position in its sorted choices."""
     return {name: IntDistribution(0, len(choices) - 1) for name, choices in space.parameters.items()}
 

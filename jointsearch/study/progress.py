@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jointsearch.objectives import format_value
-from jointsearch.study.records import COPY_OF, StudyRecords, TrialRecord
+from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
+from jointsearch.study.storage import heartbeats
+from jointsearch.study.studies import JointStudy
 
 
 @dataclass(frozen=True)
@@ -25,39 +27,73 @@ class Snapshot:
     failed: int
     best: str
     hypervolume: float | None
+    trials_per_hour: float | None
+    """Of the workers that are at it now, or of one."""
     seconds_left: float | None
 
     @classmethod
-    def of(cls, records: StudyRecords, total: int) -> Snapshot:
+    def of(cls, records: StudyRecords, trials: int) -> Snapshot:
+        """``trials``: how many the search is to have."""
         best = records.best
         measured = [
-            trial.seconds
-            for trial in records.complete
-            if trial.seconds is not None and COPY_OF not in trial.frozen.user_attrs
+            trial.seconds for trial in records.complete if trial.seconds is not None and trial.copy_of is None
         ]
-        left = max(0, total - records.num_finished)
+        left = records.num_left(trials)
+        spent = sum(measured)
+        rate = max(1, len(records.running)) * len(measured) / spent if spent else None
         return cls(
-            total=total,
+            total=records.num_finished + left,
             complete=len(records.complete),
             running=len(records.running),
             failed=len(records.failed),
             best=describe(best) if best else "-",
             hypervolume=records.hypervolume,
-            seconds_left=left * sum(measured) / len(measured) if measured else None,
+            trials_per_hour=3600 * rate if rate else None,
+            seconds_left=left / rate if rate else None,
         )
 
 
-def describe(trial: TrialRecord) -> str:
-    """A complete trial in a few words."""
+def describe(trial: TrialRecord | MeasuredPlan) -> str:
+    """A complete trial, or a plan with its means, in a few words."""
     values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
     return f"{values} (trial {trial.number}{', ' + trial.label if trial.label else ''})"
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """What a worker is at."""
+
+    worker: str
+    trial: int
+    label: str
+    seconds: float
+    """Since it began, by this machine's clock."""
+    heartbeat_age_seconds: float | None
+    """By the database's clock; None before the first one."""
+
+
+def running_trials(study: JointStudy) -> list[RunningTrial]:
+    """The running trials with their workers and heartbeats."""
+    beats = heartbeats(study.optuna_study)
+    return [
+        RunningTrial(
+            worker=trial.worker,
+            trial=trial.number,
+            label=trial.label,
+            seconds=(datetime.now() - trial.frozen.datetime_start).total_seconds(),
+            heartbeat_age_seconds=beats.get(trial.frozen._trial_id, (None, None))[1],
+        )
+        for trial in study.records().running
+        if trial.frozen.datetime_start
+    ]
 
 
 class StudyProgress:
     """Listens to a worker and shows its study; use as a context manager around ``Worker.run``."""
 
-    def __init__(self, name: str, total: int, console: Console) -> None:
-        self._total = total
+    def __init__(self, name: str, trials: int, console: Console, *, shown: bool = True) -> None:
+        self._shown = shown
+        self._trials = trials
         self._console = console
         self._reported: set[int] | None = None
         self._bar = Progress(
@@ -67,8 +103,10 @@ class StudyProgress:
             TimeElapsedColumn(),
             console=console,
         )
-        self._task = self._bar.add_task(name, total=total)
-        self._live = Live(self._bar, console=console, refresh_per_second=2) if console.is_terminal else None
+        self._task = self._bar.add_task(name, total=trials)
+        self._live = (
+            Live(self._bar, console=console, refresh_per_second=2) if console.is_terminal and shown else None
+        )
 
     def __enter__(self) -> StudyProgress:
         if self._live:
@@ -83,9 +121,11 @@ class StudyProgress:
 
     def __call__(self, records: StudyRecords) -> None:
         """Show the trials as they are now."""
+        if not self._shown:
+            return
         if self._live:
-            snapshot = Snapshot.of(records, self._total)
-            self._bar.update(self._task, completed=min(records.num_finished, self._total))
+            snapshot = Snapshot.of(records, self._trials)
+            self._bar.update(self._task, completed=records.num_finished, total=snapshot.total)
             self._live.update(Group(self._bar, _table(snapshot)))
         self._report_new(records)
 
@@ -98,10 +138,10 @@ class StudyProgress:
             if trial.failure:
                 self._print(f"trial {number} failed: {trial.failure}")
             elif not self._live:
-                snapshot = Snapshot.of(records, self._total)
+                snapshot = Snapshot.of(records, self._trials)
                 seconds = f"{trial.seconds or 0:.1f} s"
                 self._print(
-                    f"[{records.num_finished}/{self._total}] {describe(trial)}, {seconds}; "
+                    f"[{records.num_finished}/{snapshot.total}] {describe(trial)}, {seconds}; "
                     f"hypervolume {_share(snapshot.hypervolume)}, {_time(snapshot.seconds_left)} left"
                 )
         self._reported |= finished.keys()

@@ -1,11 +1,14 @@
 """What a study keeps in Optuna's storage beside parameters and values, and how it is read back.
 
 A study has the user attributes ``config``, ``layout`` and ``selection``; a trial has ``plan``,
-``digest`` and ``label`` from the start, and ``measurement`` or ``failure`` at the end.
+``digest``, ``seed`` and perhaps ``label`` from the start, and ``measurement`` or ``failure`` at the end.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,12 +29,18 @@ SELECTION = "selection"
 PLAN = "plan"
 DIGEST = "digest"
 LABEL = "label"
+SEED = "seed"
+REQUESTED = "requested"
+"""A person asked for this trial: it comes on top of the search's, and first."""
+IMPORTED_FROM = "imported_from"
+WORKER = "worker"
+"""Host and process that run the trial."""
 MEASUREMENT = "measurement"
 FAILURE = "failure"
 RETRY_OF = "retry_of"
 COPY_OF = "copy_of"
 
-PLAN_ATTRIBUTES = (PLAN, DIGEST, LABEL)
+PLAN_ATTRIBUTES = (PLAN, DIGEST, LABEL, SEED, REQUESTED)
 """What a trial knows before it runs."""
 
 
@@ -64,6 +73,31 @@ class TrialRecord:
         return str(self._attributes.get(DIGEST, ""))
 
     @property
+    def seed(self) -> int | None:
+        """None until a worker has chosen it."""
+        return self._attributes.get(SEED)
+
+    @property
+    def worker(self) -> str:
+        """Host and process that run it, or ran it."""
+        return str(self._attributes.get(WORKER, ""))
+
+    @property
+    def copy_of(self) -> int | None:
+        """The trial of the same plan and seed whose measurement this one has, or waits for."""
+        return self._attributes.get(COPY_OF)
+
+    @property
+    def requested(self) -> bool:
+        """Whether a person asked for it, on top of the search's trials."""
+        return bool(self._attributes.get(REQUESTED))
+
+    @property
+    def searched(self) -> bool:
+        """Whether it counts as one of the ``search.trials``."""
+        return not self.requested and IMPORTED_FROM not in self._attributes
+
+    @property
     def failure(self) -> str:
         return str(self._attributes.get(FAILURE, ""))
 
@@ -82,6 +116,51 @@ class TrialRecord:
     @property
     def _attributes(self) -> dict[str, Any]:
         return self.frozen.user_attrs
+
+
+@dataclass(frozen=True)
+class MeasuredPlan:
+    """A plan with its complete trials, one per seed: a point of the front, with means and errors."""
+
+    trials: tuple[TrialRecord, ...]
+    """By number."""
+
+    @property
+    def number(self) -> int:
+        """The trial that measured the plan first: the name of the point."""
+        return self.trials[0].number
+
+    @property
+    def digest(self) -> str:
+        return self.trials[0].digest
+
+    @property
+    def label(self) -> str:
+        return next((trial.label for trial in self.trials if trial.label), "")
+
+    @property
+    def plan(self) -> Plan:
+        return self.trials[0].plan
+
+    @property
+    def measurement(self) -> Measurement:
+        """Of the first trial."""
+        return self.trials[0].measurement
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Mean over the seeds, by objective."""
+        return {
+            name: statistics.fmean(trial.values[name] for trial in self.trials)
+            for name in self.trials[0].objectives
+        }
+
+    def standard_error(self, objective: str) -> float | None:
+        """Of the mean over the seeds; None where there is one seed alone."""
+        if len(self.trials) < 2:
+            return None
+        values = [trial.values[objective] for trial in self.trials]
+        return statistics.stdev(values) / math.sqrt(len(values))
 
 
 @dataclass(frozen=True)
@@ -114,36 +193,64 @@ class StudyRecords:
         retried = {trial.frozen.user_attrs.get(RETRY_OF) for trial in self.trials}
         return tuple(t for t in self._in_state(TrialState.FAIL) if t.number not in retried)
 
+    @cached_property
+    def lost(self) -> tuple[TrialRecord, ...]:
+        """Failed without a word, with their worker, and about to be given back to the queue."""
+        return tuple(trial for trial in self.failed if not trial.failure)
+
     @property
     def num_finished(self) -> int:
         return len(self.complete) + len(self.failed)
 
+    @property
+    def requested(self) -> tuple[TrialRecord, ...]:
+        """Waiting trials that a person asked for."""
+        return tuple(trial for trial in self.waiting if trial.requested)
+
+    @property
+    def num_searched(self) -> int:
+        """Finished and running trials of the search."""
+        return sum(trial.searched for trial in (*self.complete, *self.failed, *self.running))
+
+    def num_left(self, trials: int) -> int:
+        """Trials yet to be finished: of the ``trials`` of the search, and of those asked for on top."""
+        finished = (*self.complete, *(trial for trial in self.failed if trial not in self.lost))
+        unfinished = (*self.waiting, *self.running, *self.lost)
+        searched = sum(trial.searched for trial in finished)
+        return max(0, trials - searched) + sum(trial.requested for trial in unfinished)
+
     @cached_property
-    def front(self) -> tuple[TrialRecord, ...]:
-        """Complete trials that no other dominates, by rising bytes; of equal plans the first."""
-        unique = {trial.digest: trial for trial in reversed(self.complete)}
-        candidates = sorted(unique.values(), key=lambda trial: trial.number)
-        on_front = is_on_front([self._signed(trial) for trial in candidates])
-        front = [trial for trial, keep in zip(candidates, on_front, strict=True) if keep]
-        return tuple(sorted(front, key=lambda trial: (trial.measurement.model_bytes, trial.number)))
+    def measured(self) -> tuple[MeasuredPlan, ...]:
+        """The plans that have been measured, by the number of their first trial."""
+        by_plan: defaultdict[str, dict[int | None, TrialRecord]] = defaultdict(dict)
+        for trial in self.complete:
+            by_plan[trial.digest].setdefault(trial.seed, trial)
+        return tuple(MeasuredPlan(tuple(by_seed.values())) for by_seed in by_plan.values())
+
+    @cached_property
+    def front(self) -> tuple[MeasuredPlan, ...]:
+        """Measured plans that no other dominates, by rising bytes."""
+        on_front = is_on_front([self._signed(point) for point in self.measured])
+        front = [point for point, keep in zip(self.measured, on_front, strict=True) if keep]
+        return tuple(sorted(front, key=lambda point: (point.measurement.model_bytes, point.number)))
 
     @property
     def front_points(self) -> list[FrontPoint]:
         return [
-            FrontPoint(trial.number, trial.values[self.objectives[0]], trial.measurement.model_bytes)
-            for trial in self.front
+            FrontPoint(point.number, point.values[self.objectives[0]], point.measurement.model_bytes)
+            for point in self.front
         ]
 
     @property
-    def baselines(self) -> tuple[TrialRecord, ...]:
-        """Complete trials of uniform plans."""
-        return tuple(trial for trial in self.complete if trial.label)
+    def baselines(self) -> tuple[MeasuredPlan, ...]:
+        """Measured plans that have a name, the uniform ones among them."""
+        return tuple(point for point in self.measured if point.label)
 
     @property
-    def best(self) -> TrialRecord | None:
-        """The trial of the best quality."""
+    def best(self) -> MeasuredPlan | None:
+        """The plan of the best quality."""
         sign = OBJECTIVES[self.objectives[0]].sign
-        return min(self.complete, key=lambda trial: sign * trial.values[self.objectives[0]], default=None)
+        return min(self.measured, key=lambda point: sign * point.values[self.objectives[0]], default=None)
 
     @property
     def hypervolume(self) -> float | None:
@@ -154,7 +261,7 @@ class StudyRecords:
         """
         if len(self.baselines) < 2:
             return None
-        points = [self._signed(trial)[:2] for trial in self.complete]
+        points = [self._signed(point)[:2] for point in self.measured]
         worst = [max(column) for column in zip(*(self._signed(t)[:2] for t in self.baselines), strict=True)]
         best = [min(column) for column in zip(*points, strict=True)]
         box = (worst[0] - best[0]) * (worst[1] - best[1])
@@ -163,6 +270,6 @@ class StudyRecords:
     def _in_state(self, state: TrialState) -> tuple[TrialRecord, ...]:
         return tuple(trial for trial in self.trials if trial.state == state)
 
-    def _signed(self, trial: TrialRecord) -> list[float]:
+    def _signed(self, point: MeasuredPlan) -> list[float]:
         """Objective values turned so that all are minimized."""
-        return [OBJECTIVES[name].sign * value for name, value in trial.values.items()]
+        return [OBJECTIVES[name].sign * value for name, value in point.values.items()]

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import storage as rdb
-from optuna.trial import FrozenTrial
-from sqlalchemy import event
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.trial import TrialState
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from jointsearch.config import DEFAULT_STORAGE
 from jointsearch.errors import StorageError, first_line
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import generation_of
-from jointsearch.study.records import PLAN_ATTRIBUTES, RETRY_OF
+from jointsearch.study.proxy import GRPC, open_proxied
 
 HEARTBEAT_SECONDS = 10
 STALE_SECONDS = 60
@@ -35,11 +38,14 @@ LOCK_WAIT_MILLISECONDS = 60_000
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_storage(url: str, *, create: bool = False) -> RDBStorage:
+def open_storage(url: str, *, create: bool = False) -> BaseStorage:
     """The storage at ``url``; raises ``StorageError`` where it cannot be reached.
 
-    Without ``create`` a SQLite file that is not there is an error, not an empty storage.
+    ``grpc://host:port`` is that of ``jointsearch storage proxy``. Without ``create`` a SQLite file that is
+    not there is an error, not an empty storage.
     """
+    if url.startswith(GRPC):
+        return open_proxied(url)
     shown = redacted(url)
     path = _sqlite_path(url)
     if path is not None and not create and not path.is_file():
@@ -48,30 +54,42 @@ def open_storage(url: str, *, create: bool = False) -> RDBStorage:
         _check_folder(path, url)
     try:
         with creation_lock(url) if create else _without_migrations(), experimental_optuna():
-            storage = RDBStorage(
+            storage = _Database(
                 url,
                 skip_table_creation=not create,
                 skip_compatibility_check=not create,
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=STALE_SECONDS,
-                heartbeat_stale_trial_callback=requeue,
+                engine_kwargs={} if path is not None else {"pool_pre_ping": True},
             )
     except (ImportError, RuntimeError, OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = _reason(error, url)
         raise StorageError(f"the storage {shown} must be reachable and hold studies, but {reason}") from None
-    if path is not None and os.access(path, os.W_OK):
+    if path is not None and os.access(path, os.W_OK) and make_url(url).query.get("mode") != "ro":
         event.listen(storage.engine, "connect", _set_up_connection)
         event.listen(storage.engine, "begin", _take_write_lock)
         storage.engine.dispose()  # the connection that created the tables was not set up
     return storage
 
 
-def open_if_there(url: str) -> RDBStorage | None:
+class _Database(RDBStorage):
+    """Closes its connections also where it cannot be opened."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        try:
+            super().__init__(url, **options)
+        except BaseException:
+            if engine := getattr(self, "engine", None):
+                engine.dispose()
+            raise
+
+
+def open_if_there(url: str) -> BaseStorage | None:
     """The storage to run a study in; None for a SQLite file that is yet to be made.
 
     A study that cannot run should leave no file behind, but hear about a bad storage at once.
     """
-    path = _sqlite_path(url)
+    path = None if url.startswith(GRPC) else _sqlite_path(url)
     if path is not None and not path.is_file():
         _check_folder(path, url)
         return None
@@ -83,10 +101,23 @@ def _check_folder(path: Path, url: str) -> None:
         raise StorageError(f"the folder of the storage {redacted(url)} must be there; create {path.parent}")
 
 
-def creation_lock(url: str) -> AbstractContextManager[object]:
+@contextmanager
+def creation_lock(url: str) -> Iterator[None]:
     """Held while tables or a study are created, so that processes that start together do it once."""
+    if url.startswith(GRPC):
+        yield
+        return
     path = _sqlite_path(url)
-    return nullcontext() if path is None else FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000)
+    if path is not None:
+        with FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
+            yield
+        return
+    engine = create_engine(url, poolclass=NullPool)
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with _advisory_lock(engine, "creation"):
+        yield
 
 
 def redacted(url: str) -> str:
@@ -94,18 +125,62 @@ def redacted(url: str) -> str:
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Give a trial that was lost or interrupted back to the queue, as a new trial."""
-    kept = {key: value for key, value in trial.user_attrs.items() if key in PLAN_ATTRIBUTES}
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=optuna.trial.TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={**kept, RETRY_OF: trial.number},
-            system_attrs=generation_of(trial),
-        )
+def heartbeats(study: optuna.Study) -> dict[int, tuple[datetime | None, float | None]]:
+    """The last heartbeat of every running trial, by id, and its age in seconds by the database's clock.
+
+    None for a trial that has had none yet, and no trials at all behind a proxy, which sees to them itself.
+    """
+    engine = engine_of(study)
+    if engine is None:
+        return {}
+    query = (
+        select(TrialModel.trial_id, TrialHeartbeatModel.heartbeat, func.now())
+        .outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
+        .where(TrialModel.study_id == study._study_id, TrialModel.state == TrialState.RUNNING)
     )
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    # PostgreSQL's now() has a time zone, its column and SQLite have none
+    return {
+        trial: (beat, (now.replace(tzinfo=None) - beat).total_seconds() if beat else None)
+        for trial, beat, now in rows
+    }
+
+
+def engine_of(study: optuna.Study) -> Engine | None:
+    """The database of a study, which Optuna wraps in a cache; None behind a proxy."""
+    backend: Any = getattr(study._storage, "_backend", study._storage)
+    engine: Engine | None = getattr(backend, "engine", None)
+    return engine
+
+
+@contextmanager
+def study_lock(study: optuna.Study) -> Iterator[None]:
+    """Held by one worker of the study at a time, on all machines that share the database.
+
+    There is none behind a proxy: two workers may then measure the same plan, or one trial more.
+    """
+    engine = engine_of(study)
+    if engine is None:
+        yield
+    elif engine.dialect.name == "sqlite":
+        with FileLock(f"{_sqlite_path(str(engine.url))}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
+            yield
+    else:
+        with _advisory_lock(engine, study.study_name):
+            yield
+
+
+@contextmanager
+def _advisory_lock(engine: Engine, name: str) -> Iterator[None]:
+    """A lock of PostgreSQL's, which goes away with the connection that holds it."""
+    key = {"key": zlib.crc32(f"jointsearch {name}".encode())}
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
 @contextmanager
@@ -136,7 +211,11 @@ def _sqlite_path(url: str) -> Path | None:
         raise StorageError(
             f"the storage must be a URL such as {DEFAULT_STORAGE}, but got '{redacted(url)}'"
         ) from None
-    return Path(str(parsed.database)) if is_file else None
+    if not is_file:
+        return None
+    database = str(parsed.database)
+    # SQLite's own URIs, such as sqlite:///file:studies.db?mode=ro&uri=true
+    return Path(database.removeprefix("file:") if "uri" in parsed.query else database)
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 from pydantic import ValidationError
 
@@ -15,17 +15,23 @@ from jointsearch.config import StudyConfig, differences
 from jointsearch.errors import StudyError, nearest
 from jointsearch.layout import ModelLayout
 from jointsearch.objectives import OBJECTIVES
+from jointsearch.plan import Plan, digest
 from jointsearch.plan_file import Origin, PlanFile
 from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.samplers import distributions, generation_of
+from jointsearch.search.samplers import generation_of
 from jointsearch.selection import at_knee
 from jointsearch.space import SearchSpace
+from jointsearch.study.control import Wanted, want
+from jointsearch.study.queue import enqueue, give_back
 from jointsearch.study.records import (
     CONFIG,
-    DIGEST,
+    IMPORTED_FROM,
     LABEL,
     LAYOUT,
-    PLAN,
+    MEASUREMENT,
+    PLAN_ATTRIBUTES,
+    REQUESTED,
+    SEED,
     SELECTION,
     StudyRecords,
     TrialRecord,
@@ -48,6 +54,10 @@ class JointStudy:
         if config != self.config:
             self.optuna_study.set_user_attr(CONFIG, config.model_dump(mode="json"))
         return JointStudy(self.optuna_study, config)
+
+    def want(self, state: Wanted) -> None:
+        """Tell the workers, wherever they run."""
+        want(self.optuna_study, state)
 
     @cached_property
     def layout(self) -> ModelLayout:
@@ -87,6 +97,60 @@ class JointStudy:
             raise StudyError(f"the trial must be complete, but trial {number} is {state}")
         return trials[number]
 
+    def retry(self, number: int | None = None) -> list[int]:
+        """Put failed trials back into the queue, all or one; their numbers. Raises ``StudyError``."""
+        failed = self.records().failed
+        chosen = [trial for trial in failed if number is None or trial.number == number]
+        if number is not None and not chosen:
+            raise StudyError(
+                f"the trial must be one that has failed ({[t.number for t in failed]}), but got {number}"
+            )
+        for trial in chosen:
+            give_back(self.optuna_study, trial.frozen)
+        return [trial.number for trial in chosen]
+
+    def request(self, plan: Plan, *, label: str = "", seed: int | None = None) -> None:
+        """Have a worker measure ``plan``, on top of the search's trials and before them.
+
+        The plan need not be in the search space. Without ``seed`` it is measured with the study's own.
+        """
+        attributes: dict[str, Any] = {REQUESTED: True}
+        if label:
+            attributes[LABEL] = label
+        if seed is not None:
+            attributes[SEED] = seed
+        enqueue(self.optuna_study, self.space, plan, attributes)
+
+    def import_from(self, other: JointStudy) -> int:
+        """Take over the complete trials of ``other``, on top of this study's own; how many there were.
+
+        Plans that are here already with the same seed are left out, so that importing twice does no harm.
+        Raises ``StudyError`` unless a trial means the same in both.
+        """
+        changes = differences(_meaning(other), _meaning(self))
+        if changes:
+            raise StudyError(
+                f"the studies must have the same model, task, space and calibration, but '{other.name}' and "
+                f"'{self.name}' differ ({'; '.join(changes)})"
+            )
+        known = {(trial.digest, trial.seed) for trial in self.records().complete}
+        count = 0
+        for trial in other.records().complete:
+            if trial.copy_of is not None or (trial.digest, trial.seed) in known:
+                continue
+            kept = {k: v for k, v in trial.frozen.user_attrs.items() if k in (*PLAN_ATTRIBUTES, MEASUREMENT)}
+            self.optuna_study.add_trial(
+                create_trial(
+                    values=trial.frozen.values,
+                    params=trial.frozen.params,
+                    distributions=trial.frozen.distributions,
+                    user_attrs={**kept, IMPORTED_FROM: f"{other.name}:{trial.number}"},
+                    system_attrs=generation_of(),
+                )
+            )
+            count += 1
+        return count
+
     def front(self) -> StudyRecords:
         """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""
         records = self.records()
@@ -112,12 +176,20 @@ class JointStudy:
         return PlanFile.build(trial.plan, self.layout, self.config, origin)
 
 
+def _meaning(study: JointStudy) -> dict[str, Any]:
+    """What a trial's values depend on."""
+    fields = study.config.identity
+    for key in ("name", "search", "device"):
+        del fields[key]
+    return {**fields, "layout": digest(study.layout.model_dump(mode="json"))}
+
+
 def build_space(config: StudyConfig, layout: ModelLayout) -> SearchSpace:
     """The study's search space; raises ``StudyFileError`` where its patterns or ranks fit nothing."""
     return SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
 
 
-def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
+def find_study(storage: BaseStorage, name: str) -> JointStudy | None:
     """The study of that name; None where there is none. Raises ``StudyError`` if it is not ours."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -132,7 +204,7 @@ def find_study(storage: RDBStorage, name: str) -> JointStudy | None:
         raise StudyError(f"the study '{name}' was made by another version of jointsearch") from None
 
 
-def open_study(storage: RDBStorage, name: str) -> JointStudy:
+def open_study(storage: BaseStorage, name: str) -> JointStudy:
     """The study of that name; raises ``StudyError`` naming the nearest one there is."""
     study = find_study(storage, name)
     if study is None:
@@ -142,13 +214,13 @@ def open_study(storage: RDBStorage, name: str) -> JointStudy:
     return study
 
 
-def study_names(storage: RDBStorage) -> list[str]:
+def study_names(storage: BaseStorage) -> list[str]:
     """Names of the studies that jointsearch made; a storage may hold others."""
     summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
     return [summary.study_name for summary in summaries if CONFIG in summary.user_attrs]
 
 
-def delete_study(storage: RDBStorage, name: str) -> None:
+def delete_study(storage: BaseStorage, name: str) -> None:
     open_study(storage, name)
     optuna.delete_study(study_name=name, storage=storage)
 
@@ -163,7 +235,7 @@ def check_unchanged(study: JointStudy, config: StudyConfig) -> None:
         )
 
 
-def create_study(storage: RDBStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
+def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout) -> JointStudy:
     """A new study with its baselines in the queue, there as a whole or not at all."""
     space = build_space(config, layout)
     study = optuna.create_study(
@@ -188,18 +260,4 @@ def _enqueue_baselines(study: optuna.Study, space: SearchSpace, config: StudyCon
     if "uniform" not in config.search.enqueue:
         return
     for baseline in space.baselines():
-        plan = space.plan(baseline.values)
-        attributes = {
-            PLAN: plan.model_dump(mode="json"),
-            DIGEST: plan.digest,
-            LABEL: baseline.label,
-        }
-        study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=baseline.values,
-                distributions=distributions(space),
-                user_attrs=attributes,
-                system_attrs=generation_of(),
-            )
-        )
+        enqueue(study, space, space.plan(baseline.values), {LABEL: baseline.label})

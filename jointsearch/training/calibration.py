@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import islice
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.runner import Budget, LossPoint, Measurement
 from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
 from jointsearch.training.base_model import load_base
+from jointsearch.training.checkpoint import Checkpoint, Progress
 from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.device_check import check_formats
 from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
@@ -59,15 +61,16 @@ class CalibrationRunner:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
         settings = self._config.calibration
         clock = _Clock()
+        checkpoint = Checkpoint(self._config.digest, plan.digest, budget.seed)
         with _failures_named(), measure_peak_memory(self._device) as peak:
             with clock("assemble"):
                 model = self._assemble(plan, budget.seed)
-            history = _History()
-            num_tokens = self._train(model, budget, clock, history)
+            progress = self._train(model, budget, clock, checkpoint)
             with clock("evaluate"), autocast(self._device):
                 found = self._task.evaluate(
                     model, "validation", settings.validation_examples, settings.batch_size
                 )
+        checkpoint.delete()
         loss = _finite("validation", found.metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
         cost = plan_cost(self._layout, plan)
@@ -78,19 +81,19 @@ class CalibrationRunner:
             bytes_per_parameter=cost.bytes_per_parameter,
             trainable_parameters=cost.trainable_parameters,
             trainable_share=cost.trainable_share,
-            train_losses=tuple(history.train),
-            validation_losses=(
-                *history.validation,
-                LossPoint(step=settings.steps if num_tokens else 0, loss=loss),
+            train_losses=_mean_losses(progress, settings.steps),
+            validation_losses=tuple(
+                LossPoint(step=step, loss=value)
+                for step, value in (*progress.validation, (len(progress.steps), loss))
             ),
             seconds=clock.seconds,
-            tokens_per_second=num_tokens / train_seconds if train_seconds else 0.0,
+            tokens_per_second=progress.num_tokens / train_seconds if train_seconds else 0.0,
             seconds_per_epoch=train_seconds / settings.steps * steps_per_epoch,
             inference_rate=found.inference_rate,
-            stability=history.stability.result,
+            stability=_stability(progress).result,
             examples=found.examples,
             peak_memory_bytes=peak.num_bytes,
-            num_tokens=num_tokens,
+            num_tokens=progress.num_tokens,
             seed=budget.seed,
             device=_describe(self._device),
             versions=library_versions(),
@@ -108,23 +111,28 @@ class CalibrationRunner:
         prepare_for_training(model, self._config.training)
         return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
 
-    def _train(self, model: nn.Module, budget: Budget, clock: _Clock, history: _History) -> int:
-        """Train in place and return the number of tokens seen; 0 where the plan trains nothing."""
+    def _train(self, model: nn.Module, budget: Budget, clock: _Clock, checkpoint: Checkpoint) -> Progress:
+        """Train in place, from the checkpoint on if there is one; no step where the plan trains nothing."""
         settings = self._config.calibration
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
-            return 0
+            return Progress()
         torch.manual_seed(budget.seed)  # dropout
         optimizer = build_optimizer(
             trainable, self._config.training, settings.learning_rate, settings.weight_decay
         )
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, settings.steps)
         measure_after = {max(1, round(share * settings.steps)) for share in settings.measure_at}
-        report_every = max(1, settings.steps // NUM_LOSS_POINTS)
-        num_tokens = 0
-        losses: list[float] = []
+        progress = Progress()
+        if settings.checkpoint_every:
+            progress = checkpoint.restore(model, optimizer, scheduler)
+            clock.seconds = progress.seconds | clock.seconds
+        progress.seconds = clock.seconds
+        stability = _stability(progress)
+        start = len(progress.steps)
+        left = islice(batches(self._task, settings, budget.seed), start, None)
         model.train()
-        for step, batch in enumerate(batches(self._task, settings, budget.seed), start=1):
+        for step, batch in enumerate(left, start + 1):
             if budget.should_stop():
                 raise TrialInterrupted(f"stopped at step {step} of {settings.steps}")
             with clock("train"):
@@ -134,29 +142,26 @@ class CalibrationRunner:
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
                 loss_value, norm_value = loss.item(), norm.item()
-                if history.stability.saw(loss_value, norm_value):
+                if stability.saw(loss_value, norm_value):
                     optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
-                num_tokens += self._task.num_tokens(batch)
-            losses.append(loss_value)
-            if history.stability.diverged:
+                progress.num_tokens += self._task.num_tokens(batch)
+            progress.steps.append((loss_value, norm_value))
+            if stability.diverged:
                 raise TrialFailed(
                     f"diverged: the training loss is {loss_value} and its gradient's norm {norm_value} "
                     f"at step {step}"
                 )
-            if step % report_every == 0 or step == settings.steps:
-                finite = [value for value in losses if math.isfinite(value)]
-                if finite:
-                    history.train.append(LossPoint(step=step, loss=sum(finite) / len(finite)))
-                losses.clear()
             if step in measure_after and step < settings.steps:
                 with clock("evaluate"), autocast(self._device):
                     loss_now = self._task.loss(
                         model, "validation", settings.validation_examples, settings.batch_size
                     )
-                history.validation.append(LossPoint(step=step, loss=_finite("validation", loss_now, step)))
-        return num_tokens
+                progress.validation.append((step, _finite("validation", loss_now, step)))
+            if settings.checkpoint_every and step % settings.checkpoint_every == 0:
+                checkpoint.save(progress, model, optimizer, scheduler)
+        return progress
 
 
 def batches(task: Task, settings: CalibrationSettings, seed: int) -> Iterator[Batch]:
@@ -186,13 +191,23 @@ def _finite(kind: str, loss: float, step: int) -> float:
     return loss
 
 
-class _History:
-    """Losses along a run, and how smoothly it went."""
+def _mean_losses(progress: Progress, steps: int) -> tuple[LossPoint, ...]:
+    """The training loss at about ``NUM_LOSS_POINTS`` points: means over the finite steps since the last."""
+    every = max(1, steps // NUM_LOSS_POINTS)
+    points: list[LossPoint] = []
+    for end in sorted({*range(every, steps + 1, every), steps}):
+        since = points[-1].step if points else 0
+        finite = [loss for loss, _ in progress.steps[since:end] if math.isfinite(loss)]
+        if finite:
+            points.append(LossPoint(step=end, loss=sum(finite) / len(finite)))
+    return tuple(points)
 
-    def __init__(self) -> None:
-        self.train: list[LossPoint] = []
-        self.validation: list[LossPoint] = []
-        self.stability = StabilityTracker()
+
+def _stability(progress: Progress) -> StabilityTracker:
+    tracker = StabilityTracker()
+    for loss, norm in progress.steps:
+        tracker.saw(loss, norm)
+    return tracker
 
 
 class _Clock:

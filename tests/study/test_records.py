@@ -153,3 +153,65 @@ def test_hypervolume_needs_two_baselines_that_differ() -> None:
     flat = records(trial(0, (5.0, 300), label="a"), trial(1, (5.0, 900), label="b"))
     assert flat.hypervolume is None
     assert records(trial(0, (5.0, 300), label="a"), trial(1, (2.0, 900), label="b")).hypervolume == 0
+
+
+def test_a_plan_with_several_seeds_has_means_and_errors() -> None:
+    found = records(
+        trial(0, (2.0, 500), digest="a", seed=0),
+        trial(1, (1.0, 900), digest="b", seed=0),
+        trial(2, (2.5, 500), digest="a", seed=1, label="named later"),
+        trial(3, (2.0, 500), digest="a", seed=0, copy_of=0),  # no new measurement
+        trial(4, (2.6, 500), digest="a", seed=2),
+        trial(5, None, state=TrialState.FAIL, digest="a", seed=3),
+    )
+    several, single = found.measured
+    assert numbers(several.trials) == [0, 2, 4]
+    assert (several.number, several.digest, several.label) == (0, "a", "named later")
+    assert several.values == {"loss": pytest.approx((2.0 + 2.5 + 2.6) / 3), "model_bytes": 500}
+    mean = 7.1 / 3
+    deviations = sum((loss - mean) ** 2 for loss in (2.0, 2.5, 2.6))
+    assert several.standard_error("loss") == pytest.approx((deviations / 2 / 3) ** 0.5, rel=1e-9)
+    assert several.standard_error("model_bytes") == 0
+    assert single.values == {"loss": 1.0, "model_bytes": 900}
+    assert single.standard_error("loss") is None
+
+
+def test_the_front_is_one_of_means() -> None:
+    found = records(
+        trial(0, (1.0, 500), digest="lucky once", seed=0),
+        trial(1, (2.0, 500), digest="steady", seed=0),
+        trial(2, (5.0, 500), digest="lucky once", seed=1),
+    )
+    assert numbers(found.front) == [1]
+    assert found.best is not None
+    assert found.best.number == 1
+
+
+def test_what_a_person_asked_for_comes_on_top_of_the_search() -> None:
+    found = records(
+        trial(0, (1.0, 900)),
+        trial(1, (1.0, 800), requested=True),
+        trial(2, (1.0, 700), imported_from="other:3"),
+        trial(3, state=TrialState.FAIL, failure="diverged"),
+        trial(4, state=TrialState.RUNNING),
+        trial(5, state=TrialState.WAITING),
+        trial(6, state=TrialState.WAITING, requested=True),
+        trial(7, state=TrialState.RUNNING, requested=True),
+    )
+    assert numbers(found.requested) == [6]
+    assert found.num_searched == 3
+    assert found.num_left(10) == (10 - 2) + 2
+    assert found.num_left(2) == 2
+
+
+def test_a_trial_that_was_lost_is_still_to_be_finished() -> None:
+    """Between its failure and its return to the queue a worker must not think that the study is full."""
+    found = records(
+        trial(0, (1.0, 900)),
+        trial(1, state=TrialState.FAIL),
+        trial(2, state=TrialState.FAIL, failure="diverged"),
+        trial(3, state=TrialState.FAIL, requested=True),
+    )
+    assert numbers(found.lost) == [1, 3]
+    assert found.num_left(3) == 1 + 1
+    assert found.num_searched == 3

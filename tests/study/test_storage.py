@@ -1,22 +1,24 @@
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from jointsearch.errors import StorageError
 from jointsearch.search.experimental import experimental_optuna
+from jointsearch.study.queue import LostTrials, give_back
 from jointsearch.study.records import COPY_OF
-from jointsearch.study.storage import open_storage, requeue
+from jointsearch.study.storage import STALE_SECONDS, open_storage
 from jointsearch.study.studies import JointStudy, study_names
 
 Create = Callable[..., JointStudy]
@@ -62,7 +64,7 @@ def test_four_processes_never_run_the_same_trial(create: Create, url: str) -> No
     )
     assert len(study.records().waiting) == 12
     lines = in_processes(4, "work", url, study.name)
-    assert all(lines), "every process must have had a trial"
+    assert sum(map(bool, lines)) > 1, "more than one process must have had a trial"
 
     records = study.records()
     assert records.running == records.failed == ()
@@ -99,7 +101,7 @@ def test_requeue_keeps_the_plan_and_forgets_the_rest(create: Create) -> None:
     with experimental_optuna():
         trial = study.optuna_study.ask()
     trial.set_user_attr("failure", "stopped")
-    requeue(study.optuna_study, study.optuna_study.tell(trial, state=TrialState.FAIL))
+    give_back(study.optuna_study, study.optuna_study.tell(trial, state=TrialState.FAIL))
     before, after = study.records().trials[0], study.records().trials[-1]
     assert after.state == TrialState.WAITING
     assert after.frozen.params == before.frozen.params
@@ -108,19 +110,70 @@ def test_requeue_keeps_the_plan_and_forgets_the_rest(create: Create) -> None:
     assert after.frozen.user_attrs["retry_of"] == 0
 
 
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_a_lost_trial_comes_back(create: Create, storage: RDBStorage) -> None:
     study = create()
     with experimental_optuna():
-        trial = study.optuna_study.ask()  # and its worker dies: no heartbeat follows
+        trial = study.optuna_study.ask()  # and its worker dies after one heartbeat
     storage.record_heartbeat(trial._trial_id)
-    with storage.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
-    with experimental_optuna():
-        optuna.storages.fail_stale_trials(study.optuna_study)
+    clock = Clock()
+    lost = LostTrials(study.optuna_study, clock)
+    lost.recover()
+    clock.now += STALE_SECONDS - 1
+    lost.recover()
+    assert study.records().trials[0].state == TrialState.RUNNING
+    clock.now += 2
+    lost.recover()
+    lost.recover()
     records = study.records()
     assert records.trials[0].state == TrialState.FAIL
     assert records.failed == ()
     assert [t.label for t in records.waiting].count("uniform 4-bit rank 0") == 1
+
+
+def test_a_trial_whose_worker_dies_before_its_first_heartbeat_comes_back(create: Create) -> None:
+    study = create()
+    with experimental_optuna():
+        study.optuna_study.ask()
+    clock = Clock()
+    lost = LostTrials(study.optuna_study, clock)
+    lost.recover()
+    clock.now += STALE_SECONDS + 1
+    lost.recover()
+    assert study.records().trials[0].state == TrialState.FAIL
+    assert study.records().waiting[-1].label == "uniform 4-bit rank 0"
+
+
+@pytest.mark.parametrize("jump", ["-5 hours", "+5 hours"])
+def test_the_clock_of_the_database_may_jump(create: Create, storage: RDBStorage, jump: str) -> None:
+    """Heartbeats that are hours off, but change, are those of a living worker."""
+    study = create()
+    with experimental_optuna():
+        trial = study.optuna_study.ask()
+    clock = Clock()
+    lost = LostTrials(study.optuna_study, clock)
+    for beat in range(6):
+        with storage.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM trial_heartbeats")
+            connection.exec_driver_sql(
+                "INSERT INTO trial_heartbeats (trial_id, heartbeat) "
+                f"VALUES ({trial._trial_id}, datetime('now', '{jump}', '+{beat} seconds'))"
+            )
+        lost.recover()
+        clock.now += STALE_SECONDS / 2
+    assert study.records().trials[0].state == TrialState.RUNNING
+    clock.now += STALE_SECONDS
+    lost.recover()
+    assert study.records().trials[0].state == TrialState.FAIL
 
 
 def message(url: str, *, create: bool = False) -> str:
@@ -158,6 +211,15 @@ def test_a_database_without_studies_is_refused_unless_created(tmp_path: Path) ->
     path.touch()
     assert "must be reachable and hold studies" in message(f"sqlite:///{path}")
     assert study_names(open_storage(f"sqlite:///{path}", create=True)) == []
+
+
+def test_a_storage_that_cannot_be_opened_leaves_no_connection(postgres_url: str) -> None:
+    """psycopg warns of a connection that is collected while it is open."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert "must be reachable and hold studies" in message(postgres_url)
+        gc.collect()
+    assert [str(warning.message) for warning in seen] == []
 
 
 @pytest.mark.parametrize("create", [False, True])

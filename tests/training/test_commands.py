@@ -119,6 +119,19 @@ def test_ctrl_c_loses_no_finished_trial(folder: Path, study_file: Path, tmp_path
     assert (after["complete"], after["failed"]) == (4, 0)
 
 
+def test_several_workers_share_a_study(folder: Path, study_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shared.yaml"
+    path.write_text(study_file.read_text().replace("name: tiny", "name: shared"))
+    created = run(folder, "study", "create", str(path), "--trials", "6")
+    assert "next: jointsearch worker shared" in created.stderr
+    one = run(folder, "worker", "shared", "--max-trials", "1")
+    assert one.stderr.count("[1/6]") == 1
+    both = run(folder, "study", "start", str(path), "--trials", "6", "--workers", "2")
+    assert "study 'shared': 6 complete, 0 failed; finished" in both.stderr
+    rows = json.loads(run(folder, "front", "shared", "--format", "json").stdout)
+    assert len({row["trial"] for row in rows}) == len(rows)
+
+
 STUDY = """
 name: bad
 model: {{id: {model}}}

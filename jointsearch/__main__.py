@@ -1,0 +1,5 @@
+"""``python -m jointsearch``: the command line."""
+
+from jointsearch.cli import main
+
+main()

@@ -1,0 +1,118 @@
+"""``jointsearch study status``: how far a study is, once or all the time."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jointsearch.cli.common import format_option, print_json, print_table, storage_option
+
+if TYPE_CHECKING:
+    from jointsearch.study.studies import JointStudy
+
+POLL_SECONDS = 2.0
+
+
+@click.command()
+@click.argument("name")
+@click.option("--watch", is_flag=True, help="Go on until the study has all its trials, or Ctrl-C.")
+@storage_option
+@format_option("table", "json")
+def status(name: str, watch: bool, storage_url: str, output_format: str) -> None:
+    """Show how far study NAME is, its workers and their heartbeats, its best trial, and why trials failed.
+
+    \b
+    Example:
+      jointsearch study status quickstart
+      jointsearch study status quickstart --watch
+    """
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    found = open_study(open_storage(storage_url), name)
+    while True:
+        current = _status(found)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        if output_format == "json" and watch:
+            click.echo(json.dumps(current))  # one line each time
+        elif output_format == "json":
+            print_json(current)
+        else:
+            _print(name, current)
+        if not watch or current["left"] == 0:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def summary_of(found: JointStudy) -> dict[str, Any]:
+    """A study on one line."""
+    records = found.records()
+    return {
+        "name": found.name,
+        "model": found.config.model.id,
+        "task": found.config.task.type,
+        "objectives": list(found.config.objectives),
+        "complete": len(records.complete),
+        "running": len(records.running),
+        "failed": len(records.failed),
+        "of": found.config.search.trials,
+    }
+
+
+def _status(found: JointStudy) -> dict[str, Any]:
+    from jointsearch.study.control import wanted
+    from jointsearch.study.progress import Snapshot, running_trials
+
+    records = found.records()
+    snapshot = Snapshot.of(records, found.config.search.trials)
+    return summary_of(found) | {
+        "waiting": len(records.waiting),
+        "left": records.num_left(found.config.search.trials),
+        "wanted": wanted(found.optuna_study).value,
+        "front": [trial.number for trial in records.front],
+        "selected": found.selection,
+        "best": snapshot.best,
+        "hypervolume": snapshot.hypervolume,
+        "trials_per_hour": snapshot.trials_per_hour,
+        "seconds_left": snapshot.seconds_left,
+        "workers": [asdict(trial) for trial in running_trials(found)],
+        "failures": {str(trial.number): trial.failure for trial in records.failed},
+    }
+
+
+def _print(name: str, current: dict[str, Any]) -> None:
+    workers, failures = current.pop("workers"), current.pop("failures")
+    rows = [[key, _text(value)] for key, value in current.items()]
+    rows += [[f"trial {number} failed", reason] for number, reason in failures.items()]
+    print_table(["", name], rows)
+    if workers:
+        lines = [
+            [
+                worker["worker"] or "-",
+                str(worker["trial"]),
+                worker["label"],
+                _duration(worker["seconds"]),
+                _duration(worker["heartbeat_age_seconds"]),
+            ]
+            for worker in workers
+        ]
+        print_table(["worker", "trial", "", "running for", "last heartbeat"], lines)
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""Places workers of a study on this machine, on a Ray cluster, or on SLURM.
+
+A worker is the same everywhere: ``python -m jointsearch worker NAME``, with the storage's URL in its
+environment, since a command line can be read by everyone on a machine. A launcher is a module with one
+function, ``run_workers(fleet) -> bool``: it returns when all workers have left, and tells whether all left
+in peace.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from jointsearch.errors import UnsupportedError
+
+LAUNCHERS = ("local", "ray", "slurm")
+
+MAX_RESTARTS = 3
+"""Of each worker that dies."""
+
+POLL_SECONDS = 0.5
+
+USER_MISTAKE = 2
+"""The exit status of a worker that would fail again."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The workers that are wanted."""
+
+    study: str
+    storage_url: str
+    devices: tuple[str, ...]
+    """One worker for each."""
+    look: Callable[[], None]
+    """Called all the while."""
+    tell: Callable[[str], None]
+    """What a person should know."""
+    drain: Callable[[], None]
+    """Tell the study's workers, wherever they are, to give back their trials and leave."""
+    options: dict[str, str]
+    """Of the launcher."""
+
+    @property
+    def command(self) -> list[str]:
+        """Of a worker."""
+        return [sys.executable, "-m", "jointsearch", "worker", self.study, "--quiet"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a worker, beside that of this process."""
+        return {"JOINTSEARCH_STORAGE": self.storage_url}
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether the study may use a GPU where there is one."""
+        return all(device == "auto" or device.startswith("cuda") for device in self.devices)
+
+
+def run_workers(launcher: str, fleet: Fleet) -> bool:
+    """Run the fleet's workers until all have left; raises ``UnsupportedError`` where an extra is missing."""
+    try:
+        module = import_module(f"jointsearch.launchers.{launcher}")
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            f"--launcher {launcher} needs {error.name}, which is not installed; "
+            f"pip install 'jointsearch[{launcher}]'"
+        ) from None
+    in_peace: bool = module.run_workers(fleet)
+    return in_peace

@@ -1,0 +1,82 @@
+"""Waiting for a database that is away: restarted, out of reach, or busy for too long."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+
+from jointsearch.errors import first_line
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 10.0
+
+Result = TypeVar("Result")
+
+_last_outage = -math.inf
+
+_log = logging.getLogger(__name__)
+
+
+def of_database(error: BaseException | None) -> BaseException | None:
+    """The driver's error under Optuna's and SQLAlchemy's; None where the database is not at fault."""
+    while error is not None:
+        if (
+            # the last where Optuna asks in another way in the session whose connection has just broken
+            isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
+            or (isinstance(error, DBAPIError) and error.connection_invalidated)
+            or type(error).__module__.startswith("grpc")
+        ):
+            return _root(error)
+        error = error.__cause__
+    return None
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the database was away.
+
+    A full disk is an outage too: there may be room again. A database that is read-only stays so.
+    """
+    found = of_database(error)
+    return found is not None and "readonly database" not in str(found)
+
+
+def seconds_since_outage() -> float:
+    """Since this process last found the database away; infinite if it never did."""
+    return time.monotonic() - _last_outage
+
+
+def _note_outage() -> None:
+    global _last_outage
+    _last_outage = time.monotonic()
+
+
+def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: False) -> Result | None:
+    """``call()``, tried again for as long as the database is away; None once ``give_up()`` says so.
+
+    What is called must do no harm if it is done twice: the answer to the first may have been lost.
+    """
+    wait = FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            _note_outage()
+            if give_up():
+                return None
+            reason = first_line(_root(error))
+            _log.warning("the storage cannot be used (%s); trying again in %g s", reason, wait)
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,176 @@
+"""Launchers place real processes: on this machine, on a local Ray, as jobs of submitit's local executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from jointsearch.errors import UnsupportedError
+from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
+from jointsearch.study.control import Wanted
+from jointsearch.study.records import RETRY_OF
+from jointsearch.study.studies import JointStudy
+
+PROCESS = Path(__file__).parents[1] / "study" / "worker_process.py"
+TRIALS = 12
+
+Create = Callable[..., JointStudy]
+
+
+@dataclass(frozen=True)
+class TestFleet(Fleet):
+    """A fleet whose workers have the fake runner, or run any other command."""
+
+    __test__ = False
+
+    study: str = "small"
+    storage_url: str = ""
+    devices: tuple[str, ...] = ("cpu", "cpu")
+    look: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda note: None
+    drain: Callable[[], None] = lambda: None
+    options: dict[str, str] = field(default_factory=dict)
+    instead: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        worker = [sys.executable, str(PROCESS), "run", self.study, "0.3"]
+        return [sys.executable, *self.instead] if self.instead else worker
+
+
+NewFleet = Callable[..., TestFleet]
+
+
+@pytest.fixture
+def launched(create: Create, url: str, tmp_path: Path) -> tuple[JointStudy, NewFleet]:
+    """A study, and how to make a fleet for it."""
+    study = create(search={"trials": TRIALS})
+    slurm = {"cluster": "local", "folder": str(tmp_path / "jobs")}
+
+    def fleet(launcher: str, **fields: object) -> TestFleet:
+        options = slurm if launcher == "slurm" else {}
+        return TestFleet(**{"storage_url": url, "options": options, **fields})  # type: ignore[arg-type]
+
+    return study, fleet
+
+
+class Killer:
+    """Kills the process of a running trial, once."""
+
+    def __init__(self, study: JointStudy) -> None:
+        self._study = study
+        self.killed: list[int] = []
+
+    def __call__(self) -> None:
+        running = [trial for trial in self._study.records().running if trial.worker]
+        if running and not self.killed:
+            self.killed.append(running[0].number)
+            os.kill(int(running[0].worker.rpartition(":")[2]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+def test_a_killed_worker_is_started_again_and_its_trial_retried(
+    launched: tuple[JointStudy, NewFleet], launcher: str
+) -> None:
+    study, fleet = launched
+    killer = Killer(study)
+    assert run_workers(launcher, fleet(launcher, look=killer))
+    records = study.records()
+    assert len(killer.killed) == 1
+    assert [trial.number for trial in records.trials if trial.state == TrialState.FAIL] == killer.killed
+    retried = [trial.frozen.user_attrs.get(RETRY_OF) for trial in records.trials]
+    assert [number for number in retried if number is not None] == killer.killed
+    assert len(records.complete) == TRIALS
+    assert len({trial.worker for trial in records.complete}) >= 2
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+def test_a_worker_that_always_dies_stays_away(
+    launched: tuple[JointStudy, NewFleet], launcher: str, tmp_path: Path
+) -> None:
+    _, fleet = launched
+    log, told = tmp_path / "log", list[str]()
+    die = f"import sys; open({str(log)!r}, 'a').write('x'); sys.exit(1)"
+    assert not run_workers(launcher, fleet(launcher, devices=("cpu",), instead=("-c", die), tell=told.append))
+    assert log.read_text() == "x" * (1 + MAX_RESTARTS)
+    assert "stays away" in told[-1]
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+def test_a_mistake_is_not_tried_again(
+    launched: tuple[JointStudy, NewFleet], launcher: str, tmp_path: Path
+) -> None:
+    _, fleet = launched
+    log = tmp_path / "log"
+    refuse = f"import sys; open({str(log)!r}, 'a').write('x'); sys.exit(2)"
+    assert not run_workers(launcher, fleet(launcher, devices=("cpu",), instead=("-c", refuse)))
+    assert log.read_text() == "x"
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launcher: str) -> None:
+    """Every worker gives its trial back and leaves; the next start goes on."""
+    study, fleet = launched
+    pressed: list[int] = []
+
+    def press() -> None:
+        if not pressed and len(study.records().complete) >= 2:
+            pressed.append(1)
+            signal.raise_signal(signal.SIGINT)
+
+    assert not run_workers(launcher, fleet(launcher, look=press, drain=lambda: study.want(Wanted.CANCEL)))
+    records = study.records()
+    assert pressed
+    assert not records.running
+    assert 2 <= len(records.complete) < TRIALS
+    study.want(Wanted.RUN)
+    assert run_workers(launcher, fleet(launcher))
+    assert Counter(trial.state for trial in study.records().trials)[TrialState.COMPLETE] == TRIALS
+
+
+def test_a_worker_sees_its_device_alone(
+    launched: tuple[JointStudy, NewFleet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fleet = launched
+    log = tmp_path / "log"
+    tell = f"import os; open({str(log)!r}, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
+    devices = ("cuda:0", "cuda:1", "cuda:1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert run_workers("local", fleet("local", devices=devices, instead=("-c", tell)))
+    assert sorted(log.read_text().split()) == ["0", "1", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")  # somebody has given us these two
+    log.unlink()
+    assert run_workers("local", fleet("local", devices=devices, instead=("-c", tell)))
+    assert sorted(log.read_text().split()) == ["5", "7", "7"]
+
+
+def test_the_storage_is_in_no_file_of_a_job(launched: tuple[JointStudy, NewFleet], tmp_path: Path) -> None:
+    _, fleet = launched
+    secret = "postgresql://user:verysecret@nowhere/db"
+    show = "import os; print(len(os.environ['JOINTSEARCH_STORAGE']))"
+    assert run_workers("slurm", fleet("slurm", storage_url=secret, devices=("cpu",), instead=("-c", show)))
+    written = [path.read_bytes() for path in (tmp_path / "jobs").rglob("*") if path.is_file()]
+    assert any(str(len(secret)).encode() in text for text in written)
+    assert not any(b"verysecret" in text for text in written)
+
+
+def test_slurm_without_sbatch_is_a_line(
+    launched: tuple[JointStudy, NewFleet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnsupportedError, match="needs sbatch on this machine"):
+        run_workers("slurm", TestFleet())
+
+
+def test_a_wrong_slurm_parameter_is_a_line(tmp_path: Path) -> None:
+    options = {"cluster": "local", "folder": str(tmp_path), "partitoin": "gpu"}
+    with pytest.raises(UnsupportedError, match="partitoin"):
+        run_workers("slurm", TestFleet(options=options))
