@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from jointsearch.errors import first_line
 
@@ -26,7 +26,8 @@ def of_database(error: BaseException | None) -> BaseException | None:
     """The driver's error under Optuna's and SQLAlchemy's; None where the database is not at fault."""
     while error is not None:
         if (
-            isinstance(error, OperationalError | InterfaceError)
+            # the last where Optuna asks in another way in the session whose connection has just broken
+            isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
             or (isinstance(error, DBAPIError) and error.connection_invalidated)
             or type(error).__module__.startswith("grpc")
         ):
