@@ -193,6 +193,11 @@ class StudyRecords:
         retried = {trial.frozen.user_attrs.get(RETRY_OF) for trial in self.trials}
         return tuple(t for t in self._in_state(TrialState.FAIL) if t.number not in retried)
 
+    @cached_property
+    def lost(self) -> tuple[TrialRecord, ...]:
+        """Failed without a word, with their worker, and about to be given back to the queue."""
+        return tuple(trial for trial in self.failed if not trial.failure)
+
     @property
     def num_finished(self) -> int:
         return len(self.complete) + len(self.failed)
@@ -209,8 +214,10 @@ class StudyRecords:
 
     def num_left(self, trials: int) -> int:
         """Trials yet to be finished: of the ``trials`` of the search, and of those asked for on top."""
-        searched = sum(trial.searched for trial in (*self.complete, *self.failed))
-        return max(0, trials - searched) + sum(t.requested for t in (*self.waiting, *self.running))
+        finished = (*self.complete, *(trial for trial in self.failed if trial not in self.lost))
+        unfinished = (*self.waiting, *self.running, *self.lost)
+        searched = sum(trial.searched for trial in finished)
+        return max(0, trials - searched) + sum(trial.requested for trial in unfinished)
 
     @cached_property
     def measured(self) -> tuple[MeasuredPlan, ...]:

@@ -43,7 +43,8 @@ def check_command(words: list[str]) -> None:
         if name not in command.commands:
             raise click.UsageError(f"no command {name}")
         command = command.commands[name]
-    command.make_context(name, list(words))
+    # commands keep the help option of their first context, which must be as on the command line
+    command.make_context(name, list(words), parent=click.Context(cli, **cli.context_settings))
 
 
 def command_lines(text: str) -> list[list[str]]:

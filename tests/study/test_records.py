@@ -202,3 +202,16 @@ def test_what_a_person_asked_for_comes_on_top_of_the_search() -> None:
     assert found.num_searched == 3
     assert found.num_left(10) == (10 - 2) + 2
     assert found.num_left(2) == 2
+
+
+def test_a_trial_that_was_lost_is_still_to_be_finished() -> None:
+    """Between its failure and its return to the queue a worker must not think that the study is full."""
+    found = records(
+        trial(0, (1.0, 900)),
+        trial(1, state=TrialState.FAIL),
+        trial(2, state=TrialState.FAIL, failure="diverged"),
+        trial(3, state=TrialState.FAIL, requested=True),
+    )
+    assert numbers(found.lost) == [1, 3]
+    assert found.num_left(3) == 1 + 1
+    assert found.num_searched == 3
