@@ -29,7 +29,10 @@ class _Worker:
 
 def run_workers(fleet: Fleet) -> bool:
     """A process for each device, which sees no other."""
-    workers = [_Worker(fleet.command, fleet.environment | only(device)) for device in fleet.devices]
+    workers = []
+    for device in fleet.devices:
+        alone = only(device)  # whose index is 0 for the worker, whatever the study calls it
+        workers.append(_Worker(fleet.command + ["--device", "cuda"] * bool(alone), fleet.environment | alone))
     for worker in workers:
         worker.start()
     running = list(workers)

@@ -141,7 +141,10 @@ def test_a_worker_sees_its_device_alone(
 ) -> None:
     _, fleet = launched
     log = tmp_path / "log"
-    tell = f"import os; open({str(log)!r}, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
+    tell = (
+        "import os, sys; assert sys.argv[1:] == ['--device', 'cuda']; "
+        f"open({str(log)!r}, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
+    )
     devices = ("cuda:0", "cuda:1", "cuda:1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert run_workers("local", fleet("local", devices=devices, instead=("-c", tell)))
