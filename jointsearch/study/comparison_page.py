@@ -68,6 +68,7 @@ def quality_figure(comparison: Comparison) -> Any:
                 "marker": {"size": 9, "color": [COLOURS[point.is_better] for point in drawn]},
                 "mode": "markers+text",
                 "textposition": "top center",
+                "textfont": {"size": 9},
             }
         ],
         "model bytes (MB)",
@@ -97,6 +98,7 @@ def difference_figure(comparison: Comparison) -> Any:
         "",
         height=120 + 32 * len(drawn),
     )
+    figure.update_yaxes(autorange="reversed")  # in the order of the table
     figure.add_vline(x=0.0, line={"color": "#222", "width": 1})
     return figure
 
