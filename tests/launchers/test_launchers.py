@@ -39,10 +39,11 @@ class TestFleet(Fleet):
     drain: Callable[[], None] = lambda: None
     options: dict[str, str] = field(default_factory=dict)
     instead: tuple[str, ...] = ()
+    trial_seconds: float = 0.3
 
     @property
     def command(self) -> list[str]:
-        worker = [sys.executable, str(PROCESS), "run", self.study, "0.3"]
+        worker = [sys.executable, str(PROCESS), "run", self.study, str(self.trial_seconds)]
         return [sys.executable, *self.instead] if self.instead else worker
 
 
@@ -126,7 +127,11 @@ def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launch
             pressed.append(1)
             signal.raise_signal(signal.SIGINT)
 
-    assert not run_workers(launcher, fleet(launcher, look=press, drain=lambda: study.want(Wanted.CANCEL)))
+    def drain() -> None:
+        study.want(Wanted.CANCEL)
+
+    # Ten more trials of 2 s, on two workers, take longer than a worker needs to see that an end is wanted.
+    assert not run_workers(launcher, fleet(launcher, look=press, drain=drain, trial_seconds=2))
     records = study.records()
     assert pressed
     assert not records.running
