@@ -163,6 +163,7 @@ def test_study_list(run: Run) -> None:
         "complete": 9,
         "running": 0,
         "failed": 1,
+        "stopped_early": 0,
         "of": 10,
     }
     assert (listed[1]["complete"], listed[1]["failed"]) == (0, 0)

@@ -223,6 +223,7 @@ def _meaning(study: JointStudy) -> dict[str, Any]:
     fields = study.config.identity
     for key in ("name", "search", "device"):
         del fields[key]
+    del fields["search_space"]["enqueue"]
     return {**fields, "layout": digest(study.layout.model_dump(mode="json"))}
 
 

@@ -66,7 +66,8 @@ def config(name: str, trials: int) -> StudyConfig:
             "name": name,
             "model": {"id": "some/model"},
             "task": {"type": "causal-lm", "data": {"package": "json"}},
-            "search": {"sampler": "random", "trials": trials, "enqueue": []},
+            "search_space": {"enqueue": []},
+            "search": {"sampler": "random", "trials": trials},
         }
     )
 

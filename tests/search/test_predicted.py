@@ -67,7 +67,7 @@ def test_bands_hold_the_truth(options: Options, observe: Observe) -> None:
     plans, rng = every_plan(options), np.random.default_rng(0)
     prior, scales = Prior.of(options), np.exp(LOG_SCALES)
     held, widths = [], []
-    for _ in range(25):
+    for _ in range(10):
         effects = prior.draw(scales, rng, 1)[:, 0]
         for num in (15, 150):
             chosen = plans[rng.choice(len(plans), num, replace=False)]

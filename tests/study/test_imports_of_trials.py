@@ -65,10 +65,10 @@ def test_finished_trials_are_taken_over_on_top(
 
 
 def test_a_copy_and_a_failure_are_no_measurements(create: Create, layout: ModelLayout) -> None:
-    few = {"search_space": {"include": ["layers.0.mlp.*"], "ranks": [4]}}
-    other = create(name="other", **few, search={"trials": 8, "enqueue": []})
+    few = {"include": ["layers.0.mlp.*"], "ranks": [4]}
+    other = create(name="other", search_space={**few, "enqueue": []}, search={"trials": 8})
     Worker(other, FakeRunner(layout)).run()
-    study = create(**few)
+    study = create(search_space=few)
     assert study.import_from(other) == 2
     assert {trial.state for trial in study.records().trials} == {TrialState.WAITING, TrialState.COMPLETE}
 

@@ -94,8 +94,8 @@ def test_a_plan_that_is_proposed_again_gets_the_next_seed_and_then_copies(
 ) -> None:
     # one group with two bits and nothing else: two plans in all
     study = create(
-        search_space={"include": ["layers.0.mlp.*"], "ranks": [4]},
-        search={"trials": 14, "enqueue": [], "repeats": 3},
+        search_space={"include": ["layers.0.mlp.*"], "ranks": [4], "enqueue": []},
+        search={"trials": 14, "repeats": 3},
         calibration={"seed": 5},
     )
     runner = Recorder(layout)
@@ -114,7 +114,7 @@ def test_a_plan_that_is_proposed_again_gets_the_next_seed_and_then_copies(
 @pytest.fixture
 def twins(create: Create) -> JointStudy:
     """A study with the same plan and seed asked for twice, and one trial beside."""
-    study = create(search={"trials": 1, "enqueue": []})
+    study = create(search={"trials": 1}, search_space={"enqueue": []})
     for _ in range(2):
         study.request(outside(study), seed=1)
     return study

@@ -55,7 +55,7 @@ def add(study: JointStudy, name: str, size: int, losses: dict[int, float], label
 
 @pytest.fixture
 def study(create: Create) -> JointStudy:
-    return create(search={"enqueue": []})
+    return create(search_space={"enqueue": []})
 
 
 def test_one_seed_decides_nothing(study: JointStudy) -> None:
@@ -140,7 +140,7 @@ def test_points_that_do_not_survive(study: JointStudy) -> None:
 
 
 def test_a_maximized_quality(create: Create) -> None:
-    study = create(search={"enqueue": []}, objectives=["accuracy", "model_bytes"])
+    study = create(search_space={"enqueue": []}, objectives=["accuracy", "model_bytes"])
     add(study, "u", 100, {0: 0.5, 1: 0.50, 2: 0.52}, "uniform 8-bit rank 8")
     add(study, "p", 110, {0: 0.6, 1: 0.60, 2: 0.61})
     (found,) = judge(study).comparisons
@@ -262,13 +262,13 @@ def test_a_converged_study_ends_before_its_trials(
 def test_a_search_that_gains_does_not_stop(create: Create, layout: ModelLayout) -> None:
     study = create(
         search={"sampler": "random", "trials": 16, "stop": {**STOP, "gain": 1e-9, "after": 4}},
-        search_space={"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16]},
+        search_space={"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16], "enqueue": []},
         name="gains",
     )
     assert not Convergence(study).reached(study.records())  # baselines wait
     study = create(
-        search={"sampler": "random", "enqueue": [], "trials": 16, "stop": {**STOP, "gain": 1e-9, "after": 4}},
-        search_space={"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16]},
+        search={"sampler": "random", "trials": 16, "stop": {**STOP, "gain": 1e-9, "after": 4}},
+        search_space={"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16], "enqueue": []},
     )
     Worker(study, FakeRunner(layout)).run()
     assert len(study.records().complete) == 16

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from jointsearch.cli import main
+
 COMMAND = [sys.executable, "-c", "from jointsearch.cli import main; main()"]
 
 
@@ -35,10 +37,14 @@ def run(folder: Path, *arguments: str, check: bool = True) -> subprocess.Complet
 def refused(folder: Path, *arguments: str) -> str:
     """The one line that a mistake gets; nothing else is printed."""
     process = run(folder, *arguments, check=False)
-    assert process.returncode == 2, process.stderr
-    assert process.stdout == ""
-    lines = process.stderr.strip().splitlines()
-    assert len(lines) == 1, process.stderr
+    return the_line(process.returncode, process.stdout, process.stderr)
+
+
+def the_line(status: int | str | None, output: str, error: str) -> str:
+    assert status == 2, error
+    assert output == ""
+    lines = error.strip().splitlines()
+    assert len(lines) == 1, error
     assert lines[0].startswith("Error: ")
     return lines[0]
 
@@ -160,8 +166,14 @@ device: cpu
     ],
 )
 def test_a_study_that_cannot_run_says_why_and_stores_nothing(
-    change: dict[str, str], message: str, study_file: Path, tmp_path: Path
+    change: dict[str, str],
+    message: str,
+    study_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """In this process, which has torch already: nine more would wait for it."""
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "blank.txt").write_text("   \n\n")
     (tmp_path / "short.txt").write_text("def f(x):\n    return x\n")
@@ -174,7 +186,12 @@ def test_a_study_that_cannot_run_says_why_and_stores_nothing(
         "ranks": "[0, 2]",
     }
     (tmp_path / "bad.yaml").write_text(STUDY.format(**values | change))
-    assert message in refused(tmp_path, "study", "start", "bad.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOINTSEARCH_STORAGE", raising=False)
+    monkeypatch.setattr(sys, "argv", ["jointsearch", "study", "start", "bad.yaml"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert message in the_line(left.value.code, *capsys.readouterr())
     assert not list(tmp_path.glob("jointsearch.db*"))
 
 
