@@ -3,7 +3,7 @@
     jointsearch front quickstart --format csv > front.csv
     python studies/draw_front.py front.csv front.svg
 
-Needs plotly and kaleido (the extra ``plot``) and a Chrome or Chromium.
+Needs kaleido (the extra ``plot``) and a Chrome or Chromium.
 """
 
 from __future__ import annotations

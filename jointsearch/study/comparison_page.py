@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from jointsearch.errors import UnsupportedError
 from jointsearch.study.comparison import Comparison, is_better
 from jointsearch.study.comparison_formats import caption, cells, columns
 
@@ -104,7 +103,7 @@ def difference_figure(comparison: Comparison) -> Any:
 
 
 def page(comparison: Comparison) -> str:
-    """The whole page; raises ``UnsupportedError`` without plotly."""
+    """The whole page."""
     figures = [quality_figure(comparison), difference_figure(comparison)]
     drawn = [
         figure.to_html(full_html=False, include_plotlyjs=position == 0, div_id=f"figure-{position}")
@@ -123,12 +122,8 @@ def page(comparison: Comparison) -> str:
 
 
 def _figure(traces: list[dict[str, Any]], x: str, y: str, height: int) -> Any:
-    try:
-        import plotly.graph_objects as go
-    except ImportError:
-        raise UnsupportedError(
-            "HTML with plots needs plotly, which is not installed; pip install 'jointsearch[plot]'"
-        ) from None
+    import plotly.graph_objects as go  # takes a moment, for which only this format waits
+
     figure = go.Figure([go.Scatter(**trace) for trace in traces])
     figure.update_layout(
         template="simple_white", height=height, showlegend=False, xaxis_title=x, yaxis_title=y

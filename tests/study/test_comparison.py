@@ -244,7 +244,6 @@ def test_formats_say_the_same(create: Create, layout: ModelLayout) -> None:
 
 
 def test_the_page_has_the_table_and_its_plots_in_it(create: Create, layout: ModelLayout) -> None:
-    pytest.importorskip("plotly")
     found = compared(create(), Noisy(layout), ComparisonSettings())
     (trace,) = quality_figure(found).data
     assert list(trace.text) == [row.name for row in found.rows]
