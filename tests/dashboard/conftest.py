@@ -6,7 +6,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from jointsearch.cost import plan_cost
@@ -92,3 +94,18 @@ def small(create: Callable[..., JointStudy], add: Add) -> JointStudy:
     )
     study.optuna_study.add_trial(dated(failed, 5))
     return study
+
+
+@pytest.fixture
+def hostile(create: Callable[..., JointStudy], storage: RDBStorage, add: Add) -> JointStudy:
+    """A study whose name and texts are tags: our study files refuse such names, a database does not."""
+    made = create(name="made", search={"enqueue": []})
+    study = optuna.create_study(
+        study_name="<script>alert(1)</script>", storage=storage, directions=["minimize", "minimize"]
+    )
+    for key, value in made.optuna_study.user_attrs.items():
+        study.set_user_attr(key, value)
+    found = JointStudy(study, made.config)
+    link = "<a href='https://evil.example'>click</a>"
+    add(found, 4, 0, {0: 2.0}, label=link, worker="<i>host</i>", output="<img src=x onerror=alert(1)>")
+    return found
