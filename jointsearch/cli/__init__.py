@@ -8,6 +8,7 @@ import click
 
 from jointsearch import __version__
 from jointsearch.cli.common import LOG
+from jointsearch.cli.dashboard import dashboard, report
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
 from jointsearch.cli.outputs import compare_outputs
@@ -44,6 +45,8 @@ COMMANDS = (
     front,
     select,
     export,
+    dashboard,
+    report,
     plan,
     train,
     evaluate,

@@ -179,9 +179,9 @@ class JointStudy:
             return self.selection
         return at_knee(self.front().front_points, self.config.quality).trial
 
-    def plan_file(self) -> PlanFile:
-        """The chosen trial's plan as it is exported."""
-        trial = self.complete_trial(self.chosen)
+    def plan_file(self, number: int | None = None) -> PlanFile:
+        """A complete trial's plan as it is exported, by default the chosen one's."""
+        trial = self.complete_trial(self.chosen if number is None else number)
         origin = Origin(
             study=self.name, trial=trial.number, label=trial.label, metrics=trial.measurement.metrics
         )
