@@ -21,9 +21,11 @@ from jointsearch.dashboard.figures import (
 from jointsearch.study.studies import JointStudy
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>body {{ margin: 0 auto; max-width: 75rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }}</style>
+<style>
+body {{ margin: 0 auto; max-width: 75rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }}</style>
 <script>{plotly}</script></head>
 <body><h1>{title}</h1>
 {body}
