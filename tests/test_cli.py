@@ -112,6 +112,8 @@ ALL_COMMANDS = commands(cli)
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in ALL_COMMANDS} == {
         "",
+        "dashboard",
+        "report",
         "study",
         "study start",
         "study create",

@@ -9,6 +9,7 @@ import click
 from jointsearch import __version__
 from jointsearch.cli.common import LOG
 from jointsearch.cli.compare import compare
+from jointsearch.cli.dashboard import dashboard, report
 from jointsearch.cli.doctor import doctor
 from jointsearch.cli.front import export, front, select
 from jointsearch.cli.outputs import compare_outputs
@@ -45,6 +46,8 @@ COMMANDS = (
     front,
     select,
     export,
+    dashboard,
+    report,
     plan,
     train,
     evaluate,

@@ -204,9 +204,10 @@ class JointStudy:
             return self.selection
         return at_knee(self.front().front_points, self.config.quality).trial
 
-    def plan_file(self) -> PlanFile:
-        """The chosen trial's plan as it is exported; of AdaLoRA the ranks that it has ended with."""
-        trial = self.complete_trial(self.chosen)
+    def plan_file(self, number: int | None = None) -> PlanFile:
+        """A complete trial's plan as it is exported, by default the chosen one's; of AdaLoRA the ranks
+        that it has ended with."""
+        trial = self.complete_trial(self.chosen if number is None else number)
         adapts = bool(trial.measurement.ranks)
         origin = Origin(
             study=self.name,

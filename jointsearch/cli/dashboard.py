@@ -1,0 +1,73 @@
+"""``jointsearch dashboard`` and ``report``: a study seen in a browser."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from jointsearch.cli.common import messages, storage_option
+from jointsearch.errors import UnsupportedError
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option(
+    "--auth-token",
+    envvar="JOINTSEARCH_DASHBOARD_TOKEN",
+    show_envvar=True,
+    default="",
+    help="What every request must show; other hosts than this machine's own need one.",
+)
+@storage_option
+def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
+    """Serve the dashboard of all studies, with optuna-dashboard beside it at /dashboard.
+
+    With a token, open the address once with ?token=TOKEN. There is no encryption: put a proxy with TLS
+    in front where others can listen.
+
+    \b
+    Example:
+      jointsearch dashboard
+      JOINTSEARCH_DASHBOARD_TOKEN=secret jointsearch dashboard --host 0.0.0.0
+    """
+    _need("dash", "optuna_dashboard", "waitress")
+    from jointsearch.dashboard.serving import check_host, serve
+    from jointsearch.study.storage import open_storage
+
+    check_host(host, auth_token)
+    opened = open_storage(storage_url)
+    shown = f"[{host}]" if ":" in host else host
+    messages().print(f"serving at http://{shown}:{port}/; Ctrl-C ends it", markup=False, highlight=False)
+    serve(opened, host, port, auth_token)
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to write it.")
+@storage_option
+def report(name: str, output: Path, storage_url: str) -> None:
+    """Write the figures of study NAME as one HTML file that needs nothing else.
+
+    \b
+    Example:
+      jointsearch report quickstart -o report.html
+    """
+    _need("plotly")
+    from jointsearch.dashboard.report import report_html
+    from jointsearch.plan_file import write_text
+    from jointsearch.study.storage import open_storage
+    from jointsearch.study.studies import open_study
+
+    write_text(output, report_html(open_study(open_storage(storage_url), name)))
+    click.echo(f"wrote {output}", err=True)
+
+
+def _need(*modules: str) -> None:
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise UnsupportedError(
+            f"the dashboard needs {', '.join(missing)}; pip install 'jointsearch[dashboard]'"
+        )

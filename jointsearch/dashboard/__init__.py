@@ -1,0 +1,1 @@
+"""The dashboard: rows of a storage → tables → figures → pages. No torch."""

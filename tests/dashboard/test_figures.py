@@ -1,0 +1,122 @@
+"""Figures say what their tables say, and nothing of a study becomes a tag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jointsearch.dashboard.data import front_table, plan_table, progress_table
+from jointsearch.dashboard.figures import (
+    byte_unit,
+    front_figure,
+    hypervolume_figure,
+    loss_figure,
+    parts_figure,
+    phases_figure,
+    plan_figure,
+    timeline_figure,
+)
+from jointsearch.plan import Plan
+from jointsearch.study.studies import JointStudy
+
+
+def traces(figure: Any) -> dict[str, Any]:
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_the_front_is_a_line_beside_the_rest(small: JointStudy) -> None:
+    small.select(2)
+    table = front_table(small, small.records())
+    drawn = traces(front_figure(table, marked=[0]))
+    assert drawn["front"].mode == "lines+markers"
+    assert list(drawn["front"].customdata) == [0, 3, 2]
+    assert list(drawn["front"].y) == pytest.approx([3.1, 2.1, 2.0])
+    assert list(drawn["front"].x) == [table.point(trial).model_bytes / 1000 for trial in (0, 3, 2)]
+    assert list(drawn["front"].error_y.array) == pytest.approx([0.1, 0, 0])
+    assert drawn["front"].error_y.visible
+    assert list(drawn["dominated"].customdata) == [4]
+    assert drawn["dominated"].marker.opacity < 0.5
+    assert list(drawn["named plans"].text) == ["uniform 4-bit rank 0", "uniform 16-bit rank 4"]
+    found = {name: list(drawn[name].customdata) for name in ("knee", "selected", "best within the bounds")}
+    assert found == {"knee": [3], "selected": [2], "best within the bounds": [0]}
+
+
+def test_a_hover_has_the_essentials(small: JointStudy) -> None:
+    table = front_table(small, small.records())
+    text = traces(front_figure(table))["named plans"].hovertext
+    assert text[0].startswith("trial 0, uniform 4-bit rank 0<br>loss 3.1000 ± 0.1000 (2 seeds)<br>")
+    assert text[1] == (
+        "trial 2, uniform 16-bit rank 4<br>loss 2.0000<br>114 kB, 16.00 bits per weight<br>"
+        "8.79% trainable, peak memory 1.004 kB"
+    )
+
+
+def test_bytes_can_be_logarithmic(small: JointStudy) -> None:
+    table = front_table(small, small.records())
+    assert front_figure(table, log_bytes=True).layout.xaxis.type == "log"
+    assert front_figure(table).layout.xaxis.type is None
+
+
+def test_new_data_keeps_the_zoom(small: JointStudy, add: Callable[..., Plan]) -> None:
+    before = front_figure(front_table(small, small.records()))
+    add(small, 4, 4, {0: 1.0})
+    after = front_figure(front_table(small, small.records()))
+    assert len(after.data[1].x) != len(before.data[1].x) or list(after.data[1].y) != list(before.data[1].y)
+    assert after.layout.uirevision == before.layout.uirevision == "small"
+
+
+def test_a_plan_is_a_heat_map(small: JointStudy) -> None:
+    figure = plan_figure(plan_table(small, small.records(), 3))
+    (heat,) = figure.data
+    assert list(heat.x) == ["attn.q", "attn.o", "mlp.up", "mlp.down", "embed"]
+    assert list(heat.y) == ["outside of blocks", "layers.0", "layers.1"]
+    assert [list(row) for row in heat.z] == [[None] * 4 + [1], [0] * 4 + [None], [0] * 4 + [None]]
+    assert [list(row) for row in heat.text] == [["", "", "", "", "0"], [*"4444", ""], [*"4444", ""]]
+    assert list(heat.colorbar.ticktext) == ["4 bits", "16 bits"]
+    assert figure.layout.yaxis.autorange == "reversed"
+
+
+def test_bytes_and_losses_of_a_plan(small: JointStudy) -> None:
+    table = plan_table(small, small.records(), 3)
+    (bars,) = parts_figure(table).data
+    assert sum(bars.x) == pytest.approx(table.point.model_bytes / 1000)
+    assert dict(zip(bars.y, bars.text, strict=True))["embedding"] == "12.8 kB"
+    drawn = traces(loss_figure(table))
+    assert list(drawn["training"].y) == [3.1]
+    assert (list(drawn["validation"].x), list(drawn["validation"].y)) == ([5], [2.1])
+
+
+def test_progress(small: JointStudy) -> None:
+    table = progress_table(small.records())
+    (curve,) = hypervolume_figure(table).data
+    assert list(curve.x) == [0, 2, 3, 4]
+    assert list(curve.y) == [share for _, share in table.hypervolume]
+    drawn = traces(timeline_figure(table))
+    assert [list(pair) for pair in drawn["failed"].customdata] == [[5, 30.0]]
+    assert list(drawn["complete"].y) == ["here:1"] * 4 + ["there:2"]
+    (bars,) = phases_figure(table).data
+    assert dict(zip(bars.y, bars.x, strict=True)) == {"train": 2.0, "evaluate": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [([], ("B", 1)), ([999], ("B", 1)), ([3, 1000], ("kB", 1000)), ([2_500_000_000], ("GB", 10**9))],
+)
+def test_units_that_people_read(values: list[int], unit: tuple[str, int]) -> None:
+    assert byte_unit(values) == unit
+
+
+def test_no_text_of_a_study_is_a_tag(hostile: JointStudy) -> None:
+    records = hostile.records()
+    figures = (
+        front_figure(front_table(hostile, records)),
+        plan_figure(plan_table(hostile, records, 0)),
+        timeline_figure(progress_table(records)),
+    )
+    for figure in figures:
+        text = figure.to_json().replace("\\u003c", "<")
+        assert not any(tag in text for tag in ("<script>", "<a ", "<i>"))
+    assert figures[0].layout.title.text == "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert "&lt;a href=" in traces(figures[0])["named plans"].hovertext[0]

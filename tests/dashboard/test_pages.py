@@ -1,0 +1,78 @@
+"""Pages and the report, from a study whose texts are tags."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from optuna.storages import RDBStorage
+from plotly.utils import PlotlyJSONEncoder
+
+from jointsearch.cli import cli
+from jointsearch.dashboard.app import create_app, page_of
+from jointsearch.dashboard.data import front_table
+from jointsearch.dashboard.pages import best_within, study_path
+from jointsearch.dashboard.report import report_html
+from jointsearch.study.studies import JointStudy
+
+
+def components(page: list[Any]) -> str:
+    return json.dumps(page, cls=PlotlyJSONEncoder)
+
+
+def test_pages(small: JointStudy, storage: RDBStorage) -> None:
+    assert "some/model" in components(page_of(storage, "/"))
+    assert "trial 3" in components(page_of(storage, "/study/small"))
+    plan = components(page_of(storage, "/study/small/plan/3"))
+    assert "1.0000 loss better at +" in plan and "than uniform 4-bit rank 0" in plan
+    assert "8 of 9 modules differ" in components(page_of(storage, "/study/small/compare/2/3"))
+    assert "the loss is not finite" in components(page_of(storage, "/study/small/progress"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/study/smal", "/study/small/plan/x", "/study/small/plan/1", "/x", "/study"]
+)
+def test_what_is_not_there(small: JointStudy, storage: RDBStorage, path: str) -> None:
+    assert "Not found" in components(page_of(storage, path))
+
+
+def test_bounds_mark_the_best_points(small: JointStudy) -> None:
+    table = front_table(small, small.records())
+    middle = table.point(3).model_bytes
+    assert best_within(table, middle, 3.1)[0] == [3, 0]
+    assert best_within(table, middle - 1, 2.05)[0] == [0, 2]
+
+
+def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -> None:
+    """No component renders HTML or Markdown, and the name is quoted in addresses."""
+    paths = [study_path(hostile.name, *rest) for rest in ((), ("plan", 0), ("compare", 0, 0), ("progress",))]
+    assert paths[0] == "/study/%3Cscript%3Ealert%281%29%3C%2Fscript%3E"
+    for path in ("/", *paths):
+        page = components(page_of(storage, path))
+        assert "Not found" not in page
+        assert not re.search(r'"type": "(Markdown|Iframe|Script)"|dangerously', page)
+    assert "<script>alert" not in create_app(storage).index()
+
+
+def test_the_report_is_one_small_file_without_foreign_tags(
+    hostile: JointStudy, url: str, tmp_path: Path
+) -> None:
+    text = report_html(hostile)
+    assert len(text.encode()) < 6_000_000
+    for tag in ("<script>alert(1)", "<a href='https://evil", "<i>host", "<img src=x"):
+        assert tag not in text
+    assert "<title>&lt;script&gt;alert(1)&lt;/script&gt;</title>" in text
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", text)
+    output = tmp_path / "report.html"
+    done = CliRunner().invoke(cli, ["report", hostile.name, "-o", str(output), "--storage", url])
+    assert done.exit_code == 0, done.output
+    assert output.read_text(encoding="utf-8").count("plotly-graph-div") == 7
+
+
+def test_other_hosts_need_a_token_on_the_command_line(small: JointStudy, url: str) -> None:
+    done = CliRunner().invoke(cli, ["dashboard", "--host", "0.0.0.0", "--storage", url], env={})
+    assert "needs --auth-token" in str(done.exception)
