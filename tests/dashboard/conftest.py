@@ -84,7 +84,7 @@ def dated(trial: FrozenTrial, number: int) -> FrozenTrial:
 @pytest.fixture
 def small(create: Callable[..., JointStudy], add: Add) -> JointStudy:
     """Trials 0 and 1: uniform 4 bits with two seeds; 2: uniform 16 bits; 3 and 4 by search; 5 failed."""
-    study = create(search={"enqueue": []})
+    study = create(search_space={"enqueue": []})
     add(study, 4, 0, {0: 3.0, 1: 3.2}, label="uniform 4-bit rank 0")
     add(study, 16, 4, {0: 2.0}, label="uniform 16-bit rank 4", output="<b>5</b>")
     add(study, 4, 4, {0: 2.1}, changes={"embed": (16, 0)}, output="<script>alert(1)</script>")
@@ -99,7 +99,7 @@ def small(create: Callable[..., JointStudy], add: Add) -> JointStudy:
 @pytest.fixture
 def hostile(create: Callable[..., JointStudy], storage: RDBStorage, add: Add) -> JointStudy:
     """A study whose name and texts are tags: our study files refuse such names, a database does not."""
-    made = create(name="made", search={"enqueue": []})
+    made = create(name="made", search_space={"enqueue": []})
     study = optuna.create_study(
         study_name="<script>alert(1)</script>", storage=storage, directions=["minimize", "minimize"]
     )

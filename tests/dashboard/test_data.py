@@ -104,7 +104,7 @@ def test_the_uniform_plan_of_nearest_size(small: JointStudy) -> None:
 
 
 def test_a_maximized_quality(create: Callable[..., JointStudy], add: Callable[..., Plan]) -> None:
-    study = create(objectives=["accuracy", "model_bytes"], search={"enqueue": []})
+    study = create(objectives=["accuracy", "model_bytes"], search_space={"enqueue": []})
     add(study, 4, 0, {0: 0.5}, label="uniform 4-bit rank 0", metric="accuracy")
     add(study, 4, 4, {0: 0.75}, metric="accuracy")
     comparison = plan_table(study, study.records(), 1).comparison
@@ -112,7 +112,7 @@ def test_a_maximized_quality(create: Callable[..., JointStudy], add: Callable[..
 
 
 def test_no_uniform_plan_no_comparison(create: Callable[..., JointStudy], add: Callable[..., Plan]) -> None:
-    study = create(search={"enqueue": []})
+    study = create(search_space={"enqueue": []})
     add(study, 4, 4, {0: 2.0})
     assert plan_table(study, study.records(), 0).comparison is None
 
