@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
 from jointsearch.search.knapsack import Knapsack
-from jointsearch.search.observed import PROPOSED, TrialReader, key_of
+from jointsearch.search.observed import key_of
 from jointsearch.search.options import Options
+from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.probe import PROBE, Probe
 from jointsearch.search.surrogate import Surrogate
 
@@ -36,11 +35,10 @@ MAX_BUDGETS_TRIED = 32
 MAX_PLANS_TRIED = 200
 
 
-class AdditiveSampler(BaseSampler):
+class AdditiveSampler(PlanSampler):
     """Proposes plans that are Pareto-optimal under a draw from the additive model, and new to the study.
 
-    Stateless across workers: a proposal depends on the stored trials, the seed and the trial's number.
-    Quality is the study's first objective; the other axis is always the exact bytes of the plan.
+    The axis beside quality is always the exact bytes of the plan.
     """
 
     def __init__(
@@ -52,41 +50,12 @@ class AdditiveSampler(BaseSampler):
         seed: int,
         repeats: int = 1,
     ) -> None:
-        """``sign``: of the quality, +1 where lower is better; ``repeats``: how often a plan may come up."""
-        self._options = options
-        self._distributions = dict(distributions)
-        self._reader = TrialReader(options, sign)
-        self._seed = seed
+        """``repeats``: how often a plan may come up."""
+        super().__init__(options, distributions, sign=sign, seed=seed)
         self._repeats = repeats
-        self._random = RandomSampler(seed=seed)
         self._fitted: tuple[int, Surrogate] | None = None
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return dict(self._distributions)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        if not search_space:
-            return {}
-        chosen = self.propose(study, trial.number)
-        # other workers must see it before its parameters are written one by one
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, chosen.tolist())
-        return dict(self._options.values(chosen))
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
-
     def propose(self, study: optuna.Study, number: int) -> Ints:
-        """The options of trial ``number``, (num_groups,)."""
         trials = study.get_trials(deepcopy=False)
         surrogate = self._surrogate(study, trials)
         known = self._reader.proposed(trials)

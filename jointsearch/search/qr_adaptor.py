@@ -20,20 +20,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import IntDistribution
+from optuna.trial import TrialState
 from scipy.stats import norm
 
 from jointsearch.pareto import is_on_front
 from jointsearch.search.additive import stored_probe
-from jointsearch.search.observed import PROPOSED, TrialReader, key_of
+from jointsearch.search.observed import key_of
 from jointsearch.search.options import Options
+from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.probe import group_effects
 
 Ints = NDArray[np.int64]
@@ -44,8 +43,8 @@ NUM_CANDIDATES = 200
 MAX_TRIES = 20
 
 
-class QRAdaptorSampler(BaseSampler):
-    """Proposes plans in three stages; stateless: a proposal depends on the stored trials, seed and number."""
+class QRAdaptorSampler(PlanSampler):
+    """Proposes plans in three stages."""
 
     def __init__(
         self,
@@ -56,41 +55,13 @@ class QRAdaptorSampler(BaseSampler):
         seed: int,
         trials: int,
     ) -> None:
-        """``sign``: of the quality, +1 where lower is better; ``trials``: of the whole study."""
-        self._options = options
-        self._distributions = dict(distributions)
-        self._reader = TrialReader(options, sign)
+        """``trials``: of the whole study."""
+        super().__init__(options, distributions, sign=sign, seed=seed)
         self._sign = sign
-        self._seed = seed
         self._trials = trials
         self._population = max(MIN_POPULATION, trials // 10)
-        self._random = RandomSampler(seed=seed)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return dict(self._distributions)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        if not search_space:
-            return {}
-        chosen = self.propose(study, trial.number)
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, chosen.tolist())
-        return dict(self._options.values(chosen))
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
-        """The options of trial ``number``, (num_groups,)."""
         rng = np.random.default_rng((self._seed, number))
         trials = study.get_trials(deepcopy=False)
         known = set(self._reader.proposed(trials))

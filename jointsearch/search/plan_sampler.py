@@ -1,0 +1,59 @@
+"""What samplers of ours share: a proposal is a whole plan, and other workers see it at once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
+
+from jointsearch.search.observed import PROPOSED, TrialReader
+from jointsearch.search.options import Options
+
+
+class PlanSampler(BaseSampler):
+    """Stateless across workers: a proposal depends on the stored trials, the seed and the trial's number."""
+
+    def __init__(
+        self, options: Options, distributions: Mapping[str, IntDistribution], *, sign: int, seed: int
+    ) -> None:
+        """``sign``: of the quality, the study's first objective; +1 where lower is better."""
+        self._options = options
+        self._distributions = dict(distributions)
+        self._reader = TrialReader(options, sign)
+        self._seed = seed
+        self._random = RandomSampler(seed=seed)
+
+    @abstractmethod
+    def propose(self, study: optuna.Study, number: int) -> NDArray[np.int64]:
+        """The options of trial ``number``, (num_groups,)."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return dict(self._distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space:
+            return {}
+        chosen = self.propose(study, trial.number)
+        # other workers must see it before its parameters are written one by one
+        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, chosen.tolist())
+        return dict(self._options.values(chosen))
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
