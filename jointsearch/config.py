@@ -114,9 +114,10 @@ class SearchSettings(Record):
     seed: int = Field(default=0, ge=0, lt=2**32)
     repeats: Positive = 1
     """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
-    probe: Literal["weight-sharing", "none"] = "weight-sharing"
-    """What gives ``sampler: additive`` its prior: one run that scores many plans, for the price of some six
-    trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without."""
+    probe: Literal["weight-sharing", "sensitivity", "none"] = "weight-sharing"
+    """What gives ``sampler: additive`` its prior. ``weight-sharing``: one run that scores many plans, for the
+    price of some six trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without.
+    ``sensitivity``: output errors and gradients of every group, for the price of a trial."""
     early_stopping: bool = True
     """Stop a trial at a rung where it would hardly be on the front (``study/rungs.py``)."""
     stop: StopSettings | None = None

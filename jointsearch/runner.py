@@ -118,6 +118,7 @@ class Prober(Protocol):
         ...
 
 
+@runtime_checkable
 class Probe(Runner, Protocol):
     """A runner that can also say how sensitive each module is."""
 

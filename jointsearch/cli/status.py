@@ -14,6 +14,7 @@ import click
 from jointsearch.cli.common import format_option, print_json, print_table, storage_option
 
 if TYPE_CHECKING:
+    from jointsearch.study.records import StudyRecords
     from jointsearch.study.studies import JointStudy
 
 POLL_SECONDS = 2.0
@@ -67,6 +68,17 @@ def summary_of(found: JointStudy) -> dict[str, Any]:
     }
 
 
+def _probe_correlation(found: JointStudy, records: StudyRecords) -> float | None:
+    """Imports what fits the model only for a study that has a probe: SciPy takes its time."""
+    from jointsearch.search.attributes import PROBE
+
+    if PROBE not in found.optuna_study.user_attrs:
+        return None
+    from jointsearch.study.prediction import probe_correlation
+
+    return probe_correlation(found, records)
+
+
 def _status(found: JointStudy) -> dict[str, Any]:
     from jointsearch.study.control import wanted
     from jointsearch.study.progress import Snapshot, running_trials
@@ -81,6 +93,7 @@ def _status(found: JointStudy) -> dict[str, Any]:
         "selected": found.selection,
         "best": snapshot.best,
         "hypervolume": snapshot.hypervolume,
+        "probe_correlation": _probe_correlation(found, records),
         "trials_per_hour": snapshot.trials_per_hour,
         "seconds_left": snapshot.seconds_left,
         "workers": [asdict(trial) for trial in running_trials(found)],

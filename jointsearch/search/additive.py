@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
+from jointsearch.search.attributes import PROBE
 from jointsearch.search.knapsack import Knapsack
 from jointsearch.search.observed import key_of
 from jointsearch.search.options import Options
 from jointsearch.search.plan_sampler import PlanSampler
-from jointsearch.search.probe import PROBE, Probe
+from jointsearch.search.probe import Probe
 from jointsearch.search.surrogate import Surrogate
 
 Ints = NDArray[np.int64]

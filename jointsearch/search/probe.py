@@ -2,7 +2,7 @@
 
 A probe has scores of whole plans (of a weight-sharing run), or of every choice of every group (of
 sensitivities), or both. Lower is better, in any unit: how much a score means is learned from trials.
-Here is the plain data alone, as it is stored with the study under ``PROBE``.
+Here is the plain data alone, as it is stored with the study.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointsearch.plan import Record
-from jointsearch.search.options import Options
+from jointsearch.search.options import Options, rank_curve
+from jointsearch.sensitivities import Sensitivities
+from jointsearch.space import Group, SearchSpace
 
 Floats = NDArray[np.float64]
-
-PROBE = "probe"
-"""The study's user attribute."""
 
 
 class ScoredPlan(Record):
@@ -45,6 +44,26 @@ class Probe(Record):
     """By the group's name."""
     seconds: float = 0.0
     """What it took."""
+
+
+def sensitivity_probe(sensitivities: Sensitivities, space: SearchSpace, seconds: float = 0.0) -> Probe:
+    """Scores of every group's choices: the output error that bits cause, and how much the task asks for rank.
+
+    A choice of bits scores the sum of its modules' relative output errors. A rank takes its share of the way
+    to the highest, on log2(1 + rank), off the trace of the Fisher of the modules that it adapts.
+    """
+    groups = {group.name: _scores(group, sensitivities) for group in space.groups}
+    return Probe(kind="sensitivity", groups=groups, seconds=seconds)
+
+
+def _scores(group: Group, sensitivities: Sensitivities) -> GroupScores:
+    measured = sensitivities.modules
+    errors = [
+        sum(measured[spec.name].output_error.get(bits, 0.0) for spec in group.modules) for bits in group.bits
+    ]
+    fisher = sum(measured[spec.name].fisher * spec.num_weights for spec in group.modules if spec.adaptable)
+    shares = np.concatenate([[0.0], np.cumsum(rank_curve(group.ranks))])
+    return GroupScores(bits=tuple(errors), ranks=tuple((-fisher * shares).tolist()))
 
 
 def group_effects(probe: Probe, options: Options) -> Floats:

@@ -25,7 +25,7 @@ from jointsearch.runner import Probe
 from jointsearch.selection import within_bytes
 from jointsearch.strategies.registry import STRATEGIES, strategy
 from jointsearch.strategies.settings import StrategySettings
-from jointsearch.study.records import StudyRecords, TrialRecord
+from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
 from jointsearch.study.studies import JointStudy
 
 CONFIGURATIONS = ("lora", "qlora", "adalora", "adalora-4bit", "ilp")
@@ -287,14 +287,15 @@ def _row(
     failures = tuple(failures)
     if not trials:
         return ComparedPlan(name=name, trials=(), qualities={}, failures=failures)
-    values = list(qualities.values())
+    measured = MeasuredPlan(tuple(trials.values()))
+    quality = measured.trials[0].objectives[0]
     found = [trial.measurement for trial in trials.values()]
     return ComparedPlan(
         name=name,
         trials=tuple(trial.number for trial in trials.values()),
         qualities=qualities,
-        mean=statistics.fmean(values),
-        standard_error=statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None,
+        mean=measured.values[quality],
+        standard_error=measured.standard_error(quality),
         difference=paired_difference(qualities, _qualities(reference)),
         model_bytes=statistics.fmean(m.model_bytes for m in found),
         bytes_per_parameter=statistics.fmean(m.bytes_per_parameter for m in found),

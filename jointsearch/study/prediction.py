@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.stats import spearmanr
 
@@ -11,7 +13,7 @@ from jointsearch.search.additive import stored_probe
 from jointsearch.search.observed import TrialReader
 from jointsearch.search.options import Options
 from jointsearch.search.predicted import PredictedPoint, expected_gain, predicted_front, predicted_optimum
-from jointsearch.search.surrogate import Surrogate
+from jointsearch.search.surrogate import Observations, Surrogate
 from jointsearch.study.records import CONVERGED, StudyRecords
 from jointsearch.study.studies import JointStudy
 
@@ -28,26 +30,28 @@ def fit_surrogate(study: JointStudy, records: StudyRecords | None = None) -> Sur
             f"{len(records.measured)}; `jointsearch study status {study.name}`"
         )
     options = Options.of(study.space, study.layout)
+    return Surrogate.fit(options, _observe(study, options, records), stored_probe(study.optuna_study))
+
+
+def _observe(study: JointStudy, options: Options, records: StudyRecords) -> Observations:
     reader = TrialReader(options, OBJECTIVES[study.config.quality].sign)
-    observed = reader.observations([trial.frozen for trial in records.trials])
-    return Surrogate.fit(options, observed, stored_probe(study.optuna_study))
+    return reader.observations([trial.frozen for trial in records.trials])
 
 
 def probe_correlation(study: JointStudy, records: StudyRecords | None = None) -> float | None:
     """Spearman's rank correlation of the probe alone with the measured plans: how far it can be trusted.
 
-    None without a probe, or with fewer than three measured plans.
+    None without a probe, with fewer than three measured plans, or where all of them are equally good.
     """
     records = records or study.records()
     probe = stored_probe(study.optuna_study)
     if probe is None or len(records.measured) < MIN_TRIALS:
         return None
-    observed = fit_surrogate(study, records).observed
-    nothing = observed.first(0)
-    foretold, _ = Surrogate.fit(Options.of(study.space, study.layout), nothing, probe).predict(
-        observed.design
-    )
-    return float(spearmanr(foretold, observed.values).statistic)
+    options = Options.of(study.space, study.layout)
+    observed = _observe(study, options, records)
+    foretold, _ = Surrogate.fit(options, observed.first(0), probe).predict(observed.design)
+    found = float(spearmanr(foretold, observed.values).statistic)
+    return found if math.isfinite(found) else None
 
 
 def predict_front(study: JointStudy, records: StudyRecords | None = None) -> tuple[PredictedPoint, ...]:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from jointsearch.errors import TrialInterrupted
 from jointsearch.runner import Budget, Prober, Runner
-from jointsearch.search.probe import PROBE, Probe, ScoredPlan
+from jointsearch.runner import Probe as SensitivityProber
+from jointsearch.search.attributes import PROBE
+from jointsearch.search.probe import Probe, ScoredPlan, sensitivity_probe
 from jointsearch.study.outages import outlast
 from jointsearch.study.storage import try_study_lock
 from jointsearch.study.studies import JointStudy
@@ -24,23 +26,41 @@ _log = logging.getLogger(__name__)
 
 def make_probe(study: JointStudy, runner: Runner, should_stop: Callable[[], bool]) -> None:
     """Train and store the probe, unless the study wants none, has one, or another worker is at it."""
-    search = study.config.search
-    if search.probe == "none" or search.sampler != "additive" or not isinstance(runner, Prober):
-        return
-    lora = study.config.lora
-    nested = lora.init == "default" and lora.variant != "dora"
-    if not nested or PROBE in study.optuna_study.user_attrs:
+    probing = _probing(study, runner, should_stop)
+    if probing is None or PROBE in study.optuna_study.user_attrs:
         return
     with try_study_lock(study.optuna_study, "probe") as mine:
         if not mine or PROBE in study.optuna_study.user_attrs:
             return
         _log.info("probe started", extra={"study": study.name})
         try:
-            probe = weight_sharing(study, runner, should_stop)
+            probe = probing()
         except TrialInterrupted:
             return  # the next worker makes it anew
         outlast(lambda: study.optuna_study.set_user_attr(PROBE, probe.model_dump(mode="json")), should_stop)
         _log.info("probe complete", extra={"study": study.name, "plans": len(probe.plans)})
+
+
+def _probing(
+    study: JointStudy, runner: Runner, should_stop: Callable[[], bool]
+) -> Callable[[], Probe] | None:
+    """How the study wants to be probed; None where it does without, or its sampler or runner cannot."""
+    search, lora = study.config.search, study.config.lora
+    if search.sampler != "additive":
+        return None
+    if search.probe == "sensitivity" and isinstance(runner, SensitivityProber):
+        return lambda: sensitivity(study, runner)
+    nested = lora.init == "default" and lora.variant != "dora"
+    if search.probe == "weight-sharing" and nested and isinstance(runner, Prober):
+        return lambda: weight_sharing(study, runner, should_stop)
+    return None
+
+
+def sensitivity(study: JointStudy, runner: SensitivityProber) -> Probe:
+    """Scores of every group's choices, by the sensitivities of its modules: for the price of a trial."""
+    start = time.monotonic()
+    measured = study.sensitivities(lambda: runner)
+    return sensitivity_probe(measured, study.space, time.monotonic() - start)
 
 
 def weight_sharing(study: JointStudy, runner: Prober, should_stop: Callable[[], bool]) -> Probe:

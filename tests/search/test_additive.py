@@ -15,10 +15,11 @@ from jointsearch.layout import ModelLayout
 from jointsearch.pareto import is_on_front
 from jointsearch.runner import FakeRunner
 from jointsearch.search.additive import AdditiveSampler, even_budgets, new_neighbour, sizes_and_values
+from jointsearch.search.attributes import PROBE
 from jointsearch.search.knapsack import Knapsack
 from jointsearch.search.observed import PROPOSED, TrialReader, key_of
 from jointsearch.search.options import Options
-from jointsearch.search.probe import PROBE, GroupScores, Probe
+from jointsearch.search.probe import GroupScores, Probe
 from jointsearch.search.qr_adaptor import QRAdaptorSampler, best_first
 from jointsearch.search.samplers import build_sampler, distributions
 from jointsearch.search.surrogate import Surrogate

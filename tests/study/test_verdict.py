@@ -18,7 +18,9 @@ from jointsearch.errors import StudyError
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import Plan
 from jointsearch.runner import Budget, FakeRunner, Measurement
-from jointsearch.search.probe import PROBE, Probe, ScoredPlan
+from jointsearch.search.additive import stored_probe
+from jointsearch.search.attributes import PROBE
+from jointsearch.search.probe import Probe, ScoredPlan
 from jointsearch.study.prediction import (
     Convergence,
     fit_surrogate,
@@ -302,3 +304,29 @@ def test_a_probe_is_compared_with_real_trials(create: Create, layout: ModelLayou
     assert found > 0.9
     store(-1)
     assert probe_correlation(study) == pytest.approx(-found, abs=0.1)
+
+
+@pytest.mark.parametrize("variant", ["lora", "dora"])  # weight-sharing has no nested ranks with DoRA
+def test_sensitivities_as_a_probe(create: Create, layout: ModelLayout, variant: str) -> None:
+    study = create(
+        search={"sampler": "additive", "probe": "sensitivity", "trials": 20},
+        search_space={"ranks": [0, 2, 4, 8]},
+        lora={"variant": variant},
+    )
+    Worker(study, FakeRunner(layout)).run()
+    probe = stored_probe(study.optuna_study)
+    assert probe is not None
+    assert (probe.kind, probe.plans) == ("sensitivity", ())
+    measured = FakeRunner(layout).sensitivities(8).modules
+    for group in study.space.groups:
+        scores = probe.groups[group.name]
+        errors = [
+            sum(measured[m.name].output_error.get(bits, 0) for m in group.modules) for bits in group.bits
+        ]
+        assert scores.bits == pytest.approx(errors)
+        fisher = sum(measured[m.name].fisher * m.num_weights for m in group.modules if m.adaptable)
+        shares = [math.log(1 + rank) / math.log(9) for rank in group.ranks] if group.ranks[1:] else [0]
+        assert scores.ranks == pytest.approx([-fisher * share for share in shares])
+    found = probe_correlation(study)
+    assert found is not None
+    assert found > 0.5
