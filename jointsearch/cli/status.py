@@ -93,6 +93,7 @@ def _status(found: JointStudy) -> dict[str, Any]:
         "selected": found.selection,
         "best": snapshot.best,
         "hypervolume": snapshot.hypervolume,
+        "steps_saved": records.share_saved(found.config.calibration.steps),
         "probe_correlation": _probe_correlation(found, records),
         "trials_per_hour": snapshot.trials_per_hour,
         "seconds_left": snapshot.seconds_left,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from jointsearch.search.attributes import COPY_OF as COPY_OF
 from jointsearch.search.attributes import PLAN as PLAN
 from jointsearch.search.attributes import SEED as SEED
 from jointsearch.selection import FrontPoint
+from jointsearch.study.seed_offsets import seed_offsets
 
 CONFIG = "config"
 LAYOUT = "layout"
@@ -130,6 +131,8 @@ class MeasuredPlan:
 
     trials: tuple[TrialRecord, ...]
     """By number."""
+    offsets: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
+    """By objective: what a seed adds to every plan's value."""
 
     @property
     def number(self) -> int:
@@ -160,18 +163,20 @@ class MeasuredPlan:
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """Mean over the seeds, by objective."""
-        return {
-            name: statistics.fmean(trial.values[name] for trial in self.trials)
-            for name in self.trials[0].objectives
-        }
+        """Mean over the seeds, by objective, less what the seeds add to all plans."""
+        return {name: statistics.fmean(self._levelled(name)) for name in self.trials[0].objectives}
 
     def standard_error(self, objective: str) -> float | None:
         """Of the mean over the seeds; None where there is one seed alone."""
         if len(self.trials) < 2:
             return None
-        values = [trial.values[objective] for trial in self.trials]
+        values = self._levelled(objective)
         return statistics.stdev(values) / math.sqrt(len(values))
+
+    def _levelled(self, objective: str) -> list[float]:
+        """The value of each trial less the offset of its seed."""
+        offsets = self.offsets.get(objective, {})
+        return [trial.values[objective] - offsets.get(trial.seed, 0.0) for trial in self.trials]
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,12 @@ class StudyRecords:
     def num_finished(self) -> int:
         return len(self.complete) + len(self.pruned) + len(self.failed)
 
+    def share_saved(self, steps: int) -> float:
+        """Of all trials' training steps, those that early stopping has spared; ``steps``: of a trial."""
+        trained = sum(trial.copy_of is None for trial in self.complete) + len(self.pruned)
+        saved = sum(1 - trial.frozen.user_attrs[RUNG]["step"] / steps for trial in self.pruned)
+        return saved / trained if trained else 0.0
+
     @property
     def requested(self) -> tuple[TrialRecord, ...]:
         """Waiting trials that a person asked for."""
@@ -241,7 +252,11 @@ class StudyRecords:
         by_plan: defaultdict[str, dict[int | None, TrialRecord]] = defaultdict(dict)
         for trial in self.complete:
             by_plan[trial.digest].setdefault(trial.seed, trial)
-        return tuple(MeasuredPlan(tuple(by_seed.values())) for by_seed in by_plan.values())
+        offsets = {
+            name: seed_offsets([{s: t.values[name] for s, t in found.items()} for found in by_plan.values()])
+            for name in self.objectives
+        }
+        return tuple(MeasuredPlan(tuple(by_seed.values()), offsets) for by_seed in by_plan.values())
 
     @cached_property
     def front(self) -> tuple[MeasuredPlan, ...]:

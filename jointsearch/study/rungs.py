@@ -22,7 +22,7 @@ from scipy.stats import t as student
 from jointsearch.objectives import OBJECTIVES
 from jointsearch.study.records import StudyRecords
 
-RISK = 0.02
+RISK = 0.05
 MIN_TRIALS = 10
 """Finished trials before anything is stopped."""
 

@@ -218,3 +218,20 @@ def test_a_trial_that_was_lost_is_still_to_be_finished() -> None:
     assert numbers(found.lost) == [1, 3]
     assert found.num_left(3) == 1 + 1
     assert found.num_searched == 3
+
+
+def test_lucky_seeds_put_no_plan_on_the_front() -> None:
+    """Plans 0 and 1 are measured again with a seed that makes every plan better by 0.4."""
+    found = records(
+        trial(0, (2.0, 500), digest="a", seed=0),
+        trial(1, (1.0, 900), digest="b", seed=0),
+        trial(2, (1.9, 500), digest="c", seed=0),
+        trial(3, (1.7, 500), digest="a", seed=1),
+        trial(4, (0.5, 900), digest="b", seed=1),
+    )
+    a, b, c = found.measured
+    assert numbers(found.front) == [2, 1]  # the plain mean of a is 1.85
+    # offset -0.4: a has 2.0 and 2.1, b 1.0 and 0.9
+    assert [p.values["loss"] for p in (a, b, c)] == pytest.approx([2.05, 0.95, 1.9])
+    assert a.standard_error("loss") == pytest.approx(0.05)
+    assert a.values["model_bytes"] == 500

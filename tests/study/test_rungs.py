@@ -91,6 +91,8 @@ def test_dominated_trials_stop_and_the_front_is_that_without_stopping(
         assert any(other[0] <= loss and other[1] <= size for n, other in points.items() if n != trial.number)
         assert trial.frozen.user_attrs[RUNG]["step"] == STEP
         assert trial.frozen.user_attrs[EXPECTED] == pytest.approx(loss, abs=0.01)
+    trained, spent = len(runner.num_steps), sum(runner.num_steps)
+    assert records.share_saved(2 * STEP) == pytest.approx(1 - spent / (trained * 2 * STEP))
     assert not any(trial.label for trial in records.pruned)  # baselines are measured to their end
     assert records.num_left(60) == 0
 
