@@ -1,4 +1,7 @@
-"""The Dash application: pages by address, refreshed while a study runs. It starts no processes."""
+"""The Dash application: pages by address, refreshed while a study runs. It starts no processes.
+
+Every page has a clock of its own; where nothing has changed since the browser's last look, nothing is sent.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,43 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
 from optuna.storages import BaseStorage
 
-from jointsearch.dashboard.data import front_table, pair_table, plan_table, progress_table, study_row
-from jointsearch.dashboard.figures import front_figure
+from jointsearch.dashboard.data import front_table, pair_table, plan_table, progress_table, study_row, why_table
+from jointsearch.dashboard.figures import (
+    front_figure,
+    hypervolume_figure,
+    phases_figure,
+    timeline_figure,
+)
+from jointsearch.dashboard.live import LiveStudies, LiveStudy
 from jointsearch.dashboard.pages import (
     best_within,
     compare_page,
+    failure_lines,
+    front_lines,
     front_page,
+    full_run_lines,
     plan_page,
     progress_page,
     studies_page,
+    study_lines,
     study_path,
+    why_page,
 )
 from jointsearch.errors import JointSearchError, StudyError
-from jointsearch.study.studies import JointStudy, open_study, study_names
+from jointsearch.objectives import format_bytes
+from jointsearch.study.prediction import measure_optimum, predict_front
+from jointsearch.study.verdict import judge
 
-REFRESH_SECONDS = 3
+PREDICTED = "predicted"
 
 
 def create_app(storage: BaseStorage) -> Dash:
     """The application over all studies of ``storage``; ``app.server`` is its WSGI application."""
+    studies = LiveStudies(storage)
     app = Dash(
         "jointsearch",
         title="jointsearch",
@@ -40,37 +58,102 @@ def create_app(storage: BaseStorage) -> Dash:
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.layout = html.Main(
-        [
-            dcc.Location(id="address"),
-            dcc.Interval(id="clock", interval=REFRESH_SECONDS * 1000),
-            dcc.Download(id="download"),
-            html.Div(id="page"),
-        ],
-        lang="en",
+        [dcc.Location(id="address"), dcc.Download(id="download"), html.Div(id="page")], lang="en"
     )
+    _add_pages(app, studies)
+    _add_front(app, studies)
+    _add_choice(app, studies)
+    return app
 
+
+def _add_pages(app: Dash, studies: LiveStudies) -> None:
     @app.callback(Output("page", "children"), Input("address", "pathname"))
     def show_page(path: str | None) -> list[Any]:
-        return page_of(storage, path or "/")
+        return page_of(studies, path or "/")
 
+    @app.callback(
+        Output("studies", "children"),
+        Input("studies-clock", "n_intervals"),
+        prevent_initial_call=True,
+    )
+    def refresh_studies(_ticks: int) -> Any:
+        return study_lines(_rows(studies))
+
+    @app.callback(
+        Output("hypervolume", "figure"),
+        Output("timeline", "figure"),
+        Output("phases", "figure"),
+        Output("failures", "children"),
+        Output("seen", "data"),
+        Input("progress-clock", "n_intervals"),
+        State("address", "pathname"),
+        State("seen", "data"),
+        prevent_initial_call=True,
+    )
+    def refresh_progress(_ticks: int, path: str, seen: str) -> tuple[Any, ...]:
+        live = _live(studies, path)
+        version = _version(live)
+        if version == seen:
+            raise PreventUpdate
+        table = progress_table(live.study, live.records)
+        figures = (draw(table) for draw in (hypervolume_figure, timeline_figure, phases_figure))
+        return (*figures, failure_lines(table), version)
+
+
+def _add_front(app: Dash, studies: LiveStudies) -> None:
     @app.callback(
         Output("front", "figure"),
         Output("best", "children"),
-        Input("clock", "n_intervals"),
+        Output("points", "children"),
+        Output("verdict", "children"),
+        Output("seen", "data", allow_duplicate=True),
+        Input("front-clock", "n_intervals"),
         Input("budget", "value"),
         Input("bound", "value"),
         Input("scale", "value"),
+        Input("layers", "value"),
         State("address", "pathname"),
+        State("seen", "data"),
         prevent_initial_call=True,
     )
-    def show_front(_ticks: int, budget: float, bound: float, scale: str, path: str) -> tuple[Any, Any]:
-        study = _study_of(storage, path)
-        table = front_table(study, study.records())
+    def show_front(
+        _ticks: int, budget: float, bound: float, scale: str, layers: list[str], path: str, seen: str
+    ) -> tuple[Any, ...]:
+        live = _live(studies, path)
+        version = _version(live)
+        clock = ctx.triggered_id == "front-clock"
+        if clock and version == seen:
+            raise PreventUpdate
+        study, records = live.study, live.records
+        table = front_table(study, records)
         try:
             marked, texts = best_within(table, budget, bound)
         except StudyError as error:
             marked, texts = [], [html.P(str(error))]
-        return front_figure(table, marked, log_bytes=scale == "log"), texts
+        try:
+            predicted = predict_front(study, records) if PREDICTED in layers else ()
+        except StudyError as error:
+            predicted, texts = (), [*texts, html.P(str(error))]
+        figure = front_figure(table, marked, predicted, log_bytes=scale == "log")
+        if not clock:  # a slider moves many times a second: what does not depend on it stays
+            return figure, texts, no_update, no_update, no_update
+        return figure, texts, front_lines(table), judge(study, records).sentence, version
+
+    @app.callback(
+        Output("measured", "children"),
+        Input("measure", "n_clicks"),
+        State("budget", "value"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def measure(clicks: int | None, budget: float, path: str) -> Any:
+        if not clicks:
+            return no_update
+        try:
+            point = measure_optimum(_live(studies, path).study, int(budget))
+        except StudyError as error:
+            return str(error)
+        return f"The predicted best plan of {format_bytes(point.model_bytes)} waits for a worker."
 
     @app.callback(
         Output("address", "pathname"),
@@ -79,22 +162,24 @@ def create_app(storage: BaseStorage) -> Dash:
         prevent_initial_call=True,
     )
     def open_point(click: dict[str, Any] | None, path: str) -> Any:
-        if not click:
-            return no_update
-        return study_path(_parts(path)[1], "plan", int(click["points"][0]["customdata"]))
+        trial = click and click["points"][0].get("customdata")
+        return no_update if trial is None else study_path(_parts(path)[1], "plan", int(trial))
 
+
+def _add_choice(app: Dash, studies: LiveStudies) -> None:
     @app.callback(
-        Output("selected", "children"),
+        Output("full-run", "children"),
         Input("select", "n_clicks"),
+        Input("plan-clock", "n_intervals"),
+        State("note", "value"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def select(clicks: int | None, path: str) -> Any:
-        if not clicks:
-            return no_update
-        study = _study_of(storage, path)
-        study.select(study.complete_trial(_trial_of(path)).number)
-        return "selected"
+    def select(clicks: int | None, _ticks: int, note: str | None, path: str) -> Any:
+        study, trial = _live(studies, path).study, _trial_of(path)
+        if ctx.triggered_id == "select" and clicks:
+            study.select(study.complete_trial(trial).number, (note or "").strip())
+        return full_run_lines(study, trial)
 
     @app.callback(
         Output("download", "data"),
@@ -105,51 +190,64 @@ def create_app(storage: BaseStorage) -> Dash:
     def download(clicks: int | None, path: str) -> Any:
         if not clicks:
             return no_update
-        plan = _study_of(storage, path).plan_file(_trial_of(path))
+        plan = _live(studies, path).study.plan_file(_trial_of(path))
         return {
             "filename": "plan.json",
             "content": json.dumps(plan.model_dump(mode="json"), indent=1) + "\n",
             "type": "application/json",
         }
 
-    return app
 
-
-def page_of(storage: BaseStorage, path: str) -> list[Any]:
+def page_of(studies: LiveStudies, path: str) -> list[Any]:
     """What is shown at ``path``."""
     try:
         match _parts(path):
             case []:
-                studies = [open_study(storage, name) for name in study_names(storage)]
-                return studies_page([study_row(study, study.records()) for study in studies])
+                return studies_page(_rows(studies))
             case ["study", name, *rest]:
-                study = open_study(storage, name)
-                return _study_page(study, rest)
+                return _study_page(studies[name], rest)
     except (JointSearchError, ValueError) as error:
         return [html.H1("Not found"), html.P(str(error)), dcc.Link("All studies", href="/")]
     return [html.H1("Not found"), dcc.Link("All studies", href="/")]
 
 
-def _study_page(study: JointStudy, rest: list[str]) -> list[Any]:
-    records = study.records()
+def _study_page(live: LiveStudy, rest: list[str]) -> list[Any]:
+    study, records = live.study, live.records
+    seen = dcc.Store(id="seen", data=_version(live))
     match rest:
         case []:
-            return front_page(front_table(study, records))
+            sentence = judge(study, records).sentence if records.front else ""
+            return [*front_page(front_table(study, records), sentence), seen]
         case ["plan", trial]:
-            return plan_page(study.name, front_table(study, records), plan_table(study, records, int(trial)))
+            table = plan_table(study, records, int(trial))
+            return plan_page(study, front_table(study, records), table)
         case ["compare", first, second]:
             return compare_page(study.name, pair_table(study, records, int(first), int(second)))
+        case ["why", trial]:
+            return why_page(study.name, why_table(study, records, int(trial)))
+        case ["why"]:
+            return why_page(study.name, why_table(study, study.front(), study.chosen))
         case ["progress"]:
-            return progress_page(study.name, progress_table(records))
-    raise StudyError(f"a study has the pages plan, compare and progress, but got {'/'.join(rest)}")
+            return [*progress_page(study.name, progress_table(study, records)), seen]
+    raise StudyError(f"a study has the pages plan, compare, why and progress, but got {'/'.join(rest)}")
+
+
+def _rows(studies: LiveStudies) -> list[Any]:
+    return [study_row(live.study, live.records) for live in studies.all()]
+
+
+def _version(live: LiveStudy) -> str:
+    """Differs where anything that a page of the study shows has changed."""
+    states = [(trial.number, trial.state.value) for trial in live.records.trials]
+    return f"{hash((tuple(states), live.study.selection)):x}"
+
+
+def _live(studies: LiveStudies, path: str) -> LiveStudy:
+    return studies[_parts(path)[1]]
 
 
 def _parts(path: str) -> list[str]:
     return [unquote(part) for part in path.split("/") if part]
-
-
-def _study_of(storage: BaseStorage, path: str) -> JointStudy:
-    return open_study(storage, _parts(path)[1])
 
 
 def _trial_of(path: str) -> int:

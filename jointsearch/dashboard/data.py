@@ -6,10 +6,13 @@ Bytes are those of the saved checkpoint and adapter; seconds are wall time; a lo
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from jointsearch.cost import plan_cost
 from jointsearch.errors import StudyError
@@ -18,7 +21,10 @@ from jointsearch.objectives import OBJECTIVES
 from jointsearch.pareto import hypervolume
 from jointsearch.plan import Plan
 from jointsearch.runner import Example, LossPoint
+from jointsearch.search.experimental import experimental_optuna
+from jointsearch.search.predicted import Effect
 from jointsearch.selection import FrontPoint, at_knee
+from jointsearch.study.prediction import group_effects
 from jointsearch.study.progress import Snapshot
 from jointsearch.study.records import MeasuredPlan, StudyRecords
 from jointsearch.study.studies import JointStudy
@@ -296,9 +302,11 @@ class ProgressTable:
     """Reasons with how often each was met, the most frequent first."""
     seconds_by_phase: dict[str, float]
     """Median over the complete trials that were measured here."""
+    share_saved: float
+    """Of the training steps, by early stopping."""
 
 
-def progress_table(records: StudyRecords) -> ProgressTable:
+def progress_table(study: JointStudy, records: StudyRecords) -> ProgressTable:
     finished = (*records.complete, *records.pruned, *records.failed)
     states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     timeline = [
@@ -322,7 +330,46 @@ def progress_table(records: StudyRecords) -> ProgressTable:
         timeline=tuple(sorted(timeline, key=lambda trial: trial.trial)),
         failures=tuple(Counter(trial.failure or "unknown" for trial in records.failed).most_common()),
         seconds_by_phase={phase: statistics.median(seconds) for phase, seconds in phases.items()},
+        share_saved=records.share_saved(study.config.calibration.steps),
     )
+
+
+@dataclass(frozen=True)
+class WhyTable:
+    """What the parts of a plan are worth."""
+
+    point: Point
+    """The plan at which it is asked."""
+    quality: str
+    effects: tuple[Effect, ...]
+    """By the model of the search, the largest first."""
+    importances: dict[str, float]
+    """Optuna's, by parameter, the largest first: shares of the variance of the quality (PED-ANOVA)."""
+
+
+def why_table(study: JointStudy, records: StudyRecords, trial: int) -> WhyTable:
+    """At the plan that ``trial`` measured first; raises ``StudyError``, also where there are few trials."""
+    table = front_table(study, records)
+    plan = _measured(study, records, trial).plan
+    return WhyTable(
+        table.point(trial), table.quality, group_effects(study, records, plan), _importances(study)
+    )
+
+
+def _importances(study: JointStudy) -> dict[str, float]:
+    """Empty where too few trials have parameters, or all of them are equally good."""
+    sign = OBJECTIVES[study.config.quality].sign
+    try:
+        with experimental_optuna(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that lower is taken for better, as is meant
+            return get_param_importances(
+                study.optuna_study,
+                evaluator=PedAnovaImportanceEvaluator(),
+                params=list(study.space.parameters),
+                target=lambda trial: sign * trial.values[0],
+            )
+    except (ValueError, RuntimeError):
+        return {}
 
 
 def _measured(study: JointStudy, records: StudyRecords, trial: int) -> MeasuredPlan:

@@ -7,13 +7,14 @@ Plotly reads a few HTML tags in texts, so every text that comes from a study is 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from jointsearch.dashboard.data import FrontTable, PlanTable, Point, ProgressTable
+from jointsearch.dashboard.data import FrontTable, PlanTable, Point, ProgressTable, WhyTable
 from jointsearch.objectives import BYTE_UNITS, format_bytes, format_value
+from jointsearch.search.predicted import CREDIBLE, PredictedPoint
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2",
@@ -30,7 +31,13 @@ STATE_COLOURS = {"complete": BLUE, "pruned": ORANGE, "failed": VERMILION}
 STATE_SYMBOLS = {"complete": "circle", "pruned": "triangle-down", "failed": "x"}
 
 
-def front_figure(table: FrontTable, marked: Iterable[int] = (), *, log_bytes: bool = False) -> go.Figure:
+def front_figure(
+    table: FrontTable,
+    marked: Iterable[int] = (),
+    predicted: Sequence[PredictedPoint] = (),
+    *,
+    log_bytes: bool = False,
+) -> go.Figure:
     """Quality against bytes; ``marked`` are trials to ring, such as the best within a budget."""
     unit, size = byte_unit(point.model_bytes for point in table.points)
     figure = _figure(table.study, f"model size ({unit})", table.quality)
@@ -66,10 +73,40 @@ def front_figure(table: FrontTable, marked: Iterable[int] = (), *, log_bytes: bo
             "marker": {"color": colour, "symbol": symbol, "size": 18, "line": {"width": 3}},
         }
         figure.add_trace(_points(table, points, name, size, style, with_errors=False))
+    if predicted:
+        figure.add_traces(_predicted(table, predicted, size))
     figure.update_layout(hovermode="closest", clickmode="event+select")
     if log_bytes:
         figure.update_xaxes(type="log")
     return figure
+
+
+def _predicted(table: FrontTable, points: Sequence[PredictedPoint], size: int) -> list[go.Scatter]:
+    """The front of the search's model, and its credible band."""
+    sizes = [point.model_bytes / size for point in points]
+    band = go.Scatter(
+        x=[*sizes, *reversed(sizes)],
+        y=[*(point.low for point in points), *(point.high for point in reversed(points))],
+        name=f"predicted, {CREDIBLE:.0%} credible",
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor="rgba(230, 159, 0, 0.2)",
+        hoverinfo="skip",
+    )
+    line = go.Scatter(
+        x=sizes,
+        y=[point.quality for point in points],
+        name="predicted",
+        mode="lines",
+        line={"color": ORANGE, "dash": "dash"},
+        text=[
+            f"{format_value(table.quality, point.quality)} at {format_bytes(point.model_bytes)}"
+            for point in points
+        ],
+        hovertemplate="predicted: %{text}<extra></extra>",
+    )
+    return [band, line]
 
 
 def plan_figure(table: PlanTable) -> go.Figure:
@@ -192,6 +229,60 @@ def phases_figure(table: ProgressTable) -> go.Figure:
     return figure
 
 
+def effects_figure(table: WhyTable) -> go.Figure:
+    """What the highest choice of every group is worth against the lowest, with credible intervals."""
+    figure = _figure(
+        f"Worth at trial {table.point.trial}: the highest choice against the lowest",
+        f"{table.quality} better",
+        "",
+    )
+    for knob, colour, symbol in (("bits", BLUE, "circle"), ("rank", VERMILION, "diamond")):
+        effects = [effect for effect in table.effects if effect.knob == knob]
+        figure.add_trace(
+            go.Scatter(
+                x=[effect.gain for effect in effects],
+                y=[html.escape(effect.group) for effect in effects],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [effect.high - effect.gain for effect in effects],
+                    "arrayminus": [effect.gain - effect.low for effect in effects],
+                },
+                name=f"{knob}, {CREDIBLE:.0%} credible",
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 8},
+                text=[
+                    f"{effect.knob} {effect.lowest} to {effect.highest}: "
+                    f"{format_value(table.quality, effect.gain)} better for {format_bytes(effect.model_bytes)}"
+                    for effect in effects
+                ],
+                hovertemplate="%{y}, %{text}<extra></extra>",
+            )
+        )
+    return _tall(figure, len({effect.group for effect in table.effects}))
+
+
+def importances_figure(table: WhyTable) -> go.Figure:
+    """Optuna's importances of the parameters."""
+    figure = _figure("Importances (Optuna, PED-ANOVA)", "share of the variance", "")
+    figure.add_trace(
+        go.Bar(
+            x=list(table.importances.values()),
+            y=[html.escape(name) for name in table.importances],
+            orientation="h",
+            marker_color=GREEN,
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    )
+    return _tall(figure, len(table.importances))
+
+
+def _tall(figure: go.Figure, num_lines: int) -> go.Figure:
+    """High enough for every line's name; the first one on top."""
+    figure.update_layout(height=max(450, 150 + 18 * num_lines))
+    return figure.update_yaxes(type="category", autorange="reversed", dtick=1)
+
+
 def byte_unit(values: Iterable[int]) -> tuple[str, int]:
     """The largest unit that the largest value fills."""
     largest = max(values, default=0)
@@ -240,6 +331,8 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
             "xaxis": {"title": {"text": x}, "automargin": True},
             "yaxis": {"title": {"text": y}, "automargin": True},
             "template": "plotly_white",
+            "paper_bgcolor": "rgba(0,0,0,0)",  # the page's, which may be dark; style.css has the other colours
+            "plot_bgcolor": "rgba(0,0,0,0)",
             "legend": {"orientation": "h", "y": -0.2},
             "margin": {"l": 40, "r": 20, "t": 50, "b": 40},
             "uirevision": title,  # keeps zoom and hidden traces when new data comes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -14,11 +15,14 @@ from jointsearch.dashboard.data import (
     PlanTable,
     ProgressTable,
     StudyRow,
+    WhyTable,
 )
 from jointsearch.dashboard.figures import (
     describe,
+    effects_figure,
     front_figure,
     hypervolume_figure,
+    importances_figure,
     loss_figure,
     parts_figure,
     phases_figure,
@@ -27,6 +31,12 @@ from jointsearch.dashboard.figures import (
 )
 from jointsearch.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.selection import within_bytes, within_quality
+from jointsearch.study.full_runs import RunState
+from jointsearch.study.studies import JointStudy
+
+
+REFRESH_SECONDS = 3
+GRAPH = {"displaylogo": False}
 
 
 def study_path(name: str, *rest: str | int) -> str:
@@ -35,19 +45,13 @@ def study_path(name: str, *rest: str | int) -> str:
 
 
 def studies_page(rows: Sequence[StudyRow]) -> list[Any]:
+    return [html.H1("Studies"), html.Div(study_lines(rows), id="studies"), _clock("studies-clock")]
+
+
+def study_lines(rows: Sequence[StudyRow]) -> Any:
     if not rows:
-        return [html.H1("Studies"), html.P("This storage has no study yet; `jointsearch study start FILE`.")]
-    heads = (
-        "study",
-        "model",
-        "task",
-        "objectives",
-        "trials",
-        "running",
-        "failed",
-        "per hour",
-        "last activity",
-    )
+        return html.P("This storage has no study yet; `jointsearch study start FILE` makes one.")
+    heads = ("study", "model", "task", "objectives", "trials", "stopped early", "running", "failed")
     lines = [
         [
             dcc.Link(row.name, href=study_path(row.name)),
@@ -55,48 +59,60 @@ def studies_page(rows: Sequence[StudyRow]) -> list[Any]:
             row.task,
             ", ".join(row.objectives),
             f"{row.complete + row.pruned}/{row.total}",
+            row.pruned,
             row.running,
             row.failed,
             "-" if row.trials_per_hour is None else f"{row.trials_per_hour:.3g}",
-            "-" if row.last_activity is None else f"{row.last_activity:%Y-%m-%d %H:%M:%S}",
+            _moment(row.last_activity),
         ]
         for row in rows
     ]
-    return [html.H1("Studies"), table_of(heads, lines)]
+    return table_of((*heads, "per hour", "last activity"), lines)
 
 
-def front_page(table: FrontTable) -> list[Any]:
+def front_page(table: FrontTable, verdict: str) -> list[Any]:
     head = [html.H1(table.study), study_navigation(table.study)]
     if not table.points:
-        return [*head, html.P("No trial is complete yet.")]
-    front = table.front
-    sizes = [point.model_bytes for point in front]
-    qualities = [point.quality for point in front]
+        return [*head, html.P("No trial is complete yet; load this page again when one is.")]
+    sizes = [point.model_bytes for point in table.front]
+    qualities = [point.quality for point in table.front]
     worst = max(qualities) if OBJECTIVES[table.quality].sign > 0 else min(qualities)
     return [
         *head,
-        html.P("Click a point for its plan.", id="front-help"),
-        dcc.Graph(id="front", figure=front_figure(table), responsive=True),
+        html.P(verdict, id="verdict"),
+        html.P("A click on a point opens its plan; so do the links below.", className="help"),
+        dcc.Graph(id="front", figure=front_figure(table), responsive=True, config=GRAPH),
         html.Div(
             [
-                html.Div(
-                    [html.Label("At most this size"), _slider("budget", sizes, max(sizes), format_bytes)],
-                    className="grow",
-                ),
-                html.Div(
-                    [
-                        html.Label(f"{table.quality} at least as good as"),
-                        _slider("bound", qualities, worst, lambda v: format_value(table.quality, v)),
-                    ],
-                    className="grow",
-                ),
                 dcc.RadioItems(["linear", "log"], "linear", id="scale", inline=True),
+                dcc.Checklist([{"label": "predicted front", "value": "predicted"}], [], id="layers"),
+            ],
+            className="row",
+        ),
+        html.Div(
+            [
+                _slider("budget", "At most this size", sizes, max(sizes), format_bytes),
+                _slider(
+                    "bound",
+                    f"{table.quality} at least as good as",
+                    qualities,
+                    worst,
+                    lambda value: format_value(table.quality, value),
+                ),
             ],
             className="row",
         ),
         html.Div(best_within(table, max(sizes), worst)[1], id="best"),
+        html.Div(
+            [
+                html.Button("Measure the predicted best within the size", id="measure", type="button"),
+                html.Span("", id="measured", role="status"),
+            ],
+            className="row",
+        ),
         html.H2("The front"),
-        front_lines(table),
+        html.Div(front_lines(table), id="points"),
+        _clock("front-clock"),
     ]
 
 
@@ -145,39 +161,74 @@ def front_lines(table: FrontTable) -> Any:
     return table_of(("trial", "size", table.quality, "the next point up", ""), lines)
 
 
-def plan_page(study: str, front: FrontTable, table: PlanTable) -> list[Any]:
+def plan_page(study: JointStudy, front: FrontTable, table: PlanTable) -> list[Any]:
     point = table.point
     others = [other for other in front.points if other.trial != point.trial]
     return [
-        html.H1(f"{study}: trial {point.trial}"),
-        study_navigation(study),
+        html.H1(f"{study.name}: trial {point.trial}"),
+        study_navigation(study.name),
         html.P("; ".join(describe(front, point))),
         html.P(comparison_text(front, table)),
         html.Div(
             [
+                html.Label("Note", htmlFor="note"),
+                dcc.Input(id="note", type="text", maxLength=500, className="grow"),
                 html.Button("Select for the full run", id="select", type="button"),
                 html.Button("Download plan.json", id="download-plan", type="button"),
             ],
             className="row",
         ),
-        html.P("selected" if point.selected else "", id="selected", role="status"),
-        dcc.Graph(figure=plan_figure(table), responsive=True),
-        dcc.Graph(figure=parts_figure(table), responsive=True),
-        dcc.Graph(figure=loss_figure(table), responsive=True),
+        html.Div(full_run_lines(study, point.trial), id="full-run", role="status"),
+        dcc.Graph(id="plan", figure=plan_figure(table), responsive=True, config=GRAPH),
+        dcc.Graph(figure=parts_figure(table), responsive=True, config=GRAPH),
+        dcc.Graph(figure=loss_figure(table), responsive=True, config=GRAPH),
+        html.P(
+            dcc.Link(
+                "What each group's bits and rank are worth here",
+                href=study_path(study.name, "why", point.trial),
+            )
+        ),
         html.H2("Compare with"),
         html.Ul(
             [
                 html.Li(
                     dcc.Link(
                         "; ".join(describe(front, other)[:2]),
-                        href=study_path(study, "compare", point.trial, other.trial),
+                        href=study_path(study.name, "compare", point.trial, other.trial),
                     )
                 )
                 for other in others
                 if other.on_front or other.baseline
             ]
         ),
+        _clock("plan-clock"),
     ]
+
+
+def full_run_lines(study: JointStudy, trial: int) -> list[Any]:
+    """The selection's note, where its full run stands, and what it has given beside the calibration."""
+    run = study.full_runs().get(trial)
+    if run is None:
+        return []
+    chosen = study.selection == trial
+    note = f": {run.selection.note}" if run.selection.note else ""
+    found: list[Any] = [html.P(("Selected" if chosen else "Selected before another") + note)]
+    state = f"Full run: {run.state}"
+    if run.num_steps:
+        state += f", step {run.step} of {run.num_steps}"
+    if run.failure:
+        state += f": {run.failure}"
+    if run.state is RunState.WAITING:
+        state += f"; `jointsearch worker {study.name} --full-runs` trains it"
+    found.append(html.P(state))
+    if run.measurement is not None:
+        calibrated = study.complete_trial(trial).measurement.metrics
+        lines = [
+            [name, format_value(name, calibrated[name]) if name in calibrated else "-", format_value(name, value)]
+            for name, value in run.measurement.metrics.items()
+        ]
+        found.append(table_of(("validation", "calibration", "full run"), lines))
+    return found
 
 
 def comparison_text(front: FrontTable, table: PlanTable) -> str:
@@ -212,23 +263,48 @@ def compare_page(study: str, pair: PairTable) -> list[Any]:
     ]
 
 
+def why_page(study: str, table: WhyTable) -> list[Any]:
+    return [
+        html.H1(f"{study}: why"),
+        study_navigation(study),
+        html.P(
+            f"What the highest bits, and the highest rank, of each group are worth against the lowest, all else "
+            f"as in trial {table.point.trial}: by the model of the search, which holds quality for nearly "
+            "additive."
+        ),
+        dcc.Graph(id="effects", figure=effects_figure(table), responsive=True, config=GRAPH),
+        html.H2("Importances"),
+        dcc.Graph(id="importances", figure=importances_figure(table), responsive=True, config=GRAPH)
+        if table.importances
+        else html.P("Too few trials have been searched for Optuna's importances."),
+    ]
+
+
 def progress_page(study: str, table: ProgressTable) -> list[Any]:
     return [
         html.H1(f"{study}: progress"),
         study_navigation(study),
-        *progress_body(table),
-    ]
-
-
-def progress_body(table: ProgressTable) -> list[Any]:
-    failures = [[count, html.Pre(reason)] for reason, count in table.failures]
-    return [
-        dcc.Graph(id="hypervolume", figure=hypervolume_figure(table), responsive=True),
-        dcc.Graph(id="timeline", figure=timeline_figure(table), responsive=True),
-        dcc.Graph(id="phases", figure=phases_figure(table), responsive=True),
+        *(
+            dcc.Graph(id=name, figure=draw(table), responsive=True, config=GRAPH)
+            for name, draw in (
+                ("hypervolume", hypervolume_figure),
+                ("timeline", timeline_figure),
+                ("phases", phases_figure),
+            )
+        ),
         html.H2("Failures"),
-        table_of(("trials", "reason"), failures) if failures else html.P("None."),
+        html.Div(failure_lines(table), id="failures"),
+        _clock("progress-clock"),
     ]
+
+
+def failure_lines(table: ProgressTable) -> Any:
+    """Why trials have failed, how often; and what early stopping has spared."""
+    saved = f"Early stopping has spared {table.share_saved:.1%} of the training steps."
+    if not table.failures:
+        return [html.P("None."), html.P(saved)]
+    lines = [[count, html.Pre(reason)] for reason, count in table.failures]
+    return [table_of(("trials", "reason"), lines), html.P(saved)]
 
 
 def study_navigation(study: str) -> Any:
@@ -236,6 +312,7 @@ def study_navigation(study: str) -> Any:
         [
             dcc.Link("All studies", href="/"),
             dcc.Link("Front", href=study_path(study)),
+            dcc.Link("Why", href=study_path(study, "why")),
             dcc.Link("Progress", href=study_path(study, "progress")),
             html.A("optuna-dashboard", href="/dashboard"),
         ]
@@ -254,14 +331,24 @@ def table_of(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> Any:
     )
 
 
-def _slider(name: str, values: Sequence[float], start: float, write: Any) -> Any:
+def _slider(name: str, title: str, values: Sequence[float], start: float, write: Any) -> Any:
     low, high = min(values), max(values)
-    return dcc.Slider(
+    slider = dcc.Slider(
         id=name,
         min=low,
         max=high if high > low else low + 1,
         value=start,
+        step=(high - low) / 1000 or 1,
         marks={low: write(low), high: write(high)},
         included=False,
         updatemode="drag",
     )
+    return html.Div([html.Label(title, htmlFor=name), slider], className="grow")
+
+
+def _clock(name: str) -> Any:
+    return dcc.Interval(id=name, interval=REFRESH_SECONDS * 1000)
+
+
+def _moment(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"

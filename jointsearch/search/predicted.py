@@ -8,6 +8,7 @@ its looks, and worse than its bands as often as not; near what a search has meas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ CREDIBLE = 0.9
 NUM_POINTS = 30
 NUM_WORLDS = 32
 """Draws from the posterior in which a gain is counted."""
+NUM_DRAWS = 512
+"""Draws from the posterior whose quantiles are an effect's credible interval."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,59 @@ def predicted_optimum(surrogate: Surrogate, sign: int, max_bytes: int) -> Predic
             f"but got {format_bytes(max_bytes)}; allow more bytes"
         )
     return _points(surrogate, sign, knapsack.solve(max_bytes - fixed_bytes)[None])[0]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a group's bits or its rank are worth, all else as in one plan."""
+
+    group: str
+    knob: str
+    """``bits`` or ``rank``"""
+    lowest: int
+    highest: int
+    gain: float
+    """How much better the quality is with the highest choice than with the lowest, in its units: the
+    posterior mean."""
+    low: float
+    high: float
+    """The ends of the credible interval, ``low <= gain <= high``."""
+    model_bytes: int
+    """What the highest choice weighs more than the lowest."""
+
+
+def effects_at(surrogate: Surrogate, values: Mapping[str, int]) -> tuple[Effect, ...]:
+    """The effect of every group's bits and rank at the plan of these Optuna parameters, the largest first.
+
+    Differences of plans are taken within joint draws from the posterior, so that what they share cancels.
+    """
+    options = surrogate.options
+    knobs, rows = [], []
+    for group in options.space.groups:
+        for knob, choices in (("bits", group.bits), ("rank", group.ranks)):
+            if len(choices) > 1:
+                name = f"{group.name}.{knob}"
+                knobs.append((group.name, knob, choices))
+                rows += [options.chosen({**values, name: end}) for end in (0, len(choices) - 1)]
+    chosen = np.array(rows)
+    sizes = options.model_bytes(chosen)
+    drawn = surrogate.outcomes(options.design(chosen), np.random.default_rng(0), NUM_DRAWS)
+    gains = drawn[0::2] - drawn[1::2]  # lower is better here, whatever the quality is
+    low, high = np.quantile(gains, (0.5 - CREDIBLE / 2, 0.5 + CREDIBLE / 2), axis=1)
+    found = [
+        Effect(
+            group,
+            knob,
+            choices[0],
+            choices[-1],
+            float(gains[row].mean()),
+            float(low[row]),
+            float(high[row]),
+            int(sizes[2 * row + 1] - sizes[2 * row]),
+        )
+        for row, (group, knob, choices) in enumerate(knobs)
+    ]
+    return tuple(sorted(found, key=lambda effect: -effect.gain))
 
 
 def _points(surrogate: Surrogate, sign: int, plans: Ints) -> tuple[PredictedPoint, ...]:

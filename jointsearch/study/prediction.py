@@ -9,10 +9,18 @@ from scipy.stats import spearmanr
 
 from jointsearch.errors import StudyError
 from jointsearch.objectives import OBJECTIVES
+from jointsearch.plan import Plan
 from jointsearch.search.additive import stored_probe
 from jointsearch.search.observed import TrialReader
 from jointsearch.search.options import Options
-from jointsearch.search.predicted import PredictedPoint, expected_gain, predicted_front, predicted_optimum
+from jointsearch.search.predicted import (
+    Effect,
+    PredictedPoint,
+    effects_at,
+    expected_gain,
+    predicted_front,
+    predicted_optimum,
+)
 from jointsearch.search.surrogate import Observations, Surrogate
 from jointsearch.study.records import CONVERGED, StudyRecords
 from jointsearch.study.studies import JointStudy
@@ -64,6 +72,12 @@ def measure_optimum(study: JointStudy, max_bytes: int) -> PredictedPoint:
     point = predicted_optimum(fit_surrogate(study), OBJECTIVES[study.config.quality].sign, max_bytes)
     study.request(study.space.plan(point.values))
     return point
+
+
+def group_effects(study: JointStudy, records: StudyRecords, plan: Plan) -> tuple[Effect, ...]:
+    """What each group's bits and rank are worth at ``plan``, or at the nearest one that the space has; raises
+    ``StudyError`` where too few trials are complete."""
+    return effects_at(fit_surrogate(study, records), study.space.nearest(plan))
 
 
 class Convergence:
