@@ -46,23 +46,32 @@ def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to write it.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the HTML file.")
+@click.option("--png", "folder", type=click.Path(path_type=Path), help="Write each figure as a picture here.")
 @storage_option
-def report(name: str, output: Path, storage_url: str) -> None:
-    """Write the figures of study NAME as one HTML file that needs nothing else.
+def report(name: str, output: Path | None, folder: Path | None, storage_url: str) -> None:
+    """Write the figures of study NAME as one HTML file that needs nothing else, or as pictures.
 
     \b
     Example:
       jointsearch report quickstart -o report.html
+      jointsearch report quickstart --png figures
     """
-    _need("plotly")
-    from jointsearch.dashboard.report import report_html
+    if output is None and folder is None:
+        raise click.UsageError("give -o FILE, --png DIR or both, but got neither")
+    _need("dash")
+    from jointsearch.dashboard.report import report_html, write_pictures
     from jointsearch.plan_file import write_text
     from jointsearch.study.storage import open_storage
     from jointsearch.study.studies import open_study
 
-    write_text(output, report_html(open_study(open_storage(storage_url), name)))
-    click.echo(f"wrote {output}", err=True)
+    study = open_study(open_storage(storage_url), name)
+    if output is not None:
+        write_text(output, report_html(study))
+        click.echo(f"wrote {output}", err=True)
+    if folder is not None:
+        for path in write_pictures(study, folder):
+            click.echo(f"wrote {path}", err=True)
 
 
 def _need(*modules: str) -> None:

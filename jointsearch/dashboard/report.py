@@ -1,15 +1,19 @@
-"""One HTML file with a study's figures and plotly.js inside, to be mailed and kept."""
+"""A study's figures as one HTML file with plotly.js inside, to be mailed and kept, and as pictures."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
-from typing import Any
+from pathlib import Path
 
+import plotly.graph_objects as go
+import plotly.io
 from plotly.offline import get_plotlyjs
 
-from jointsearch.dashboard.data import front_table, plan_table, progress_table, study_row
+from jointsearch.dashboard.data import front_table, plan_table, progress_table, study_row, why_table
 from jointsearch.dashboard.figures import (
     describe,
+    effects_figure,
     front_figure,
     hypervolume_figure,
     loss_figure,
@@ -18,48 +22,110 @@ from jointsearch.dashboard.figures import (
     plan_figure,
     timeline_figure,
 )
+from jointsearch.dashboard.pages import comparison_text
+from jointsearch.errors import OutputError, StudyError, UnsupportedError, first_line
+from jointsearch.study.prediction import predict_front
 from jointsearch.study.studies import JointStudy
+from jointsearch.study.verdict import judge
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ margin: 0 auto; max-width: 75rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }}</style>
+{style}</style>
 <script>{plotly}</script></head>
-<body><h1>{title}</h1>
+<body><main><h1>{title}</h1>
 {body}
-</body></html>
+</main></body></html>
 """
+STYLE = Path(__file__).parent / "assets" / "style.css"
+WIDTH, HEIGHT, SCALE = 1000, 600, 2
+"""Of a picture, in pixels; ``SCALE`` of them make one."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what it says, and figures by name."""
+
+    heading: str
+    texts: tuple[str, ...]
+    figures: dict[str, go.Figure]
+
+
+def sections(study: JointStudy) -> tuple[Section, ...]:
+    """The front, the chosen plan, what its parts are worth, and the progress; raises ``StudyError`` where
+    nothing is measured yet."""
+    records = study.front()
+    front, row = front_table(study, records), study_row(study, records)
+    chosen = next((p for p in front.points if p.selected), None) or next(p for p in front.points if p.knee)
+    plan, progress = plan_table(study, records, chosen.trial), progress_table(study, records)
+    counts = f"{row.complete} of {row.total} trials complete, {row.pruned} stopped early, {row.failed} failed"
+    failures = tuple(f"{count} failed: {reason}" for reason, count in progress.failures)
+    try:
+        predicted = predict_front(study, records)
+        worth = {"effects": effects_figure(why_table(study, records, chosen.trial))}
+    except StudyError:  # too few trials for a model
+        predicted, worth = (), {}
+    return (
+        Section(
+            study.name,
+            (f"{row.model}, {row.task}: {counts}.", judge(study, records).sentence),
+            {"front": front_figure(front, predicted=predicted)},
+        ),
+        Section(
+            f"The chosen plan ({'selected' if chosen.selected else 'knee'})",
+            ("; ".join(describe(front, chosen)), comparison_text(front, plan)),
+            {"plan": plan_figure(plan), "bytes": parts_figure(plan), "calibration": loss_figure(plan)} | worth,
+        ),
+        Section(
+            "Progress",
+            failures,
+            {
+                "hypervolume": hypervolume_figure(progress),
+                "timeline": timeline_figure(progress),
+                "phases": phases_figure(progress),
+            },
+        ),
+    )
 
 
 def report_html(study: JointStudy) -> str:
-    """The front, the chosen plan and the progress; raises ``StudyError`` where nothing is measured yet."""
-    records = study.front()
-    front = front_table(study, records)
-    chosen = next((p for p in front.points if p.selected), None) or next(p for p in front.points if p.knee)
-    plan = plan_table(study, records, chosen.trial)
-    progress = progress_table(records)
-    row = study_row(study, records)
-    why = "selected" if chosen.selected else "knee"
-    body = [
-        _text(
-            f"{row.model}, {row.task}: {row.complete} of {row.total} trials complete, {row.failed} failed."
-        ),
-        _figure(front_figure(front)),
-        f"<h2>{escape(f'The chosen plan ({why})')}</h2>",
-        _text("; ".join(describe(front, chosen))),
-        *(_figure(draw(plan)) for draw in (plan_figure, parts_figure, loss_figure)),
-        "<h2>Progress</h2>",
-        *(_figure(draw(progress)) for draw in (hypervolume_figure, timeline_figure, phases_figure)),
-        *(_text(f"{count} failed: {reason}") for reason, count in progress.failures),
-    ]
-    return PAGE.format(title=escape(study.name), plotly=get_plotlyjs(), body="\n".join(body))
+    """One page without a link to anything outside; raises ``StudyError`` where nothing is measured yet."""
+    body = []
+    for number, section in enumerate(sections(study)):
+        if number:  # the first heading is the page's
+            body.append(f"<h2>{escape(section.heading)}</h2>")
+        body += [f"<p>{escape(text)}</p>" for text in section.texts]
+        body += [
+            figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+            for figure in section.figures.values()
+        ]
+    return PAGE.format(
+        title=escape(study.name), style=STYLE.read_text(), plotly=get_plotlyjs(), body="\n".join(body)
+    )
 
 
-def _text(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
-
-
-def _figure(figure: Any) -> str:
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}))
+def write_pictures(study: JointStudy, folder: Path) -> list[Path]:
+    """Every figure as a PNG file in ``folder``, which is made; raises ``StudyError`` where nothing is
+    measured yet, ``UnsupportedError`` without kaleido or a browser, ``OutputError``."""
+    figures = {name: figure for section in sections(study) for name, figure in section.figures.items()}
+    paths = [folder / f"{name}.png" for name in figures]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} must be writable, but {error.strerror}") from None
+    white = {"paper_bgcolor": "white", "plot_bgcolor": "white"}
+    try:
+        plotly.io.write_images(
+            [go.Figure(figure).update_layout(white) for figure in figures.values()],
+            paths,
+            width=WIDTH,
+            height=[figure.layout.height or HEIGHT for figure in figures.values()],
+            scale=SCALE,
+        )
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise UnsupportedError(
+            f"pictures need kaleido and Chrome or Chromium; pip install 'jointsearch[plot]' ({first_line(error)})"
+        ) from None
+    return paths
