@@ -22,9 +22,11 @@ from jointsearch.errors import StudyFileError, nearest
 from jointsearch.launchers import Fleet, run_workers
 from jointsearch.launchers.local import only
 from jointsearch.layout import ModelLayout
-from jointsearch.runner import Runner
+from jointsearch.plan_file import PlanFile
+from jointsearch.runner import Measurement, Runner
 from jointsearch.study.comparison import Comparison, ComparisonSettings, compare
 from jointsearch.study.control import Wanted
+from jointsearch.study.full_run_worker import FullRunWorker
 from jointsearch.study.progress import StudyProgress
 from jointsearch.study.storage import creation_lock, open_if_there, open_storage
 from jointsearch.study.studies import (
@@ -166,15 +168,67 @@ def work(
 ) -> JointStudy:
     """Run trials of a stored study in this process, on ``device`` instead of the study's."""
     study = open_study(open_storage(url), name)
-    if device is not None and (environment := only(device)):
-        os.environ.update(environment)  # before torch is imported
-        device = "cuda"
+    device = _seen_alone(device)
     config = study.config if device is None else study.config.model_copy(update={"device": device})
     runner = _loaded_runner(config, study.layout, console)
     study.warm_start(runner)
     with StudyProgress(study.name, config.search.trials, console, shown=not quiet) as progress:
         run_worker(study, runner, progress, max_trials=max_trials, idle_exit_seconds=idle_exit_seconds)
     return study
+
+
+def train_selected(
+    name: str,
+    url: str,
+    output: Path,
+    progress: Callable[[int, int, dict[str, float]], None],
+    tell: Callable[[str], None],
+    *,
+    device: str | None = None,
+    max_runs: int | None = None,
+    idle_exit_seconds: float = math.inf,
+) -> JointStudy:
+    """Train the selected plans of a stored study in full, on ``device`` instead of the study's.
+
+    ``progress`` is told the step, the number of steps and what is logged; ``tell`` gets all other lines.
+    """
+    study = open_study(open_storage(url), name)
+    device = _seen_alone(device)
+    quiet_libraries()
+    from jointsearch.training.full_run import finished_run, full_run, measurement_of
+
+    def train(
+        plan: PlanFile,
+        folder: Path,
+        *,
+        at_step: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Measurement:
+        def listen(step: int, num_steps: int, logs: dict[str, float]) -> None:
+            at_step(step, num_steps)
+            progress(step, num_steps, logs)
+
+        if device is not None:
+            plan = plan.model_copy(update={"study": plan.study.model_copy(update={"device": device})})
+        result = finished_run(plan, folder)  # of a worker that had no time to say so
+        if result is None:
+            result = full_run(plan, folder, resume=True, listener=listen, tell=tell, should_stop=should_stop)
+        return measurement_of(plan, result)
+
+    worker = FullRunWorker(
+        study, train, output, tell=tell, max_runs=max_runs, idle_exit_seconds=idle_exit_seconds
+    )
+    with stop_on_signals(worker):
+        worker.run()
+    return study
+
+
+def _seen_alone(device: str | None) -> str | None:
+    """What to call ``device`` from now on: this process sees no other GPU than ``cuda:1``."""
+    if device is None or not (environment := only(device)):
+        return device
+    os.environ.update(environment)  # before torch is imported
+    return "cuda"
 
 
 def compare_strategies(

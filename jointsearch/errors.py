@@ -9,6 +9,7 @@
     ├── StudyError          a study that does not exist, has changed, or lacks what was asked for
     ├── OutputError         an output path that cannot be written without losing something
     ├── UnsupportedError    a library or device that cannot do what was asked for
+    ├── RunInterrupted      a full run that was asked to stop; it can be resumed
     └── TrialFailed         one trial cannot give a result; the study goes on
         ├── TrialInterrupted    the trial was given up because the process was asked to stop
         └── TrialPruned         the trial was stopped early because it would not have been on the front
@@ -59,6 +60,10 @@ class OutputError(JointSearchError):
 
 class UnsupportedError(JointSearchError):
     """A library or device that cannot do what was asked for."""
+
+
+class RunInterrupted(JointSearchError):
+    """A full run that was asked to stop; it can be resumed."""
 
 
 class TrialFailed(JointSearchError):

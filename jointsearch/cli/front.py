@@ -64,6 +64,8 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
 @click.option("--quality", "bound", type=float, help="The smallest point at least this good, in any metric.")
 @click.option("--knee", is_flag=True, help="The point where the front bends most.")
 @click.option("--trial", type=int, help="This complete trial, on the front or not.")
+@click.option("--withdraw", type=int, help="Instead take the selection of this trial back.")
+@click.option("--note", default="", help="Why, for whoever trains it or reads its result.")
 @storage_option
 @format_option("text", "json")
 def select(
@@ -73,15 +75,19 @@ def select(
     bound: float | None,
     knee: bool,
     trial: int | None,
+    withdraw: int | None,
+    note: str,
     storage_url: str,
     output_format: str,
 ) -> None:
-    """Select the point of study NAME that `export` writes.
+    """Select a point of study NAME: `worker --full-runs` trains all that are, `export` writes the last.
+
+    One whose full run has failed is trained again if it is selected again.
 
     \b
     Example:
       jointsearch select quickstart --max-bytes 1.5MB
-      jointsearch select quickstart --knee
+      jointsearch select quickstart --knee --note "for the phone"
     """
     from jointsearch.selection import at_knee, parse_bytes, within_bytes, within_quality
 
@@ -91,11 +97,19 @@ def select(
         "--quality": bound,
         "--knee": knee or None,
         "--trial": trial,
+        "--withdraw": withdraw,
     }
     given = [way for way, value in ways.items() if value is not None]
     if len(given) != 1:
         raise click.UsageError(f"give exactly one of {', '.join(ways)}, but got {given or 'none'}")
     found = _open(name, storage_url)
+    if withdraw is not None:
+        found.withdraw(withdraw)
+        if output_format == "json":
+            print_json({"withdrawn": withdraw})
+        else:
+            click.echo(f"trial {withdraw} is not selected any more")
+        return
     quality = found.config.quality
     if max_loss is not None and quality != "loss":
         raise click.UsageError(
@@ -114,7 +128,7 @@ def select(
         trial = at_knee(found.front().front_points, quality).trial
     assert trial is not None
     chosen = found.complete_trial(trial)
-    found.select(trial)
+    found.select(trial, note)
     if output_format == "json":
         print_json({"trial": trial, **chosen.values})
     else:

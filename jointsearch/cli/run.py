@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from jointsearch.cli.common import format_option, messages, print_json, print_table
+from jointsearch.cli.training_progress import TrainingProgress
 
 
 @click.command()
@@ -37,7 +37,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
     quiet_libraries()
     from jointsearch.training.full_run import full_run
 
-    with _TrainingProgress() as progress:
+    with TrainingProgress(messages()) as progress:
         result = full_run(content, output, resume=resume, listener=progress, tell=progress.tell)
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in result["validation"].items())
     click.echo(f"trained {result['steps']} steps into {output}; validation: {numbers}", err=True)
@@ -74,38 +74,3 @@ def evaluate(run: Path, split: str, output_format: str) -> None:
             if name != "examples"
         ]
         print_table(["metric", "value"], rows, title=str(run))
-
-
-class _TrainingProgress:
-    """A bar on a terminal, a line for every log elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = messages()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("training", total=None)
-
-    def __enter__(self) -> _TrainingProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar.stop()
-
-    def tell(self, note: str) -> None:
-        self._console.print(note, markup=False, highlight=False, soft_wrap=True)
-
-    def __call__(self, step: int, num_steps: int, logs: dict[str, float]) -> None:
-        losses = {name: value for name, value in logs.items() if name in ("loss", "eval_loss")}
-        text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        self._bar.update(self._task, completed=step, total=num_steps, description=text or "training")
-        if not self._console.is_terminal and text:
-            click.echo(f"step {step}/{num_steps}: {text}", err=True)

@@ -14,6 +14,7 @@ import click
 from jointsearch.cli.common import format_option, print_json, print_table, storage_option
 
 if TYPE_CHECKING:
+    from jointsearch.study.full_runs import FullRun
     from jointsearch.study.records import StudyRecords
     from jointsearch.study.studies import JointStudy
 
@@ -26,7 +27,8 @@ POLL_SECONDS = 2.0
 @storage_option
 @format_option("table", "json")
 def status(name: str, watch: bool, storage_url: str, output_format: str) -> None:
-    """Show how far study NAME is, its workers and their heartbeats, its best trial, and why trials failed.
+    """Show how far study NAME is, its workers and their heartbeats, its best trial, why trials failed, and
+    how its full runs stand.
 
     \b
     Example:
@@ -99,11 +101,18 @@ def _status(found: JointStudy) -> dict[str, Any]:
         "seconds_left": snapshot.seconds_left,
         "workers": [asdict(trial) for trial in running_trials(found)],
         "failures": {str(trial.number): trial.failure for trial in records.failed},
+        "full_runs": [_full_run(run) for run in found.full_runs().values()],
     }
 
 
+def _full_run(run: FullRun) -> dict[str, Any]:
+    written = run.model_dump(mode="json", exclude={"selection", "measurement"})
+    metrics = run.measurement.metrics if run.measurement else None
+    return {"trial": run.trial, "note": run.selection.note, **written, "metrics": metrics}
+
+
 def _print(name: str, current: dict[str, Any]) -> None:
-    workers, failures = current.pop("workers"), current.pop("failures")
+    workers, failures, full_runs = (current.pop(key) for key in ("workers", "failures", "full_runs"))
     rows = [[key, _text(value)] for key, value in current.items()]
     rows += [[f"trial {number} failed", reason] for number, reason in failures.items()]
     print_table(["", name], rows)
@@ -119,6 +128,22 @@ def _print(name: str, current: dict[str, Any]) -> None:
             for worker in workers
         ]
         print_table(["worker", "trial", "", "running for", "last heartbeat"], lines)
+
+    if full_runs:
+        lines = [
+            [str(run["trial"]), run["note"], run["state"], _how_far(run), run["folder"]] for run in full_runs
+        ]
+        print_table(["full run", "note", "state", "", "folder"], lines)
+
+
+def _how_far(run: dict[str, Any]) -> str:
+    from jointsearch.objectives import format_value
+
+    if run["metrics"]:
+        return ", ".join(f"{name} {format_value(name, value)}" for name, value in run["metrics"].items())
+    if run["failure"]:
+        return str(run["failure"])
+    return f"step {run['step']}/{run['num_steps']}, {run['worker']}" if run["num_steps"] else run["worker"]
 
 
 def _duration(seconds: float | None) -> str:

@@ -1,25 +1,36 @@
-"""``jointsearch worker``: runs trials of a study that is stored."""
+"""``jointsearch worker``: runs trials of a study that is stored, or trains its selected plans in full."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import click
 
 from jointsearch.cli.common import log_format_option, messages, storage_option
+from jointsearch.cli.training_progress import TrainingProgress
 
 
 @click.command()
 @click.argument("name")
 @click.option("--device", help="Instead of the study's: cpu, cuda, cuda:1, ….")
-@click.option("--max-trials", type=click.IntRange(min=1), help="Leave after so many trials.")
-@click.option("--idle-exit", metavar="TIME", help="Leave after waiting so long for a trial, such as 10m.")
-@click.option("--quiet", is_flag=True, help="Say nothing of the trials.")
+@click.option("--full-runs", is_flag=True, help="Train the selected plans in full, and run no trials.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where full runs get their folders, NAME-trial-NUMBER.  [default: runs]",
+)
+@click.option("--max-trials", type=click.IntRange(min=1), help="Leave after so many trials, or full runs.")
+@click.option("--idle-exit", metavar="TIME", help="Leave after waiting so long for work, such as 10m.")
+@click.option("--quiet", is_flag=True, help="Say nothing of trials and full runs.")
 @log_format_option
 @storage_option
 def worker(
     name: str,
     device: str | None,
+    full_runs: bool,
+    output: Path | None,
     max_trials: int | None,
     idle_exit: str | None,
     quiet: bool,
@@ -30,21 +41,41 @@ def worker(
 
     Ctrl-C and SIGTERM end it after the training step; its plan goes back into the queue.
 
+    With --full-runs it waits for plans that are selected and does with each what `train` does. An
+    interrupted run leaves a checkpoint, from which the next such worker goes on.
+
     \b
     Example:
       jointsearch worker quickstart
       jointsearch worker quickstart --storage postgresql://host/studies --device cuda:1
+      jointsearch worker quickstart --full-runs --idle-exit 10m
     """
-    from jointsearch.assemble import work
+    from jointsearch.assemble import train_selected, work
 
     try:
         seconds = math.inf if idle_exit is None else parse_seconds(idle_exit)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--idle-exit") from None
+    console = messages(log_format)
+    if full_runs:
+        with TrainingProgress(console, shown=not quiet) as progress:
+            train_selected(
+                name,
+                storage_url,
+                output or Path("runs"),
+                progress,
+                progress.tell,
+                device=device,
+                max_runs=max_trials,
+                idle_exit_seconds=seconds,
+            )
+        return
+    if output is not None:
+        raise click.UsageError("--output is where full runs go; give --full-runs with it")
     work(
         name,
         storage_url,
-        messages(log_format),
+        console,
         device=device,
         max_trials=max_trials,
         idle_exit_seconds=seconds,

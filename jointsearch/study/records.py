@@ -1,8 +1,8 @@
 """What a study keeps in Optuna's storage beside parameters and values, and how it is read back.
 
 A study has the user attributes ``config``, ``layout`` and perhaps ``selection``, ``sensitivities`` and
-``converged``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``label`` from the start, and
-``measurement`` or ``failure`` at the end.
+``converged``, and those of ``full_runs``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``label``
+from the start, and ``measurement`` or ``failure`` at the end.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from jointsearch.study.seed_offsets import seed_offsets
 CONFIG = "config"
 LAYOUT = "layout"
 SELECTION = "selection"
+"""The number of the trial that was selected last."""
 CONVERGED = "converged"
 """How many trials were complete when the search had converged."""
 SENSITIVITIES = "sensitivities"

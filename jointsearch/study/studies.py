@@ -26,6 +26,7 @@ from jointsearch.sensitivities import Sensitivities
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.control import Wanted, want
+from jointsearch.study.full_runs import FullRun, full_runs, select, selections, withdraw
 from jointsearch.study.queue import enqueue, give_back
 from jointsearch.study.records import (
     CONFIG,
@@ -91,12 +92,24 @@ class JointStudy:
 
     @property
     def selection(self) -> int | None:
-        """The number of the selected trial."""
+        """The number of the trial that was selected last, which is exported."""
         return self._attributes.get(SELECTION)
 
-    def select(self, trial: int) -> None:
-        self.optuna_study.set_user_attr(SELECTION, trial)
+    def select(self, trial: int, note: str = "") -> None:
+        """Have the trial's plan exported and trained in full, beside those selected before."""
+        select(self.optuna_study, trial, note)
         self.__dict__.pop("_attributes", None)
+
+    def withdraw(self, trial: int) -> None:
+        """Take a selection back; raises ``StudyError`` where there is none."""
+        if not withdraw(self.optuna_study, trial):
+            selected = list(selections(self.optuna_study.user_attrs))
+            raise StudyError(f"the trial must be a selected one ({selected}), but got {trial}")
+        self.__dict__.pop("_attributes", None)
+
+    def full_runs(self) -> dict[int, FullRun]:
+        """The full runs by trial, as they are now: those that wait for a worker, run, or have ended."""
+        return full_runs(self.optuna_study.user_attrs)
 
     @cached_property
     def _attributes(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import TrialState, create_trial
@@ -329,8 +329,17 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+class Stoppable(Protocol):
+    """What a signal can stop."""
+
+    @property
+    def stopping(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
 @contextmanager
-def stop_on_signals(worker: Worker) -> Iterator[None]:
+def stop_on_signals(worker: Stoppable) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the worker after its step; a second Ctrl-C leaves at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, get_scheduler
 
 from jointsearch.config import CalibrationSettings, StudyConfig
 from jointsearch.cost import plan_cost
-from jointsearch.errors import TrialFailed, TrialInterrupted, first_line
+from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.layout import ModelLayout
 from jointsearch.plan import LoraSettings, Plan
 from jointsearch.quantization.bank import QuantizedBank
@@ -34,7 +34,7 @@ from jointsearch.training.adalora import allocate, attach_adalora, final_ranks
 from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
 from jointsearch.training.base_model import load_base
 from jointsearch.training.checkpoint import Checkpoint, Progress
-from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.device import describe, failures_named, measure_peak_memory, resolve_device
 from jointsearch.training.device_check import check_formats
 from jointsearch.training.sensitivity import (
     NUM_OUTPUT_BATCHES,
@@ -81,7 +81,7 @@ class CalibrationRunner:
         # AdaLoRA's schedule is state that a checkpoint does not have
         if self.settings.checkpoint_every and plan.lora.variant != "adalora":
             checkpoint = Checkpoint(self._config.digest, plan.digest, budget.seed)
-        with _failures_named(), measure_peak_memory(self.device) as peak:
+        with failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
                 model = self.assemble(plan, budget.seed)
             progress = self._train(model, budget, clock, checkpoint)
@@ -117,7 +117,7 @@ class CalibrationRunner:
             peak_memory_bytes=peak.num_bytes,
             num_tokens=progress.num_tokens,
             seed=budget.seed,
-            device=_describe(self.device),
+            device=describe(self.device),
             versions=library_versions(),
         )
 
@@ -134,7 +134,7 @@ class CalibrationRunner:
         settings = self.settings
         norms = weight_norms(self._bank, self._layout)
         few = settings.model_copy(update={"steps": NUM_OUTPUT_BATCHES})
-        with _failures_named():
+        with failures_named():
             outputs = output_errors(
                 self._bank,
                 self._layout,
@@ -294,22 +294,3 @@ class _Clock:
             yield
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-
-
-@contextmanager
-def _failures_named() -> Iterator[None]:
-    """Running out of memory fails the trial, on any device and by any name."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise TrialFailed(f"out of memory: {first_line(error)}") from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
-            raise TrialFailed(f"out of memory: {first_line(error)}") from error
-        raise
-
-
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({torch.get_num_threads()} threads)"

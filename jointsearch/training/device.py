@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from jointsearch.errors import UnsupportedError
+from jointsearch.errors import TrialFailed, UnsupportedError, first_line
 
 
 def resolve_device(name: str) -> torch.device:
@@ -31,6 +31,26 @@ def resolve_device(name: str) -> torch.device:
             f"the device must be there, but torch {torch.__version__} sees no {name}; use device: auto or cpu"
         )
     return device
+
+
+def describe(device: torch.device) -> str:
+    """The device as a measurement names it."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """Running out of memory is a ``TrialFailed``, on any device and by any name."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise TrialFailed(f"out of memory: {first_line(error)}") from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            raise TrialFailed(f"out of memory: {first_line(error)}") from error
+        raise
 
 
 @dataclass

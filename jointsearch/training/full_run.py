@@ -28,16 +28,16 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from jointsearch.config import StudyConfig, differences
-from jointsearch.errors import JointSearchError, OutputError, PlanError
+from jointsearch.errors import JointSearchError, OutputError, PlanError, RunInterrupted
 from jointsearch.layout import ModelLayout
 from jointsearch.plan_file import PlanFile, read_plan, write_plan, write_text
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
-from jointsearch.runner import Stability
+from jointsearch.runner import Measurement, Stability
 from jointsearch.training.adapters import adapter_starts, attach_adapters
 from jointsearch.training.architecture import read_layout
 from jointsearch.training.base_model import load_base, load_quantized
 from jointsearch.training.calibration import library_versions
-from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.device import describe, failures_named, measure_peak_memory, resolve_device
 from jointsearch.training.device_check import check_dora
 from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
 from jointsearch.training.stability import StabilityTracker
@@ -53,6 +53,7 @@ Listener = Callable[[int, int, dict[str, float]], None]
 """Called with the step, the number of steps, and what the Trainer has logged."""
 
 
+@failures_named()
 def full_run(
     plan: PlanFile,
     output: Path,
@@ -60,11 +61,13 @@ def full_run(
     resume: bool = False,
     listener: Listener | None = None,
     tell: Callable[[str], None] = lambda note: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train ``plan`` into the folder ``output`` and return its metrics; notes on the data go to ``tell``.
 
-    Raises ``OutputError`` if the folder holds something (and is not an unfinished run of this very
-    plan with ``resume``), ``PlanError`` if the plan does not fit its model.
+    ``should_stop`` is asked after every step: the run then saves a checkpoint and raises
+    ``RunInterrupted``. Raises ``OutputError`` if the folder holds something (and is not an unfinished
+    run of this very plan with ``resume``), ``PlanError`` if the plan does not fit its model.
     """
     study = plan.study
     device = resolve_device(study.device)
@@ -99,7 +102,9 @@ def full_run(
     prepare_for_training(model, study.training)
     model = attach_adapters(model, plan.plan, plan.layout, study.task.type, starts)
     with measure_peak_memory(device) as peak:
-        training = _train(model, task, study, output, device, processes.num_processes, resume, listener)
+        training = _train(
+            model, task, study, output, device, processes.num_processes, resume, listener, should_stop
+        )
         with autocast(device):
             found = task.evaluate(model, "validation", None, study.full_run.batch_size)
     if not math.isfinite(found.metrics["loss"]):
@@ -122,6 +127,7 @@ def full_run(
         "peak_memory_bytes": peak.num_bytes,
         "data_notes": task.notes,
         "examples": [example.model_dump() for example in found.examples],
+        "device": describe(device),
         "versions": library_versions(),
     }
     if processes.is_main_process:
@@ -137,13 +143,50 @@ def check_output(plan: PlanFile, output: Path, resume: bool) -> None:
         return
     if not resume:
         raise OutputError(f"the output folder must be empty, but {output} is not; use another, or --resume")
-    before = read_plan(output / PLAN_FILE) if (output / PLAN_FILE).is_file() else None
-    if before is None or before.digest != plan.digest:
-        raise OutputError(f"--resume needs a run of the same plan, but {output} holds another or none")
-    if changes := differences(before.study.model_dump(mode="json"), plan.study.model_dump(mode="json")):
-        raise OutputError(f"--resume needs the same settings, but {output} has others: {'; '.join(changes)}")
+    _check_same(plan, output)
     if (output / METRICS_FILE).is_file():
         raise OutputError(f"the run in {output} is finished; `jointsearch evaluate {output}` measures it")
+
+
+def finished_run(plan: PlanFile, output: Path) -> dict[str, Any] | None:
+    """The metrics of ``plan`` where the folder ``output`` holds its finished run, else None.
+
+    Raises ``OutputError`` where the finished run is one of another plan, or with other settings.
+    """
+    if not (output / METRICS_FILE).is_file():
+        return None
+    _check_same(plan, output)
+    try:
+        found: dict[str, Any] = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"the run in {output} is damaged: {METRICS_FILE}: {error}") from None
+    return found
+
+
+def measurement_of(plan: PlanFile, result: dict[str, Any]) -> Measurement:
+    """What a full run has returned, in the words of a trial's measurement."""
+    same = {name: value for name, value in result.items() if name in Measurement.model_fields}
+    return Measurement(
+        **same,
+        metrics=result["validation"],
+        seconds={"train": result["train_seconds"]},
+        seed=plan.study.full_run.seed,
+    )
+
+
+def _check_same(plan: PlanFile, output: Path) -> None:
+    """Raise ``OutputError`` unless ``output`` holds a run of ``plan`` with its settings, on any device."""
+    before = read_plan(output / PLAN_FILE) if (output / PLAN_FILE).is_file() else None
+    if before is None or before.digest != plan.digest:
+        raise OutputError(
+            f"a run goes on in a folder of the same plan, but {output} holds another or none; use another"
+        )
+    settings = [file.study.model_dump(mode="json", exclude={"device"}) for file in (before, plan)]
+    if changes := differences(*settings):
+        raise OutputError(
+            f"a run goes on with the same settings, but {output} has others ({'; '.join(changes)}); "
+            "use another folder"
+        )
 
 
 def check_model(plan: PlanFile, layout: ModelLayout) -> None:
@@ -167,6 +210,7 @@ def _train(
     num_processes: int,
     resume: bool,
     listener: Listener | None,
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train in place and return what is reported of it; no step is made if the plan trains nothing."""
     settings = study.full_run
@@ -214,17 +258,21 @@ def _train(
         eval_dataset=_Examples(task, "validation"),
         data_collator=partial(_collate, task),
         optimizers=(_optimizer(model, study), None),
-        callbacks=[stability, *([_Report(listener)] if listener else [])],
+        callbacks=[stability, _Stop(should_stop), *([_Report(listener)] if listener else [])],
     )
     trainer.pop_callback(_printer())
     checkpoint = None
     if resume:
         checkpoint = _last_whole_checkpoint(output / CHECKPOINTS)
     first_step = 0 if checkpoint is None else _step(checkpoint)
+    if should_stop():
+        raise RunInterrupted(f"stopped before step {first_step + 1} of {num_steps}")
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.perf_counter() - start - trainer.evaluation_seconds
     steps = trainer.state.global_step
+    if steps < num_steps:
+        raise RunInterrupted(f"stopped after step {steps} of {num_steps}")
     return {
         "steps": steps,
         "train_seconds": round(seconds, 3),
@@ -314,6 +362,17 @@ class _Examples(Dataset[tuple[str, int]]):
 
 def _collate(task: Task, examples: list[tuple[str, int]]) -> Batch:
     return task.batch(examples[0][0], [index for _, index in examples])
+
+
+class _Stop(TrainerCallback):
+    """Ends the training with a checkpoint where someone wants it to stop."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._should_stop():
+            control.should_save = control.should_training_stop = True
 
 
 class _Report(TrainerCallback):
