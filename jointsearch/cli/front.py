@@ -170,6 +170,7 @@ def _rows(found: JointStudy, records: StudyRecords, verdict: Verdict) -> list[di
     from jointsearch.cost import plan_cost
     from jointsearch.selection import at_knee
 
+    selection = found.selection
     on_front = {trial.number for trial in records.front}
     knee = at_knee(records.front_points, found.config.quality).trial
     others = {trial.number: trial for trial in records.baselines if trial.number not in on_front}
@@ -199,7 +200,7 @@ def _rows(found: JointStudy, records: StudyRecords, verdict: Verdict) -> list[di
                 "confidence": comparison.confidence if comparison else None,
                 "significant": comparison.significant if comparison else False,
                 "knee": trial.number == knee,
-                "selected": trial.number == found.selection,
+                "selected": trial.number == selection,
             }
         )
     return rows

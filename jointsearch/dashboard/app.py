@@ -14,14 +14,21 @@ from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 from optuna.storages import BaseStorage
 
-from jointsearch.dashboard.data import front_table, pair_table, plan_table, progress_table, study_row, why_table
+from jointsearch.dashboard.data import (
+    front_table,
+    pair_table,
+    plan_table,
+    progress_table,
+    study_row,
+    why_table,
+)
 from jointsearch.dashboard.figures import (
     front_figure,
     hypervolume_figure,
     phases_figure,
     timeline_figure,
 )
-from jointsearch.dashboard.live import LiveStudies, LiveStudy
+from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import (
     best_within,
     compare_page,
@@ -39,6 +46,8 @@ from jointsearch.dashboard.pages import (
 from jointsearch.errors import JointSearchError, StudyError
 from jointsearch.objectives import format_bytes
 from jointsearch.study.prediction import measure_optimum, predict_front
+from jointsearch.study.records import StudyRecords
+from jointsearch.study.studies import JointStudy
 from jointsearch.study.verdict import judge
 
 PREDICTED = "predicted"
@@ -91,11 +100,12 @@ def _add_pages(app: Dash, studies: LiveStudies) -> None:
         prevent_initial_call=True,
     )
     def refresh_progress(_ticks: int, path: str, seen: str) -> tuple[Any, ...]:
-        live = _live(studies, path)
-        version = _version(live)
+        study = _study(studies, path)
+        records = study.records()
+        version = _version(study, records)
         if version == seen:
             raise PreventUpdate
-        table = progress_table(live.study, live.records)
+        table = progress_table(study, records)
         figures = (draw(table) for draw in (hypervolume_figure, timeline_figure, phases_figure))
         return (*figures, failure_lines(table), version)
 
@@ -119,12 +129,12 @@ def _add_front(app: Dash, studies: LiveStudies) -> None:
     def show_front(
         _ticks: int, budget: float, bound: float, scale: str, layers: list[str], path: str, seen: str
     ) -> tuple[Any, ...]:
-        live = _live(studies, path)
-        version = _version(live)
+        study = _study(studies, path)
+        records = study.records()
+        version = _version(study, records)
         clock = ctx.triggered_id == "front-clock"
         if clock and version == seen:
             raise PreventUpdate
-        study, records = live.study, live.records
         table = front_table(study, records)
         try:
             marked, texts = best_within(table, budget, bound)
@@ -150,7 +160,7 @@ def _add_front(app: Dash, studies: LiveStudies) -> None:
         if not clicks:
             return no_update
         try:
-            point = measure_optimum(_live(studies, path).study, int(budget))
+            point = measure_optimum(_study(studies, path), int(budget))
         except StudyError as error:
             return str(error)
         return f"The predicted best plan of {format_bytes(point.model_bytes)} waits for a worker."
@@ -162,7 +172,7 @@ def _add_front(app: Dash, studies: LiveStudies) -> None:
         prevent_initial_call=True,
     )
     def open_point(click: dict[str, Any] | None, path: str) -> Any:
-        trial = click and click["points"][0].get("customdata")
+        trial = click["points"][0].get("customdata") if click else None
         return no_update if trial is None else study_path(_parts(path)[1], "plan", int(trial))
 
 
@@ -176,7 +186,7 @@ def _add_choice(app: Dash, studies: LiveStudies) -> None:
         prevent_initial_call=True,
     )
     def select(clicks: int | None, _ticks: int, note: str | None, path: str) -> Any:
-        study, trial = _live(studies, path).study, _trial_of(path)
+        study, trial = _study(studies, path), _trial_of(path)
         if ctx.triggered_id == "select" and clicks:
             study.select(study.complete_trial(trial).number, (note or "").strip())
         return full_run_lines(study, trial)
@@ -190,7 +200,7 @@ def _add_choice(app: Dash, studies: LiveStudies) -> None:
     def download(clicks: int | None, path: str) -> Any:
         if not clicks:
             return no_update
-        plan = _live(studies, path).study.plan_file(_trial_of(path))
+        plan = _study(studies, path).plan_file(_trial_of(path))
         return {
             "filename": "plan.json",
             "content": json.dumps(plan.model_dump(mode="json"), indent=1) + "\n",
@@ -211,9 +221,9 @@ def page_of(studies: LiveStudies, path: str) -> list[Any]:
     return [html.H1("Not found"), dcc.Link("All studies", href="/")]
 
 
-def _study_page(live: LiveStudy, rest: list[str]) -> list[Any]:
-    study, records = live.study, live.records
-    seen = dcc.Store(id="seen", data=_version(live))
+def _study_page(study: JointStudy, rest: list[str]) -> list[Any]:
+    records = study.records()
+    seen = dcc.Store(id="seen", data=_version(study, records))
     match rest:
         case []:
             sentence = judge(study, records).sentence if records.front else ""
@@ -233,16 +243,16 @@ def _study_page(live: LiveStudy, rest: list[str]) -> list[Any]:
 
 
 def _rows(studies: LiveStudies) -> list[Any]:
-    return [study_row(live.study, live.records) for live in studies.all()]
+    return [study_row(study, study.records()) for study in studies.all()]
 
 
-def _version(live: LiveStudy) -> str:
-    """Differs where anything that a page of the study shows has changed."""
-    states = [(trial.number, trial.state.value) for trial in live.records.trials]
-    return f"{hash((tuple(states), live.study.selection)):x}"
+def _version(study: JointStudy, records: StudyRecords) -> str:
+    """Differs where anything that a page with a clock shows has changed."""
+    states = tuple(trial.state.value for trial in records.trials)
+    return f"{hash((states, study.selection)):x}"
 
 
-def _live(studies: LiveStudies, path: str) -> LiveStudy:
+def _study(studies: LiveStudies, path: str) -> JointStudy:
     return studies[_parts(path)[1]]
 
 

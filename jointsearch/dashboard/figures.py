@@ -253,7 +253,8 @@ def effects_figure(table: WhyTable) -> go.Figure:
                 marker={"color": colour, "symbol": symbol, "size": 8},
                 text=[
                     f"{effect.knob} {effect.lowest} to {effect.highest}: "
-                    f"{format_value(table.quality, effect.gain)} better for {format_bytes(effect.model_bytes)}"
+                    f"{format_value(table.quality, effect.gain)} better "
+                    f"for {format_bytes(effect.model_bytes)}"
                     for effect in effects
                 ],
                 hovertemplate="%{y}, %{text}<extra></extra>",
@@ -331,7 +332,7 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
             "xaxis": {"title": {"text": x}, "automargin": True},
             "yaxis": {"title": {"text": y}, "automargin": True},
             "template": "plotly_white",
-            "paper_bgcolor": "rgba(0,0,0,0)",  # the page's, which may be dark; style.css has the other colours
+            "paper_bgcolor": "rgba(0,0,0,0)",  # the page's, which may be dark; the rest is in style.css
             "plot_bgcolor": "rgba(0,0,0,0)",
             "legend": {"orientation": "h", "y": -0.2},
             "margin": {"l": 40, "r": 20, "t": 50, "b": 40},

@@ -34,9 +34,8 @@ from jointsearch.selection import within_bytes, within_quality
 from jointsearch.study.full_runs import RunState
 from jointsearch.study.studies import JointStudy
 
-
 REFRESH_SECONDS = 3
-GRAPH = {"displaylogo": False}
+GRAPH: Any = {"displaylogo": False}
 
 
 def study_path(name: str, *rest: str | int) -> str:
@@ -222,10 +221,10 @@ def full_run_lines(study: JointStudy, trial: int) -> list[Any]:
         state += f"; `jointsearch worker {study.name} --full-runs` trains it"
     found.append(html.P(state))
     if run.measurement is not None:
-        calibrated = study.complete_trial(trial).measurement.metrics
+        metrics = [study.complete_trial(trial).measurement.metrics, run.measurement.metrics]
         lines = [
-            [name, format_value(name, calibrated[name]) if name in calibrated else "-", format_value(name, value)]
-            for name, value in run.measurement.metrics.items()
+            [name, *(format_value(name, values[name]) if name in values else "-" for values in metrics)]
+            for name in run.measurement.metrics
         ]
         found.append(table_of(("validation", "calibration", "full run"), lines))
     return found
@@ -268,9 +267,9 @@ def why_page(study: str, table: WhyTable) -> list[Any]:
         html.H1(f"{study}: why"),
         study_navigation(study),
         html.P(
-            f"What the highest bits, and the highest rank, of each group are worth against the lowest, all else "
-            f"as in trial {table.point.trial}: by the model of the search, which holds quality for nearly "
-            "additive."
+            "What the highest bits, and the highest rank, of each group are worth against the lowest, all "
+            f"else as in trial {table.point.trial}. This is the model of the search, which takes quality for "
+            "nearly additive."
         ),
         dcc.Graph(id="effects", figure=effects_figure(table), responsive=True, config=GRAPH),
         html.H2("Importances"),

@@ -76,7 +76,8 @@ def sections(study: JointStudy) -> tuple[Section, ...]:
         Section(
             f"The chosen plan ({'selected' if chosen.selected else 'knee'})",
             ("; ".join(describe(front, chosen)), comparison_text(front, plan)),
-            {"plan": plan_figure(plan), "bytes": parts_figure(plan), "calibration": loss_figure(plan)} | worth,
+            {"plan": plan_figure(plan), "bytes": parts_figure(plan), "calibration": loss_figure(plan)}
+            | worth,
         ),
         Section(
             "Progress",
@@ -126,6 +127,7 @@ def write_pictures(study: JointStudy, folder: Path) -> list[Path]:
         )
     except (ImportError, ValueError, RuntimeError) as error:
         raise UnsupportedError(
-            f"pictures need kaleido and Chrome or Chromium; pip install 'jointsearch[plot]' ({first_line(error)})"
+            "pictures need kaleido and Chrome or Chromium; pip install 'jointsearch[plot]' "
+            f"({first_line(error)})"
         ) from None
     return paths

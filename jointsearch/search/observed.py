@@ -78,13 +78,20 @@ class TrialReader:
         if trial.number in self._chosen:
             return self._chosen[trial.number]
         chosen = None
-        if trial.params.keys() == self._parameters:
-            chosen = self.options.chosen(trial.params)
+        values = trial.params or self._values_of_plan(trial)
+        if values.keys() == self._parameters:
+            chosen = self.options.chosen(values)
         elif trial.state == TrialState.RUNNING and PROPOSED in trial.system_attrs:
             chosen = np.array(trial.system_attrs[PROPOSED], dtype=np.int64)
         if trial.state.is_finished():
             self._chosen[trial.number] = chosen
         return chosen
+
+    def _values_of_plan(self, trial: FrozenTrial) -> dict[str, int]:
+        """The parameters of a trial that was read without them; none for a plan from outside of the space."""
+        if PLAN not in trial.user_attrs:
+            return {}
+        return self.options.space.values_of(Plan.model_validate(trial.user_attrs[PLAN])) or {}
 
     @cached_property
     def _parameters(self) -> frozenset[str]:

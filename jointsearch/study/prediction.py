@@ -29,20 +29,28 @@ MIN_TRIALS = 3
 """Complete trials before anything is predicted."""
 
 
-def fit_surrogate(study: JointStudy, records: StudyRecords | None = None) -> Surrogate:
-    """The surrogate of all complete trials; raises ``StudyError`` where there are too few."""
+def fit_surrogate(
+    study: JointStudy, records: StudyRecords | None = None, reader: TrialReader | None = None
+) -> Surrogate:
+    """The surrogate of all complete trials; raises ``StudyError`` where there are too few.
+
+    ``reader``: of an earlier call, which knows what it has read.
+    """
     records = records or study.records()
     if len(records.measured) < MIN_TRIALS:
         raise StudyError(
             f"a prediction needs {MIN_TRIALS} measured plans, but study '{study.name}' has "
             f"{len(records.measured)}; `jointsearch study status {study.name}`"
         )
-    options = Options.of(study.space, study.layout)
-    return Surrogate.fit(options, _observe(study, options, records), stored_probe(study.optuna_study))
+    reader = reader or trial_reader(study)
+    return Surrogate.fit(reader.options, _observe(reader, records), stored_probe(study.optuna_study))
 
 
-def _observe(study: JointStudy, options: Options, records: StudyRecords) -> Observations:
-    reader = TrialReader(options, OBJECTIVES[study.config.quality].sign)
+def trial_reader(study: JointStudy) -> TrialReader:
+    return TrialReader(Options.of(study.space, study.layout), OBJECTIVES[study.config.quality].sign)
+
+
+def _observe(reader: TrialReader, records: StudyRecords) -> Observations:
     return reader.observations([trial.frozen for trial in records.trials])
 
 
@@ -55,9 +63,9 @@ def probe_correlation(study: JointStudy, records: StudyRecords | None = None) ->
     probe = stored_probe(study.optuna_study)
     if probe is None or len(records.measured) < MIN_TRIALS:
         return None
-    options = Options.of(study.space, study.layout)
-    observed = _observe(study, options, records)
-    foretold, _ = Surrogate.fit(options, observed.first(0), probe).predict(observed.design)
+    reader = trial_reader(study)
+    observed = _observe(reader, records)
+    foretold, _ = Surrogate.fit(reader.options, observed.first(0), probe).predict(observed.design)
     found = float(spearmanr(foretold, observed.values).statistic)
     return found if math.isfinite(found) else None
 
@@ -85,6 +93,7 @@ class Convergence:
 
     def __init__(self, study: JointStudy) -> None:
         self._study = study
+        self._reader: TrialReader | None = None
         self._looked_at = -1
 
     def reached(self, records: StudyRecords) -> bool:
@@ -98,7 +107,8 @@ class Convergence:
         if num_complete < stop.after or records.waiting or num_complete == self._looked_at:
             return False
         self._looked_at = num_complete
-        surrogate = fit_surrogate(self._study, records)
+        self._reader = self._reader or trial_reader(self._study)
+        surrogate = fit_surrogate(self._study, records, self._reader)
         rng = np.random.default_rng((self._study.config.search.seed, num_complete))
         if expected_gain(surrogate, stop.trials, rng) >= stop.gain:
             return False

@@ -1,8 +1,8 @@
-"""Reads a study again and again, as a dashboard does: only what has changed, and no parameters.
+"""Reads the trials of a study: only what has changed since the last time, and no parameters.
 
-Optuna reads every parameter of a trial with its distribution, which is most of what a study holds (72 000
-rows for 1000 trials of 72 parameters, some two seconds); the plan says the same. A trial that has
-finished stays as it is and is read once.
+Optuna reads every parameter of a trial with its distribution: 72 000 rows for 1000 trials of 72
+parameters, which is most of what a study holds and takes seconds. The plan says the same. A trial that
+has finished stays as it is and is read once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import optuna
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel, TrialValueModel
 from optuna.trial import FrozenTrial
 from sqlalchemy import select
@@ -20,35 +21,33 @@ from sqlalchemy.orm import Session
 
 from jointsearch.study.records import StudyRecords, TrialRecord
 from jointsearch.study.storage import engine_of
-from jointsearch.study.studies import JointStudy
 
 CHUNK = 5_000
 """Trials that one query asks for: databases limit the number of bound variables."""
 
 
 class RecordReader:
-    """The records of one study at any time; thread-safe. Its trials have no parameters."""
+    """The records of one study at any time; thread-safe. Their trials have no parameters."""
 
-    def __init__(self, study: JointStudy) -> None:
+    def __init__(self, study: optuna.Study, objectives: tuple[str, ...]) -> None:
         self._study = study
+        self._objectives = objectives
         self._finished: dict[int, TrialRecord] = {}
-        self._latest: StudyRecords | None = None
+        self._latest = StudyRecords(objectives, ())
         self._lock = threading.Lock()
 
     def read(self) -> StudyRecords:
         """All trials as they are now; the same object as before where nothing has changed."""
         with self._lock:
             trials = self._trials()
-            known = self._latest.trials if self._latest else None
-            if self._latest is None or not _same(known or (), trials):
-                self._latest = StudyRecords(self._study.config.objectives, trials)
+            if not _same(self._latest.trials, trials):
+                self._latest = StudyRecords(self._objectives, trials)
             return self._latest
 
     def _trials(self) -> tuple[TrialRecord, ...]:
-        optuna_study = self._study.optuna_study
-        engine = engine_of(optuna_study)
+        engine = engine_of(self._study)
         if engine is None:  # behind a proxy, whose client keeps finished trials itself
-            found = optuna_study.get_trials(deepcopy=False)
+            found = self._study.get_trials(deepcopy=False)
             new = [trial for trial in found if trial._trial_id not in self._finished]
             ids = [trial._trial_id for trial in found]
         else:
@@ -56,13 +55,13 @@ class RecordReader:
                 ids = list(
                     session.scalars(
                         select(TrialModel.trial_id)
-                        .where(TrialModel.study_id == optuna_study._study_id)
+                        .where(TrialModel.study_id == self._study._study_id)
                         .order_by(TrialModel.trial_id)
                     )
                 )
                 unknown = [trial_id for trial_id in ids if trial_id not in self._finished]
                 new = list(_frozen_trials(session, unknown))
-        records = {trial._trial_id: TrialRecord(trial, self._study.config.objectives) for trial in new}
+        records = {trial._trial_id: TrialRecord(trial, self._objectives) for trial in new}
         self._finished |= {key: record for key, record in records.items() if record.state.is_finished()}
         return tuple(self._finished.get(trial_id) or records[trial_id] for trial_id in ids)
 
@@ -78,7 +77,7 @@ def _frozen_trials(session: Session, ids: Sequence[int]) -> Iterator[FrozenTrial
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         # states come first: what belongs to a trial that has finished is there, and stays
-        trials = session.scalars(
+        trials: Sequence[Any] = session.scalars(
             select(TrialModel).where(TrialModel.trial_id.in_(chunk)).order_by(TrialModel.trial_id)
         ).all()
         attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
@@ -88,7 +87,10 @@ def _frozen_trials(session: Session, ids: Sequence[int]) -> Iterator[FrozenTrial
         for trial_id, key, text in session.execute(rows):
             attributes[trial_id][key] = json.loads(text)
         values: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        for row in session.scalars(select(TrialValueModel).where(TrialValueModel.trial_id.in_(chunk))):
+        stored: Iterable[Any] = session.scalars(
+            select(TrialValueModel).where(TrialValueModel.trial_id.in_(chunk))
+        )
+        for row in stored:
             values[row.trial_id][row.objective] = TrialValueModel.stored_repr_to_value(
                 row.value, row.value_type
             )

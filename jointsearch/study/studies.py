@@ -28,6 +28,7 @@ from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.full_runs import FullRun, full_runs, select, selections, withdraw
 from jointsearch.study.queue import enqueue, give_back
+from jointsearch.study.reading import RecordReader
 from jointsearch.study.records import (
     CONFIG,
     CONVERGED,
@@ -71,15 +72,19 @@ class JointStudy:
 
     @cached_property
     def layout(self) -> ModelLayout:
-        return ModelLayout.model_validate(self._attributes[LAYOUT])
+        return ModelLayout.model_validate(self.optuna_study.user_attrs[LAYOUT])
 
     @cached_property
     def space(self) -> SearchSpace:
         return build_space(self.config, self.layout)
 
     def records(self) -> StudyRecords:
-        """All trials as they are now."""
-        return StudyRecords.of(self.config.objectives, self.optuna_study.get_trials(deepcopy=False))
+        """All trials as they are now, without parameters: ``optuna_study.get_trials()`` has them."""
+        return self._reader.read()
+
+    @cached_property
+    def _reader(self) -> RecordReader:
+        return RecordReader(self.optuna_study, self.config.objectives)
 
     @property
     def converged(self) -> bool:
@@ -93,28 +98,21 @@ class JointStudy:
     @property
     def selection(self) -> int | None:
         """The number of the trial that was selected last, which is exported."""
-        return self._attributes.get(SELECTION)
+        return self.optuna_study.user_attrs.get(SELECTION)
 
     def select(self, trial: int, note: str = "") -> None:
         """Have the trial's plan exported and trained in full, beside those selected before."""
         select(self.optuna_study, trial, note)
-        self.__dict__.pop("_attributes", None)
 
     def withdraw(self, trial: int) -> None:
         """Take a selection back; raises ``StudyError`` where there is none."""
         if not withdraw(self.optuna_study, trial):
             selected = list(selections(self.optuna_study.user_attrs))
             raise StudyError(f"the trial must be a selected one ({selected}), but got {trial}")
-        self.__dict__.pop("_attributes", None)
 
     def full_runs(self) -> dict[int, FullRun]:
         """The full runs by trial, as they are now: those that wait for a worker, run, or have ended."""
         return full_runs(self.optuna_study.user_attrs)
-
-    @cached_property
-    def _attributes(self) -> dict[str, Any]:
-        """As they were when first asked for: every look is a query."""
-        return self.optuna_study.user_attrs
 
     def complete_trial(self, number: int) -> TrialRecord:
         """The complete trial of that number; raises ``StudyError``."""
@@ -136,8 +134,9 @@ class JointStudy:
             raise StudyError(
                 f"the trial must be one that has failed ({[t.number for t in failed]}), but got {number}"
             )
+        whole = self.optuna_study.get_trials(deepcopy=False) if chosen else []
         for trial in chosen:
-            give_back(self.optuna_study, trial.frozen)
+            give_back(self.optuna_study, whole[trial.number])
         return [trial.number for trial in chosen]
 
     def request(self, plan: Plan, *, label: str = "", seed: int | None = None) -> None:
@@ -166,6 +165,7 @@ class JointStudy:
             )
         known = {(trial.digest, trial.seed) for trial in self.records().complete}
         count = 0
+        whole = other.optuna_study.get_trials(deepcopy=False)
         for trial in other.records().complete:
             if trial.copy_of is not None or (trial.digest, trial.seed) in known:
                 continue
@@ -173,8 +173,8 @@ class JointStudy:
             self.optuna_study.add_trial(
                 create_trial(
                     values=trial.frozen.values,
-                    params=trial.frozen.params,
-                    distributions=trial.frozen.distributions,
+                    params=whole[trial.number].params,
+                    distributions=whole[trial.number].distributions,
                     user_attrs={**kept, IMPORTED_FROM: f"{other.name}:{trial.number}"},
                     system_attrs=generation_of(),
                 )

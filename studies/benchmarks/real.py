@@ -168,9 +168,10 @@ def one_study(
     study = create_study(optuna.storages.InMemoryStorage(), config, layout)
     books.begin()
     Worker(study, books).run()
+    params = [trial.params for trial in study.optuna_study.trials]
     lines = [
         {
-            "values": "".join(str(trial.frozen.params[name]) for name in study.space.parameters),
+            "values": "".join(str(params[trial.number][name]) for name in study.space.parameters),
             "plan": trial.digest,
             "uniform": bool(trial.label),
             "complete": trial.state == TrialState.COMPLETE,

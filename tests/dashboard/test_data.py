@@ -43,7 +43,7 @@ def test_a_study_without_trials(create: Callable[..., JointStudy]) -> None:
     row = study_row(study, records)
     assert (row.waiting, row.complete, row.last_activity, row.trials_per_hour) == (4, 0, None, None)
     assert front_table(study, records).points == ()
-    progress = progress_table(records)
+    progress = progress_table(study, records)
     assert (progress.hypervolume, progress.timeline, progress.failures) == ((), (), ())
 
 
@@ -140,7 +140,7 @@ def test_two_plans(small: JointStudy) -> None:
 
 
 def test_progress(small: JointStudy) -> None:
-    table = progress_table(small.records())
+    table = progress_table(small, small.records())
     assert table.failures == (("the loss is not finite", 1),)
     assert [(t.trial, t.worker, t.state) for t in table.timeline] == [
         (0, "here:1", "complete"),
@@ -157,7 +157,7 @@ def test_progress(small: JointStudy) -> None:
 
 def test_the_hypervolume_grows_to_the_one_of_now(small: JointStudy) -> None:
     records = small.records()
-    curve = progress_table(records).hypervolume
+    curve = progress_table(small, records).hypervolume
     assert [trial for trial, _ in curve] == [0, 2, 3, 4]
     # only two baselines make the box: they touch its sides and dominate nothing inside of it
     sizes = {point.trial: point.model_bytes for point in front_table(small, records).points}

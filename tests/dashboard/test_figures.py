@@ -89,7 +89,7 @@ def test_bytes_and_losses_of_a_plan(small: JointStudy) -> None:
 
 
 def test_progress(small: JointStudy) -> None:
-    table = progress_table(small.records())
+    table = progress_table(small, small.records())
     (curve,) = hypervolume_figure(table).data
     assert list(curve.x) == [0, 2, 3, 4]
     assert list(curve.y) == [share for _, share in table.hypervolume]
@@ -113,7 +113,7 @@ def test_no_text_of_a_study_is_a_tag(hostile: JointStudy) -> None:
     figures = (
         front_figure(front_table(hostile, records)),
         plan_figure(plan_table(hostile, records, 0)),
-        timeline_figure(progress_table(records)),
+        timeline_figure(progress_table(hostile, records)),
     )
     for figure in figures:
         text = figure.to_json().replace("\\u003c", "<")

@@ -15,6 +15,7 @@ from plotly.utils import PlotlyJSONEncoder
 from jointsearch.cli import cli
 from jointsearch.dashboard.app import create_app, page_of
 from jointsearch.dashboard.data import front_table
+from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import best_within, study_path
 from jointsearch.dashboard.report import report_html
 from jointsearch.study.studies import JointStudy
@@ -25,19 +26,19 @@ def components(page: list[Any]) -> str:
 
 
 def test_pages(small: JointStudy, storage: RDBStorage) -> None:
-    assert "some/model" in components(page_of(storage, "/"))
-    assert "trial 3" in components(page_of(storage, "/study/small"))
-    plan = components(page_of(storage, "/study/small/plan/3"))
+    assert "some/model" in components(page_of(LiveStudies(storage), "/"))
+    assert "trial 3" in components(page_of(LiveStudies(storage), "/study/small"))
+    plan = components(page_of(LiveStudies(storage), "/study/small/plan/3"))
     assert "1.0000 loss better at +" in plan and "than uniform 4-bit rank 0" in plan
-    assert "8 of 9 modules differ" in components(page_of(storage, "/study/small/compare/2/3"))
-    assert "the loss is not finite" in components(page_of(storage, "/study/small/progress"))
+    assert "8 of 9 modules differ" in components(page_of(LiveStudies(storage), "/study/small/compare/2/3"))
+    assert "the loss is not finite" in components(page_of(LiveStudies(storage), "/study/small/progress"))
 
 
 @pytest.mark.parametrize(
     "path", ["/study/smal", "/study/small/plan/x", "/study/small/plan/1", "/x", "/study"]
 )
 def test_what_is_not_there(small: JointStudy, storage: RDBStorage, path: str) -> None:
-    assert "Not found" in components(page_of(storage, path))
+    assert "Not found" in components(page_of(LiveStudies(storage), path))
 
 
 def test_bounds_mark_the_best_points(small: JointStudy) -> None:
@@ -52,7 +53,7 @@ def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -
     paths = [study_path(hostile.name, *rest) for rest in ((), ("plan", 0), ("compare", 0, 0), ("progress",))]
     assert paths[0] == "/study/%3Cscript%3Ealert%281%29%3C%2Fscript%3E"
     for path in ("/", *paths):
-        page = components(page_of(storage, path))
+        page = components(page_of(LiveStudies(storage), path))
         assert "Not found" not in page
         assert not re.search(r'"type": "(Markdown|Iframe|Script)"|dangerously', page)
     assert "<script>alert" not in create_app(storage).index()

@@ -47,10 +47,16 @@ def csrf(client: Client) -> dict[str, str]:
 def click_select(client: Client, trial: int, headers: dict[str, str]) -> TestResponse:
     """What Dash's page sends when a person presses the button."""
     body: dict[str, Any] = {
-        "output": "selected.children",
-        "outputs": {"id": "selected", "property": "children"},
-        "inputs": [{"id": "select", "property": "n_clicks", "value": 1}],
-        "state": [{"id": "address", "property": "pathname", "value": f"/study/small/plan/{trial}"}],
+        "output": "full-run.children",
+        "outputs": {"id": "full-run", "property": "children"},
+        "inputs": [
+            {"id": "select", "property": "n_clicks", "value": 1},
+            {"id": "plan-clock", "property": "n_intervals", "value": 0},
+        ],
+        "state": [
+            {"id": "note", "property": "value", "value": "<b>the smallest</b>"},
+            {"id": "address", "property": "pathname", "value": f"/study/small/plan/{trial}"},
+        ],
         "changedPropIds": ["select.n_clicks"],
     }
     return client.post("/_dash-update-component", json=body, headers=headers)

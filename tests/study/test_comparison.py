@@ -264,7 +264,7 @@ def test_a_search_goes_on_after_a_comparison(create: Create, runner: Noisy, samp
     """Most compared plans are outside of the search space: samplers must do without their parameters."""
     study = create(search={"sampler": sampler, "trials": 24})
     found = compared(study, runner, ComparisonSettings((*CONFIGURATIONS, "linear-decay")))
-    assert any(not study.records().trials[row.trials[0]].frozen.params for row in found.rows)
+    assert any(not study.optuna_study.trials[row.trials[0]].params for row in found.rows)
     Worker(study, runner).run()
     records = study.records()
     assert sum(trial.searched for trial in records.complete) == 24

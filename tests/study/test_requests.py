@@ -56,9 +56,9 @@ def test_requests_come_first_and_on_top(create: Create, layout: ModelLayout) -> 
     assert len(records.complete) == len(records.trials) == 5 + 2
     first, second = (trial for trial in records.trials if trial.requested)
     assert (first.plan, first.label, first.seed) == (inside, "mine", 3)
-    assert first.frozen.params == values
+    assert study.optuna_study.trials[first.number].params == values
     assert (second.plan, second.label, second.seed) == (foreign, "", 7)
-    assert second.frozen.params == {}
+    assert study.optuna_study.trials[second.number].params == {}
     assert second.values["loss"] == FakeRunner(layout, 0.1).run(foreign, Budget(7)).metrics["loss"]
     assert "mine" in [point.label for point in records.baselines]
 

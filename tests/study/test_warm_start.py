@@ -55,8 +55,9 @@ def test_strategies_are_in_the_queue_as_plans_of_the_space(create: Create) -> No
     assert complementary.plan.modules["layers.0.mlp.up"].bits == 8
     assert complementary.plan.modules["layers.1.mlp.up"].bits == 4
     for trial in (linear, complementary):
-        assert set(trial.frozen.params) == set(study.space.parameters)
-        assert study.space.plan(trial.frozen.params) == trial.plan
+        params = study.optuna_study.trials[trial.number].params
+        assert set(params) == set(study.space.parameters)
+        assert study.space.plan(params) == trial.plan
 
 
 def test_uniform_plans_come_with_others_in_the_order_of_the_file(create: Create) -> None:

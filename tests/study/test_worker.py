@@ -75,7 +75,7 @@ def test_every_trial_keeps_its_plan_and_measurement(create: Create, layout: Mode
     records = study.records()
     assert len(records.complete) == len(records.trials) == 10
     for trial in records.complete:
-        assert trial.plan == study.space.plan(trial.frozen.params)
+        assert trial.plan == study.space.plan(study.optuna_study.trials[trial.number].params)
         assert trial.digest == trial.plan.digest
         expected = FakeRunner(layout).run(trial.plan, Budget())
         assert trial.values == {
