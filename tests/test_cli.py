@@ -252,6 +252,23 @@ def test_select_by_bytes_loss_knee_and_trial(run: Run, records: StudyRecords, sm
     assert text.endswith("(trial 0, uniform 4-bit rank 0)\n")
 
 
+def test_selections_have_notes_and_are_withdrawn(run: Run) -> None:
+    run("select", "small", "--trial", "0", "--note", "small\nand quick")
+    run("select", "small", "--trial", "1")
+    status = json.loads(run("study", "status", "small", "--format", "json").stdout)
+    assert status["selected"] == 1
+    assert [(entry["trial"], entry["note"], entry["state"]) for entry in status["full_runs"]] == [
+        (0, "small\nand quick", "waiting"),
+        (1, "", "waiting"),
+    ]
+    assert "and quick" in run("study", "status", "small").stdout
+    withdrawn = run("select", "small", "--withdraw", "1", "--format", "json")
+    assert json.loads(withdrawn.stdout) == {"withdrawn": 1}
+    assert run("select", "small", "--withdraw", "0").stdout == "trial 0 is not selected any more\n"
+    status = json.loads(run("study", "status", "small", "--format", "json").stdout)
+    assert (status["selected"], status["full_runs"]) == (None, [])
+
+
 def test_export_writes_the_selection_or_the_knee(run: Run, records: StudyRecords, tmp_path: Path) -> None:
     rows = json.loads(run("front", "small", "--format", "json").stdout)
     result = run("export", "small", "-o", "knee.json")
@@ -408,6 +425,8 @@ def _nothing(folder: Path) -> None:
         (_nothing, ["select", "small", "--trial", "99"], ["which has 10, but got 99"]),
         (_nothing, ["select", "small", "--trial", "2"], ["trial 2 is fail"]),
         (_nothing, ["select", "empty", "--knee"], ["no complete trial yet"]),
+        (_nothing, ["select", "small", "--withdraw", "1"], ["must be a selected one ([]), but got 1"]),
+        (_nothing, ["worker", "small", "-o", "out"], ["--output is where full runs go", "--full-runs"]),
         (_nothing, ["export", "empty", "-o", "plan.json"], ["no complete trial yet"]),
         (_nothing, ["export", "small"], ["Missing option"]),
         (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jointsearch.errors import JointSearchError, RunInterrupted, StudyError, first_line
+from jointsearch.objectives import format_value
 from jointsearch.plan_file import PlanFile
 from jointsearch.runner import Measurement
 from jointsearch.study.control import Wanted, wanted, watch
@@ -160,7 +161,8 @@ class FullRunWorker:
 
     def _end(self, held: _Held, state: RunState, **found: Any) -> None:
         """Write how the run has ended, however long the database is away."""
-        ended = held.run.model_copy(update={"state": state, "ended": datetime.now(UTC), **found})
+        end = {"state": state, "heartbeat": None, "ended": datetime.now(UTC), **found}
+        ended = held.run.model_copy(update=end)
         if outlast(lambda: write(self._study.optuna_study, ended)):
             self._tell(state.value, ended)
         else:
@@ -168,9 +170,10 @@ class FullRunWorker:
 
     def _tell(self, event: str, run: FullRun) -> None:
         where = {"study": self._study.name, "trial": run.trial, "worker": run.worker, "folder": run.folder}
-        how = {"reason": run.failure} if run.failure else {}
-        _log.info(f"full run {event}", extra=where | how)
-        self._say(f"full run of trial {run.trial} {event}: {run.failure or run.folder}")
+        found = run.measurement.metrics if run.measurement else {}
+        _log.info(f"full run {event}", extra=where | {"reason": run.failure, "metrics": found})
+        texts = [f"{name} {format_value(name, value)}" for name, value in found.items()]
+        self._say(f"full run of trial {run.trial} {event}: {', '.join([run.failure or run.folder, *texts])}")
 
 
 class LostRuns:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from jointsearch.cli import main
+from jointsearch.study.storage import open_storage
+from jointsearch.study.studies import open_study
 
 COMMAND = [sys.executable, "-c", "from jointsearch.cli import main; main()"]
 
@@ -93,6 +95,38 @@ def test_front_select_export_train_evaluate(study: str, folder: Path) -> None:
     assert metrics["model_bytes"] == best["model_bytes"]
     assert {"loss", "perplexity", "accuracy", "inference_rate", "peak_memory_bytes"} <= metrics.keys()
     assert "must be empty" in refused(folder, "train", "plan.json", "-o", "runs/final")
+
+
+def test_a_worker_trains_what_is_selected(study: str, folder: Path) -> None:
+    storage = open_storage(f"sqlite:///{folder}/jointsearch.db")
+    found = open_study(storage, study)
+    for trial in found.full_runs():  # of other tests
+        found.withdraw(trial)
+    first, second = (trial.number for trial in found.records().complete[:2])
+    foreign = folder / "full" / f"tiny-trial-{first}" / "notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    found.select(first)
+    found.select(second, "for the phone")
+    done = run(folder, "worker", study, "--full-runs", "--output", "full", "--idle-exit", "0s")
+    assert done.stdout == ""
+    assert "step 6/6" in done.stderr
+    runs = found.full_runs()
+    assert {trial: full_run.state.value for trial, full_run in runs.items()} == {
+        first: "failed",
+        second: "complete",
+    }
+    assert f"{foreign.parent} holds another or none; use another" in runs[first].failure
+    assert foreign.read_text() == "mine"
+    output = folder / "full" / f"tiny-trial-{second}"
+    assert runs[second].folder == str(output)
+    assert (runs[second].step, runs[second].num_steps) == (6, 6)
+    measured = runs[second].measurement
+    assert measured is not None
+    assert measured.metrics == json.loads((output / "metrics.json").read_text())["validation"]
+    assert measured.model_bytes == found.complete_trial(second).values["model_bytes"]
+    assert (output / "adapter").is_dir() == (measured.trainable_parameters > 0)
+    storage.engine.dispose()
 
 
 def test_a_changed_study_file_is_refused_with_the_difference(

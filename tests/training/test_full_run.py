@@ -16,13 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jointsearch import JointSearchConfig
 from jointsearch.config import StudyConfig
-from jointsearch.errors import JointSearchError, OutputError, PlanError
+from jointsearch.errors import JointSearchError, OutputError, PlanError, RunInterrupted
 from jointsearch.layout import ModelLayout
 from jointsearch.plan_file import PlanFile, read_plan, write_plan
 from jointsearch.space import SearchSpace
 from jointsearch.training import full_run as module
 from jointsearch.training.evaluation import evaluate_run, load_run
-from jointsearch.training.full_run import check_model, full_run
+from jointsearch.training.full_run import check_model, finished_run, full_run, measurement_of
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,44 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert expected.keys() == resumed.keys()
     for name, tensor in expected.items():
         assert torch.allclose(tensor, resumed[name], atol=1e-6), name
+
+
+def test_a_run_that_is_asked_to_stop_leaves_its_last_step(
+    run: tuple[Path, dict[str, Any], Any], plan: PlanFile, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    def after_the_third() -> bool:
+        asked.append(len(asked))  # before the first step and after every one
+        return asked[-1] >= 3
+
+    with pytest.raises(RunInterrupted, match="stopped after step 3 of 6"):
+        full_run(plan, tmp_path / "run", should_stop=after_the_third)
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert checkpoints == ["checkpoint-2", "checkpoint-3"]  # every second step, and that
+    assert finished_run(plan, tmp_path / "run") is None
+    moved = plan.model_copy(update={"study": plan.study.model_copy(update={"device": "auto"})})
+    full_run(moved, tmp_path / "run", resume=True)  # perhaps on another device
+    expected = load_file(run[0] / "adapter" / "adapter_model.safetensors")
+    resumed = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    for name, tensor in expected.items():
+        assert torch.allclose(tensor, resumed[name], atol=1e-6), name
+
+
+def test_a_finished_run_says_what_it_has_measured(
+    run: tuple[Path, dict[str, Any], Any], plan: PlanFile, space: SearchSpace
+) -> None:
+    found = finished_run(plan, run[0])
+    assert found == run[1]
+    measured = measurement_of(plan, found)
+    assert measured.metrics == json.loads((run[0] / "metrics.json").read_text())["validation"]
+    assert measured.model_bytes == plan.cost.model_bytes
+    assert measured.trainable_parameters == plan.cost.trainable_parameters
+    assert measured.seconds == {"train": run[1]["train_seconds"]}
+    assert [example.model_dump() for example in measured.examples] == run[1]["examples"]
+    other = PlanFile.build(space.plan(space.uniform(4, 0)), plan.layout, plan.study)
+    with pytest.raises(OutputError, match="the same plan"):
+        finished_run(other, run[0])
 
 
 def test_outputs_are_never_overwritten(
