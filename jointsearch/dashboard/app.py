@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+import plotly.graph_objects as go
+from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 from optuna.storages import BaseStorage
 
@@ -106,7 +107,7 @@ def _add_pages(app: Dash, studies: LiveStudies) -> None:
         if version == seen:
             raise PreventUpdate
         table = progress_table(study, records)
-        figures = (draw(table) for draw in (hypervolume_figure, timeline_figure, phases_figure))
+        figures = (_new_data(draw(table)) for draw in (hypervolume_figure, timeline_figure, phases_figure))
         return (*figures, failure_lines(table), version)
 
 
@@ -144,7 +145,10 @@ def _add_front(app: Dash, studies: LiveStudies) -> None:
             predicted = predict_front(study, records) if PREDICTED in layers else ()
         except StudyError as error:
             predicted, texts = (), [*texts, html.P(str(error))]
-        figure = front_figure(table, marked, predicted, log_bytes=scale == "log")
+        figure = _new_data(front_figure(table, marked, predicted, log_bytes=scale == "log"))
+        if ctx.triggered_id == "scale":
+            figure["layout"]["xaxis"]["type"] = scale
+            figure["layout"]["xaxis"]["autorange"] = True
         if not clock:  # a slider moves many times a second: what does not depend on it stays
             return figure, texts, no_update, no_update, no_update
         return figure, texts, front_lines(table), judge(study, records).sentence, version
@@ -240,6 +244,13 @@ def _study_page(study: JointStudy, rest: list[str]) -> list[Any]:
         case ["progress"]:
             return [*progress_page(study.name, progress_table(study, records)), seen]
     raise StudyError(f"a study has the pages plan, compare, why and progress, but got {'/'.join(rest)}")
+
+
+def _new_data(figure: go.Figure) -> Patch:
+    """The figure's traces alone: the layout that the browser has knows how far a person has zoomed."""
+    patch = Patch()
+    patch["data"] = figure.data
+    return patch
 
 
 def _rows(studies: LiveStudies) -> list[Any]:

@@ -28,6 +28,8 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
 )
 BITS_COLOURS = {4: SKY, 8: ORANGE, 16: BLUE}
 STATE_COLOURS = {"complete": BLUE, "pruned": ORANGE, "failed": VERMILION}
+DEFAULT_HEIGHT = 450
+"""Pixels, of a figure that says nothing of it."""
 STATE_SYMBOLS = {"complete": "circle", "pruned": "triangle-down", "failed": "x"}
 
 
@@ -57,6 +59,7 @@ def front_figure(
                 "mode": "markers+text",
                 "text": [html.escape(point.label) for point in baselines],
                 "textposition": "top center",
+                "textfont": {"size": 10},
                 "marker": {"color": VERMILION, "symbol": "diamond", "size": 10},
             },
         ),
@@ -280,7 +283,7 @@ def importances_figure(table: WhyTable) -> go.Figure:
 
 def _tall(figure: go.Figure, num_lines: int) -> go.Figure:
     """High enough for every line's name; the first one on top."""
-    figure.update_layout(height=max(450, 150 + 18 * num_lines))
+    figure.update_layout(height=max(DEFAULT_HEIGHT, 150 + 22 * num_lines))
     return figure.update_yaxes(type="category", autorange="reversed", dtick=1)
 
 
@@ -298,7 +301,8 @@ def describe(table: FrontTable, point: Point) -> list[str]:
         f"trial {point.trial}" + (f", {point.label}" if point.label else ""),
         f"{table.quality} {format_value(table.quality, point.quality)}{spread}{seeds}",
         f"{format_bytes(point.model_bytes)}, {point.bits_per_weight:.2f} bits per weight",
-        f"{point.trainable_share:.2%} trainable, peak memory {format_bytes(point.peak_memory_bytes)}",
+        f"{point.trainable_share:.2%} trainable"
+        + (f", peak memory {format_bytes(point.peak_memory_bytes)}" if point.peak_memory_bytes else ""),
     ]
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+import plotly.graph_objects as go
 from dash import dcc, html
 
 from jointsearch.dashboard.data import (
@@ -18,6 +19,7 @@ from jointsearch.dashboard.data import (
     WhyTable,
 )
 from jointsearch.dashboard.figures import (
+    DEFAULT_HEIGHT,
     describe,
     effects_figure,
     front_figure,
@@ -35,7 +37,6 @@ from jointsearch.study.full_runs import RunState
 from jointsearch.study.studies import JointStudy
 
 REFRESH_SECONDS = 3
-GRAPH: Any = {"displaylogo": False}
 
 
 def study_path(name: str, *rest: str | int) -> str:
@@ -80,7 +81,7 @@ def front_page(table: FrontTable, verdict: str) -> list[Any]:
         *head,
         html.P(verdict, id="verdict"),
         html.P("A click on a point opens its plan; so do the links below.", className="help"),
-        dcc.Graph(id="front", figure=front_figure(table), responsive=True, config=GRAPH),
+        _graph(front_figure(table), "front"),
         html.Div(
             [
                 dcc.RadioItems(["linear", "log"], "linear", id="scale", inline=True),
@@ -178,9 +179,9 @@ def plan_page(study: JointStudy, front: FrontTable, table: PlanTable) -> list[An
             className="row",
         ),
         html.Div(full_run_lines(study, point.trial), id="full-run", role="status"),
-        dcc.Graph(id="plan", figure=plan_figure(table), responsive=True, config=GRAPH),
-        dcc.Graph(figure=parts_figure(table), responsive=True, config=GRAPH),
-        dcc.Graph(figure=loss_figure(table), responsive=True, config=GRAPH),
+        _graph(plan_figure(table), "plan"),
+        _graph(parts_figure(table)),
+        _graph(loss_figure(table)),
         html.P(
             dcc.Link(
                 "What each group's bits and rank are worth here",
@@ -271,9 +272,9 @@ def why_page(study: str, table: WhyTable) -> list[Any]:
             f"else as in trial {table.point.trial}. This is the model of the search, which takes quality for "
             "nearly additive."
         ),
-        dcc.Graph(id="effects", figure=effects_figure(table), responsive=True, config=GRAPH),
+        _graph(effects_figure(table), "effects"),
         html.H2("Importances"),
-        dcc.Graph(id="importances", figure=importances_figure(table), responsive=True, config=GRAPH)
+        _graph(importances_figure(table), "importances")
         if table.importances
         else html.P("Too few trials have been searched for Optuna's importances."),
     ]
@@ -284,7 +285,7 @@ def progress_page(study: str, table: ProgressTable) -> list[Any]:
         html.H1(f"{study}: progress"),
         study_navigation(study),
         *(
-            dcc.Graph(id=name, figure=draw(table), responsive=True, config=GRAPH)
+            _graph(draw(table), name)
             for name, draw in (
                 ("hypervolume", hypervolume_figure),
                 ("timeline", timeline_figure),
@@ -330,6 +331,14 @@ def table_of(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> Any:
     )
 
 
+def _graph(figure: go.Figure, name: str = "") -> Any:
+    """As wide as the page and as high as the figure, also while a new one comes."""
+    ids: Any = {"id": name} if name else {}
+    height = figure.layout.height or DEFAULT_HEIGHT
+    config: Any = {"displaylogo": False}
+    return dcc.Graph(figure=figure, responsive=True, config=config, style={"height": f"{height}px"}, **ids)
+
+
 def _slider(name: str, title: str, values: Sequence[float], start: float, write: Any) -> Any:
     low, high = min(values), max(values)
     slider = dcc.Slider(
@@ -341,6 +350,7 @@ def _slider(name: str, title: str, values: Sequence[float], start: float, write:
         marks={low: write(low), high: write(high)},
         included=False,
         updatemode="drag",
+        allow_direct_input=False,  # it would ask for bytes
     )
     return html.Div([html.Label(title, htmlFor=name), slider], className="grow")
 
