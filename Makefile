@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format build clean
+.PHONY: demo screenshots test test-slow check format build clean
 
 # The environment: the tested set of versions, and this project in editable mode.
 $(STAMP): pyproject.toml constraints.txt
@@ -13,6 +13,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## the embedded study: search, front, plan, full run
 	BIN=$(BIN) bash studies/demo.sh
+
+screenshots: $(STAMP)  ## pictures of the dashboard for the README; needs Chromium
+	$(BIN)/python studies/screenshots.py
 
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest

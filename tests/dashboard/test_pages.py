@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from jointsearch.dashboard.app import create_app, page_of
 from jointsearch.dashboard.data import front_table
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import best_within, study_path
-from jointsearch.dashboard.report import report_html
 from jointsearch.study.studies import JointStudy
 
 
@@ -57,21 +55,6 @@ def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -
         assert "Not found" not in page
         assert not re.search(r'"type": "(Markdown|Iframe|Script)"|dangerously', page)
     assert "<script>alert" not in create_app(storage).index()
-
-
-def test_the_report_is_one_small_file_without_foreign_tags(
-    hostile: JointStudy, url: str, tmp_path: Path
-) -> None:
-    text = report_html(hostile)
-    assert len(text.encode()) < 6_000_000
-    for tag in ("<script>alert(1)", "<a href='https://evil", "<i>host", "<img src=x"):
-        assert tag not in text
-    assert "<title>&lt;script&gt;alert(1)&lt;/script&gt;</title>" in text
-    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", text)
-    output = tmp_path / "report.html"
-    done = CliRunner().invoke(cli, ["report", hostile.name, "-o", str(output), "--storage", url])
-    assert done.exit_code == 0, done.output
-    assert output.read_text(encoding="utf-8").count("plotly-graph-div") == 7
 
 
 def test_other_hosts_need_a_token_on_the_command_line(small: JointStudy, url: str) -> None:
