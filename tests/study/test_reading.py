@@ -48,8 +48,9 @@ def test_the_trials_are_those_of_optuna(create: Create, layout: ModelLayout) -> 
     study = create(search={"trials": 8})
     check(study)
     fill(study, layout)
-    states = {trial.state for trial in study.records().trials}
-    assert states == {TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.WAITING}
+    states = [trial.state for trial in study.records().trials]
+    assert states == [TrialState.COMPLETE] * 3 + [TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
+    assert list(study.records().trials[-1].values.values()) == [float("inf"), float("-inf")]
     check(study)
 
 
@@ -58,6 +59,9 @@ def test_on_postgresql(create: Create, layout: ModelLayout, postgres_url: str) -
     study = create_study(open_storage(postgres_url, create=True), local.config, layout)
     fill(study, layout)
     check(study)
+    engine = engine_of(study.optuna_study)
+    assert engine is not None
+    engine.dispose()
 
 
 @contextmanager

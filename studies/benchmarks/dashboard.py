@@ -1,0 +1,187 @@
+"""Measures the dashboard: how soon it answers, and what goes over the wire. No torch.
+
+    python studies/benchmarks/dashboard.py [--output FILE]
+
+A study of 1000 trials with 72 parameters (the fake runner's) on SQLite and on PostgreSQL, served by
+``jointsearch dashboard``. ``start``: from the start of the process to the first answer. ``first_view``: the
+request that shows the study's front, in a server that has read nothing of it yet; ``later_view``: in one
+that has. ``refresh``: the clock's request after another trial has finished; ``quiet_refresh``: where nothing
+has changed. Medians of five; seconds at the client, bytes of the answers' bodies, which are not compressed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+sys.path.insert(0, str(Path(__file__).parent))
+from workers import databases, new_study
+
+from jointsearch.runner import FakeRunner
+from jointsearch.study.studies import JointStudy
+from jointsearch.study.worker import Worker
+
+TRIALS, PARAMETERS = 1000, 72
+REPEATS = 5
+PATH = "/study/benchmark"
+
+
+class Client:
+    """A browser's requests, without the browser."""
+
+    def __init__(self, port: int) -> None:
+        self._address = f"http://127.0.0.1:{port}"
+        self._cookies = CookieJar()
+        self._opener = build_opener(HTTPCookieProcessor(self._cookies))
+
+    def get(self, path: str) -> bytes:
+        answer: bytes = self._opener.open(self._address + path).read()
+        return answer
+
+    def call(self, outputs: list[str], inputs: dict[str, Any], state: dict[str, Any], changed: str) -> bytes:
+        """A callback of Dash's: what it answers."""
+        specs = [dict(zip(("id", "property"), name.split("."), strict=True)) for name in outputs]
+        body = {
+            "output": f"..{'...'.join(outputs)}.." if len(outputs) > 1 else outputs[0],
+            "outputs": specs if len(specs) > 1 else specs[0],
+            "inputs": [self._value(name, value) for name, value in inputs.items()],
+            "state": [self._value(name, value) for name, value in state.items()],
+            "changedPropIds": [changed],
+        }
+        token = next(cookie.value for cookie in self._cookies if cookie.name == "_csrf_token")
+        headers = {"Content-Type": "application/json", "X-CSRFToken": str(token)}
+        request = Request(f"{self._address}/_dash-update-component", json.dumps(body).encode(), headers)
+        answer: bytes = self._opener.open(request).read()
+        return answer
+
+    def page(self) -> bytes:
+        return self.call(["page.children"], {"address.pathname": PATH}, {}, "address.pathname")
+
+    def refresh(self, seen: str, output: str) -> bytes:
+        """The clock's request; ``output``: the callback's name."""
+        names = output.strip(".").split("...")
+        inputs = {
+            "front-clock.n_intervals": 1,
+            "budget.value": 1e12,
+            "bound.value": 1e3,
+            "scale.value": "linear",
+            "layers.value": [],
+        }
+        state = {"address.pathname": PATH, "seen.data": seen}
+        return self.call(names, inputs, state, "front-clock.n_intervals")
+
+    def output_of(self, name: str) -> str:
+        """The output of the callback that sets ``name``."""
+        known = json.loads(self.get("/_dash-dependencies"))
+        return next(entry["output"] for entry in known if f"..{name}" in entry["output"])
+
+    @staticmethod
+    def _value(name: str, value: Any) -> dict[str, Any]:
+        component, prop = name.split(".")
+        return {"id": component, "property": prop, "value": value}
+
+
+@contextmanager
+def served(url: str) -> Iterator[tuple[Client, float]]:
+    """A client of a new server, and the seconds until its first answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jointsearch", "dashboard", "--port", str(port), "--storage", url]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    client = Client(port)
+    try:
+        while True:
+            try:
+                client.get("/")
+                break
+            except URLError:
+                time.sleep(0.01)
+        yield client, time.perf_counter() - start
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def timed(call: Any) -> tuple[float, bytes]:
+    start = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - start, answer
+
+
+def measure(url: str) -> dict[str, float]:
+    study = new_study(url, PARAMETERS // 2, TRIALS)
+    Worker(study, FakeRunner(study.layout, noise=0.02)).run()
+    starts, first = [], []
+    for _ in range(REPEATS):
+        with served(url) as (client, seconds):
+            starts.append(seconds)
+            first.append(timed(client.page)[0])
+    with served(url) as (client, _):
+        client.page()
+        views = [timed(client.page) for _ in range(REPEATS)]
+        output = client.output_of("front.figure")
+        changed, quiet = [], []
+        for _ in range(REPEATS):
+            add_trial(study)
+            changed.append(timed(lambda: client.refresh("old", output)))
+            quiet.append(
+                timed(lambda: client.refresh(json.loads(changed[-1][1])["response"]["seen"]["data"], output))
+            )
+    return {
+        "start_seconds": median(starts),
+        "first_view_seconds": median(first),
+        "later_view_seconds": median([seconds for seconds, _ in views]),
+        "view_bytes": len(views[-1][1]),
+        "refresh_seconds": median([seconds for seconds, _ in changed]),
+        "refresh_bytes": len(changed[-1][1]),
+        "quiet_refresh_seconds": median([seconds for seconds, _ in quiet]),
+        "quiet_refresh_bytes": len(quiet[-1][1]),
+    }
+
+
+def add_trial(study: JointStudy) -> None:
+    search = study.config.search
+    more = study.config.model_copy(
+        update={"search": search.model_copy(update={"trials": len(study.records().trials) + 1})}
+    )
+    Worker(study.with_config(more), FakeRunner(study.layout, noise=0.02)).run()
+
+
+def median(values: list[float]) -> float:
+    return round(statistics.median(values), 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+        "trials": TRIALS,
+        "parameters": PARAMETERS,
+    }
+    with databases() as new:
+        for kind, url in new.items():
+            result[kind] = measure(url())
+            print(kind, json.dumps(result[kind], indent=1), flush=True)
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
