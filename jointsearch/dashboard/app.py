@@ -82,6 +82,17 @@ def _add_pages(app: Dash, studies: LiveStudies) -> None:
         return page_of(studies, path or "/")
 
     @app.callback(
+        Output("page", "children", allow_duplicate=True),
+        Input("waiting-clock", "n_intervals"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def wait_for_trials(_ticks: int, path: str) -> list[Any]:
+        if not _study(studies, path).records().front:
+            raise PreventUpdate
+        return page_of(studies, path)
+
+    @app.callback(
         Output("studies", "children"),
         Input("studies-clock", "n_intervals"),
         prevent_initial_call=True,

@@ -144,7 +144,7 @@ def front_table(study: JointStudy, records: StudyRecords) -> FrontTable:
                 standard_error=measured.standard_error(quality),
                 num_seeds=len(measured.trials),
                 model_bytes=measured.measurement.model_bytes,
-                bits_per_weight=plan_cost(study.layout, measured.plan).bits_per_weight,
+                bits_per_weight=plan_cost(study.layout, measured.trained_plan).bits_per_weight,
                 trainable_share=measured.measurement.trainable_share,
                 peak_memory_bytes=measured.measurement.peak_memory_bytes,
                 on_front=measured.number in on_front,
@@ -215,8 +215,8 @@ def plan_table(study: JointStudy, records: StudyRecords, trial: int) -> PlanTabl
     measurement = measured.measurement
     return PlanTable(
         point=table.point(trial),
-        cells=_cells(study.layout, measured.plan),
-        bytes_by_part=plan_cost(study.layout, measured.plan).bytes_by_part,
+        cells=_cells(study.layout, measured.trained_plan),
+        bytes_by_part=plan_cost(study.layout, measured.trained_plan).bytes_by_part,
         train_losses=measurement.train_losses,
         validation_losses=measurement.validation_losses,
         comparison=_to_nearest_uniform(study, table, trial),
@@ -260,7 +260,7 @@ def pair_table(study: JointStudy, records: StudyRecords, first: int, second: int
     """Raises ``StudyError`` where one of the trials has measured no plan first."""
     table = front_table(study, records)
     pair = [_measured(study, records, number) for number in (first, second)]
-    cells = [_cells(study.layout, measured.plan) for measured in pair]
+    cells = [_cells(study.layout, measured.trained_plan) for measured in pair]
     outputs = [_outputs(measured.measurement.examples) for measured in pair]
     return PairTable(
         quality=table.quality,

@@ -73,7 +73,7 @@ def study_lines(rows: Sequence[StudyRow]) -> Any:
 def front_page(table: FrontTable, verdict: str) -> list[Any]:
     head = [html.H1(table.study), study_navigation(table.study)]
     if not table.points:
-        return [*head, html.P("No trial is complete yet; load this page again when one is.")]
+        return [*head, html.P("No trial is complete yet."), _clock("waiting-clock")]
     sizes = [point.model_bytes for point in table.front]
     qualities = [point.quality for point in table.front]
     worst = max(qualities) if OBJECTIVES[table.quality].sign > 0 else min(qualities)

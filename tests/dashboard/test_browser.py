@@ -235,6 +235,16 @@ def test_it_follows_a_running_study_and_keeps_the_zoom(
     expect(page.locator("#points tbody tr")).to_have_count(len(expected))
 
 
+def test_it_waits_for_the_first_trial(
+    page: Page, create: Callable[..., JointStudy], layout: ModelLayout
+) -> None:
+    waiting = create(name="waiting")
+    page.goto("/study/waiting")
+    expect(page.get_by_text("No trial is complete yet.")).to_be_visible()
+    Worker(waiting, FakeRunner(layout), max_trials=2).run()
+    page.wait_for_selector("#front .scatterlayer .point", timeout=15_000)
+
+
 def test_the_predicted_front_and_its_measurement(page: Page, study: JointStudy) -> None:
     open_front(page)
     page.get_by_text("predicted front").click()
