@@ -31,6 +31,8 @@ from jointsearch.dashboard.figures import (
 )
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import (
+    SLIDER,
+    Bounds,
     best_within,
     compare_page,
     failure_lines,
@@ -45,7 +47,7 @@ from jointsearch.dashboard.pages import (
     why_page,
 )
 from jointsearch.errors import JointSearchError, StudyError
-from jointsearch.objectives import format_bytes
+from jointsearch.objectives import OBJECTIVES, format_bytes
 from jointsearch.study.prediction import measure_optimum, predict_front
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.studies import JointStudy
@@ -124,23 +126,39 @@ def _add_pages(app: Dash, studies: LiveStudies) -> None:
 
 def _add_front(app: Dash, studies: LiveStudies) -> None:
     @app.callback(
-        Output("front", "figure"),
-        Output("best", "children"),
-        Output("points", "children"),
-        Output("verdict", "children"),
-        Output("seen", "data", allow_duplicate=True),
+        {
+            "figure": Output("front", "figure"),
+            "best": Output("best", "children"),
+            "points": Output("points", "children"),
+            "verdict": Output("verdict", "children"),
+            "seen": Output("seen", "data", allow_duplicate=True),
+            "budget": {name: Output("budget", name) for name in SLIDER},
+            "bound": {name: Output("bound", name) for name in SLIDER},
+        },
         Input("front-clock", "n_intervals"),
         Input("budget", "value"),
         Input("bound", "value"),
         Input("scale", "value"),
         Input("layers", "value"),
+        State("budget", "max"),
+        State("bound", "min"),
+        State("bound", "max"),
         State("address", "pathname"),
         State("seen", "data"),
         prevent_initial_call=True,
     )
     def show_front(
-        _ticks: int, budget: float, bound: float, scale: str, layers: list[str], path: str, seen: str
-    ) -> tuple[Any, ...]:
+        _ticks: int,
+        budget: float,
+        bound: float,
+        scale: str,
+        layers: list[str],
+        most_bytes: float,
+        least: float,
+        most: float,
+        path: str,
+        seen: str,
+    ) -> dict[str, Any]:
         study = _study(studies, path)
         records = study.records()
         version = _version(study, records)
@@ -148,21 +166,40 @@ def _add_front(app: Dash, studies: LiveStudies) -> None:
         if clock and version == seen:
             raise PreventUpdate
         table = front_table(study, records)
+        # a slider at its end asks for nothing, also where the front has grown since
+        loosest = Bounds.loosest(table)
+        bounds = Bounds(
+            loosest.max_bytes if budget >= most_bytes else budget,
+            loosest.quality if bound == (most if OBJECTIVES[table.quality].sign > 0 else least) else bound,
+        )
         try:
-            marked, texts = best_within(table, budget, bound)
+            marked, best = best_within(table, bounds)
         except StudyError as error:
-            marked, texts = [], [html.P(str(error))]
+            marked, best = [], [html.P(str(error))]
         try:
             predicted = predict_front(study, records) if PREDICTED in layers else ()
         except StudyError as error:
-            predicted, texts = (), [*texts, html.P(str(error))]
+            predicted, best = (), [*best, html.P(str(error))]
         figure = _new_data(front_figure(table, marked, predicted, log_bytes=scale == "log"))
         if ctx.triggered_id == "scale":
             figure["layout"]["xaxis"]["type"] = scale
             figure["layout"]["xaxis"]["autorange"] = True
         if not clock:  # a slider moves many times a second: what does not depend on it stays
-            return figure, texts, no_update, no_update, no_update
-        return figure, texts, front_lines(table), judge(study, records).sentence, version
+            stays = dict.fromkeys(SLIDER, no_update)
+            rest = {
+                **dict.fromkeys(("points", "verdict", "seen"), no_update),
+                "budget": stays,
+                "bound": stays,
+            }
+        else:
+            rest = {
+                "points": front_lines(table),
+                "verdict": judge(study, records).sentence,
+                "seen": version,
+                "budget": bounds.size_slider(table),
+                "bound": bounds.quality_slider(table),
+            }
+        return {"figure": figure, "best": best, **rest}
 
     @app.callback(
         Output("measured", "children"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +38,8 @@ from jointsearch.study.full_runs import RunState
 from jointsearch.study.studies import JointStudy
 
 REFRESH_SECONDS = 3
+SLIDER = ("min", "max", "step", "marks", "value")
+"""What ``Bounds`` says of a slider."""
 
 
 def study_path(name: str, *rest: str | int) -> str:
@@ -74,9 +77,7 @@ def front_page(table: FrontTable, verdict: str) -> list[Any]:
     head = [html.H1(table.study), study_navigation(table.study)]
     if not table.points:
         return [*head, html.P("No trial is complete yet."), _clock("waiting-clock")]
-    sizes = [point.model_bytes for point in table.front]
-    qualities = [point.quality for point in table.front]
-    worst = max(qualities) if OBJECTIVES[table.quality].sign > 0 else min(qualities)
+    loosest = Bounds.loosest(table)
     return [
         *head,
         html.P(verdict, id="verdict"),
@@ -91,18 +92,12 @@ def front_page(table: FrontTable, verdict: str) -> list[Any]:
         ),
         html.Div(
             [
-                _slider("budget", "At most this size", sizes, max(sizes), format_bytes),
-                _slider(
-                    "bound",
-                    f"{table.quality} at least as good as",
-                    qualities,
-                    worst,
-                    lambda value: format_value(table.quality, value),
-                ),
+                _slider("budget", "At most this size", loosest.size_slider(table)),
+                _slider("bound", f"{table.quality} at least as good as", loosest.quality_slider(table)),
             ],
             className="row",
         ),
-        html.Div(best_within(table, max(sizes), worst)[1], id="best"),
+        html.Div(best_within(table, loosest)[1], id="best"),
         html.Div(
             [
                 html.Button("Measure the predicted best within the size", id="measure", type="button"),
@@ -116,13 +111,37 @@ def front_page(table: FrontTable, verdict: str) -> list[Any]:
     ]
 
 
-def best_within(table: FrontTable, max_bytes: float, bound: float) -> tuple[list[int], list[Any]]:
-    """The best point of at most ``max_bytes`` and the smallest as good as ``bound``: trials and texts.
+@dataclass(frozen=True)
+class Bounds:
+    """What the sliders ask of a point."""
+
+    max_bytes: float
+    quality: float
+    """At least as good as this."""
+
+    @classmethod
+    def loosest(cls, table: FrontTable) -> Bounds:
+        """Those that every point of the front meets."""
+        qualities = [point.quality for point in table.front]
+        worst = max(qualities) if OBJECTIVES[table.quality].sign > 0 else min(qualities)
+        return cls(max(point.model_bytes for point in table.front), worst)
+
+    def size_slider(self, table: FrontTable) -> dict[str, Any]:
+        """The properties of a slider over the sizes of the front."""
+        return _range([point.model_bytes for point in table.front], self.max_bytes, format_bytes)
+
+    def quality_slider(self, table: FrontTable) -> dict[str, Any]:
+        qualities = [point.quality for point in table.front]
+        return _range(qualities, self.quality, lambda value: format_value(table.quality, value))
+
+
+def best_within(table: FrontTable, bounds: Bounds) -> tuple[list[int], list[Any]]:
+    """The best point of at most so many bytes and the smallest as good as the bound: trials and texts.
 
     The bounds are taken from sliders, which round: they are widened by a part in 10⁹.
     """
-    widened = bound + OBJECTIVES[table.quality].sign * abs(bound) * 1e-9
-    best = within_bytes(table.choices, int(max_bytes * (1 + 1e-9)), table.quality).trial
+    widened = bounds.quality + OBJECTIVES[table.quality].sign * abs(bounds.quality) * 1e-9
+    best = within_bytes(table.choices, int(bounds.max_bytes * (1 + 1e-9)), table.quality).trial
     smallest = within_quality(table.choices, widened, table.quality).trial
     texts = (("Best within the size: ", best), ("Smallest with the quality: ", smallest))
     return [best, smallest], [
@@ -339,18 +358,24 @@ def _graph(figure: go.Figure, name: str = "") -> Any:
     return dcc.Graph(figure=figure, responsive=True, config=config, style={"height": f"{height}px"}, **ids)
 
 
-def _slider(name: str, title: str, values: Sequence[float], start: float, write: Any) -> Any:
+def _range(values: Sequence[float], value: float, write: Callable[[Any], str]) -> dict[str, Any]:
     low, high = min(values), max(values)
+    return {
+        "min": low,
+        "max": high if high > low else low + 1,
+        "step": (high - low) / 1000 or 1,
+        "marks": {low: write(low), high: write(high)},
+        "value": value,
+    }
+
+
+def _slider(name: str, title: str, properties: dict[str, Any]) -> Any:
     slider = dcc.Slider(
         id=name,
-        min=low,
-        max=high if high > low else low + 1,
-        value=start,
-        step=(high - low) / 1000 or 1,
-        marks={low: write(low), high: write(high)},
         included=False,
         updatemode="drag",
         allow_direct_input=False,  # it would ask for bytes
+        **properties,
     )
     return html.Div([html.Label(title, htmlFor=name), slider], className="grow")
 

@@ -81,7 +81,13 @@ class Client:
             "scale.value": "linear",
             "layers.value": [],
         }
-        state = {"address.pathname": PATH, "seen.data": seen}
+        state = {
+            "budget.max": 1e12,
+            "bound.min": 0.0,
+            "bound.max": 1e3,
+            "address.pathname": PATH,
+            "seen.data": seen,
+        }
         return self.call(names, inputs, state, "front-clock.n_intervals")
 
     def output_of(self, name: str) -> str:

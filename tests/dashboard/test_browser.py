@@ -232,6 +232,13 @@ def test_it_follows_a_running_study_and_keeps_the_zoom(
         timeout=15_000,
     )
     assert page.evaluate(RANGES) == zoomed
+    # the sliders stand at their ends, which have moved
+    best = min(study.records().complete, key=lambda trial: trial.values["loss"])
+    expect(page.locator("#best a").first).to_contain_text(f"trial {best.number}")
+    largest = max(study.records().front, key=lambda point: point.values["model_bytes"])
+    assert page.get_by_role("slider").first.get_attribute("aria-valuemax") == str(
+        largest.measurement.model_bytes
+    )
     expect(page.locator("#points tbody tr")).to_have_count(len(expected))
 
 

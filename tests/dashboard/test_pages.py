@@ -15,7 +15,7 @@ from jointsearch.cli import cli
 from jointsearch.dashboard.app import create_app, page_of
 from jointsearch.dashboard.data import front_table
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.dashboard.pages import best_within, study_path
+from jointsearch.dashboard.pages import Bounds, best_within, study_path
 from jointsearch.study.studies import JointStudy
 
 
@@ -42,8 +42,8 @@ def test_what_is_not_there(small: JointStudy, storage: RDBStorage, path: str) ->
 def test_bounds_mark_the_best_points(small: JointStudy) -> None:
     table = front_table(small, small.records())
     middle = table.point(3).model_bytes
-    assert best_within(table, middle, 3.1)[0] == [3, 0]
-    assert best_within(table, middle - 1, 2.05)[0] == [0, 2]
+    assert best_within(table, Bounds(middle, 3.1))[0] == [3, 0]
+    assert best_within(table, Bounds(middle - 1, 2.05))[0] == [0, 2]
 
 
 def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -> None:
@@ -60,3 +60,12 @@ def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -
 def test_other_hosts_need_a_token_on_the_command_line(small: JointStudy, url: str) -> None:
     done = CliRunner().invoke(cli, ["dashboard", "--host", "0.0.0.0", "--storage", url], env={})
     assert "needs --auth-token" in str(done.exception)
+
+
+def test_loosest_bounds_leave_the_whole_front(small: JointStudy) -> None:
+    table = front_table(small, small.records())
+    loosest = Bounds.loosest(table)
+    sizes = [table.point(trial).model_bytes for trial in (0, 3, 2)]
+    assert (loosest.max_bytes, loosest.quality) == (max(sizes), pytest.approx(3.1))
+    slider = loosest.size_slider(table)
+    assert (slider["min"], slider["max"], slider["value"]) == (min(sizes), max(sizes), max(sizes))
