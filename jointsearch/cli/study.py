@@ -90,8 +90,10 @@ def start(
         if result.converged
         else "finished"
     )
+    stopped = f"{len(records.pruned)} stopped early, " if records.pruned else ""
+    counts = f"{len(records.complete)} complete, {stopped}{len(records.failed)} failed"
     console.print(
-        f"study '{result.name}': {len(records.complete)} complete, {len(records.failed)} failed; {state}",
+        f"study '{result.name}': {counts}; {state}",
         markup=False,
         highlight=False,
         soft_wrap=True,
