@@ -49,6 +49,8 @@ class TestFleet(Fleet):
 
 NewFleet = Callable[..., TestFleet]
 
+EACH = ["local", pytest.param("ray", marks=pytest.mark.slow), "slurm"]
+
 
 @pytest.fixture
 def launched(create: Create, url: str, tmp_path: Path) -> tuple[JointStudy, NewFleet]:
@@ -77,7 +79,7 @@ class Killer:
             os.kill(int(running[0].worker.rpartition(":")[2]), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+@pytest.mark.parametrize("launcher", EACH)
 def test_a_killed_worker_is_started_again_and_its_trial_retried(
     launched: tuple[JointStudy, NewFleet], launcher: str
 ) -> None:
@@ -93,7 +95,7 @@ def test_a_killed_worker_is_started_again_and_its_trial_retried(
     assert len({trial.worker for trial in records.complete}) >= 2
 
 
-@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+@pytest.mark.parametrize("launcher", EACH)
 def test_a_worker_that_always_dies_stays_away(
     launched: tuple[JointStudy, NewFleet], launcher: str, tmp_path: Path
 ) -> None:
@@ -116,7 +118,7 @@ def test_a_mistake_is_not_tried_again(
     assert log.read_text() == "x"
 
 
-@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+@pytest.mark.parametrize("launcher", EACH)
 def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launcher: str) -> None:
     """Every worker gives its trial back and leaves; the next start goes on."""
     study, fleet = launched

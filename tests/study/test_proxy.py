@@ -36,7 +36,7 @@ def port() -> int:
     return found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def study(
     request: pytest.FixtureRequest,
     tmp_path: Path,
