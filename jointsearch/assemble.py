@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from jointsearch.config import StudyConfig, load_study
+from jointsearch.cli.study_progress import StudyProgress
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.task import SequenceClassificationSettings
+from jointsearch.config.yaml_file import load_study
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.launchers import Fleet, run_workers
 from jointsearch.launchers.local import only
-from jointsearch.layout import ModelLayout
-from jointsearch.plan_file import PlanFile
-from jointsearch.runner import Measurement, Runner
-from jointsearch.study.comparison import Comparison, ComparisonSettings, compare
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan_file import PlanFile
+from jointsearch.runner import Runner
+from jointsearch.study.analysis.comparison import Comparison, ComparisonSettings, compare
 from jointsearch.study.control import Wanted
-from jointsearch.study.full_run_worker import FullRunWorker
-from jointsearch.study.progress import StudyProgress
-from jointsearch.study.storage import creation_lock, open_if_there, open_storage
-from jointsearch.study.studies import (
+from jointsearch.study.storage.locks import creation_lock
+from jointsearch.study.storage.opening import open_if_there, open_storage
+from jointsearch.study.study import (
     JointStudy,
     build_space,
     check_unchanged,
@@ -37,8 +40,9 @@ from jointsearch.study.studies import (
     find_study,
     open_study,
 )
-from jointsearch.study.worker import Listener, Worker, stop_on_signals
-from jointsearch.task_settings import SequenceClassificationSettings
+from jointsearch.study.worker.full_runs import FullRunWorker
+from jointsearch.study.worker.signals import stop_on_signals
+from jointsearch.study.worker.trials import Listener, Worker
 
 if TYPE_CHECKING:
     from jointsearch.training.calibration import CalibrationRunner
@@ -65,7 +69,7 @@ def read_study_file(file: str) -> StudyConfig:
 def read_layout(config: StudyConfig) -> ModelLayout:
     """The layout of the study's model."""
     quiet_libraries()
-    from jointsearch.training.architecture import read_layout
+    from jointsearch.training.model.architecture import read_layout
 
     return read_layout(config.model, config.task.type, config.task.head)
 
@@ -195,7 +199,8 @@ def train_selected(
     study = open_study(open_storage(url), name)
     device = _seen_alone(device)
     quiet_libraries()
-    from jointsearch.training.full_run import finished_run, full_run, measurement_of
+    from jointsearch.training.full_run.folder import finished_run, measurement_of
+    from jointsearch.training.full_run.run import full_run
 
     def train(
         plan: PlanFile,

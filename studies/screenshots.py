@@ -20,8 +20,8 @@ import waitress
 from playwright.sync_api import sync_playwright
 
 from jointsearch.dashboard.serving import create_dashboard
-from jointsearch.study.storage import open_storage
-from jointsearch.study.studies import open_study
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import open_study
 
 TARGET = Path(__file__).parent / "screenshots"
 WIDTH, HEIGHT = 900, 760

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from optuna.storages import RDBStorage
 
-from jointsearch.config import StudyConfig, load_study
-from jointsearch.layout import ModelLayout
-from jointsearch.study.storage import open_storage
-from jointsearch.study.studies import JointStudy, create_study
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.yaml_file import load_study
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import JointStudy, create_study
 
 if TYPE_CHECKING:
-    from jointsearch.config import ModelSettings
+    from jointsearch.config.study import ModelSettings
 
 # Tests run beside each other's subprocesses: threads that spin would starve them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -51,7 +52,7 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     import transformers as hf
 
-    from jointsearch.training.architecture import AUTO_CLASSES
+    from jointsearch.training.model.architecture import AUTO_CLASSES
 
     tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": VOCABULARY}
     grouped = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -92,7 +93,7 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, family_folder: Path) -> tuple[ModelSettings, str]:
     """One model of each family and its task."""
-    from jointsearch.config import ModelSettings
+    from jointsearch.config.study import ModelSettings
 
     return ModelSettings(id=str(family_folder / request.param)), FAMILIES[request.param]
 

@@ -7,9 +7,11 @@ from typing import Literal
 import pytest
 
 from jointsearch.errors import PlanError
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import ModuleChoice, Plan
-from jointsearch.runner import Budget, FakeRunner, LossPoint, Measurement
+from jointsearch.measurement import LossPoint, Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import ModuleChoice, Plan
+from jointsearch.runner import Budget
+from jointsearch.testing import FakeRunner
 
 LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "domain_fixtures/layout.json").read_text())
 ONE = LAYOUT.model_copy(update={"modules": LAYOUT.modules[1:2]})

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from jointsearch.config.space import SpaceSettings
 from jointsearch.errors import StudyFileError
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import LoraSettings, Plan, QuantizationSettings
-from jointsearch.space import SearchSpace, SpaceSettings
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import LoraSettings, Plan, QuantizationSettings
+from jointsearch.space import SearchSpace
 
 LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "domain_fixtures/layout.json").read_text())
 

@@ -80,7 +80,7 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        from jointsearch.study.outages import of_database
+        from jointsearch.study.storage.outages import of_database
 
         if (cause := of_database(error)) is not None:
             _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")

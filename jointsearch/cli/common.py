@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jointsearch.config import DEFAULT_STORAGE
+from jointsearch.config.study import DEFAULT_STORAGE
 from jointsearch.errors import StorageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import click
 from jointsearch.cli.common import messages, print_table, storage_option
 
 if TYPE_CHECKING:
-    from jointsearch.study.comparison import Comparison
+    from jointsearch.study.analysis.comparison import Comparison
 
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "html": ".html"}
 
@@ -68,9 +68,9 @@ def compare(
     """
     from jointsearch.assemble import compare_strategies, read_study_file
     from jointsearch.errors import OutputError
-    from jointsearch.plan_file import write_text
-    from jointsearch.selection import parse_bytes
-    from jointsearch.study.comparison import ComparisonSettings
+    from jointsearch.files import write_text
+    from jointsearch.front.selection import parse_bytes
+    from jointsearch.study.analysis.comparison import ComparisonSettings
 
     if list_only:
         _list()
@@ -107,7 +107,7 @@ def compare(
 
 def _print(found: Comparison, output_format: str) -> None:
     if output_format == "table":
-        from jointsearch.study.comparison_formats import caption, cells, columns
+        from jointsearch.study.analysis.comparison_formats import caption, cells, columns
 
         print_table(columns(found), cells(found), title=f"Strategies on '{found.study}'")
         click.echo(caption(found), err=True)
@@ -116,10 +116,10 @@ def _print(found: Comparison, output_format: str) -> None:
 
 
 def _text(found: Comparison, kind: str) -> str:
-    from jointsearch.study.comparison_formats import csv_text, json_text, markdown
+    from jointsearch.study.analysis.comparison_formats import csv_text, json_text, markdown
 
     if kind == "html":
-        from jointsearch.study.comparison_page import page
+        from jointsearch.study.analysis.comparison_page import page
 
         return page(found)
     return {"markdown": markdown, "csv": csv_text, "json": json_text}[kind](found)

@@ -35,7 +35,7 @@ def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
     """
     _need("dash", "optuna_dashboard", "waitress")
     from jointsearch.dashboard.serving import check_host, serve
-    from jointsearch.study.storage import open_storage
+    from jointsearch.study.storage.opening import open_storage
 
     check_host(host, auth_token)
     opened = open_storage(storage_url)
@@ -61,9 +61,9 @@ def report(name: str, output: Path | None, folder: Path | None, storage_url: str
         raise click.UsageError("give -o FILE, --png DIR or both, but got neither")
     _need("dash")
     from jointsearch.dashboard.report import report_html, write_pictures
-    from jointsearch.plan_file import write_text
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.files import write_text
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     study = open_study(open_storage(storage_url), name)
     if output is not None:

@@ -69,8 +69,9 @@ def _devices() -> dict[str, Any]:
 
 def _storage(url: str) -> str:
     from jointsearch.errors import StorageError
-    from jointsearch.study.storage import open_storage, redacted
-    from jointsearch.study.studies import study_names
+    from jointsearch.study.storage.locks import redacted
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import study_names
 
     try:
         names = study_names(open_storage(url))

@@ -12,10 +12,10 @@ import click
 from jointsearch.cli.common import format_option, print_json, print_table, storage_option
 
 if TYPE_CHECKING:
-    from jointsearch.runner import Measurement
+    from jointsearch.measurement import Measurement
+    from jointsearch.study.analysis.verdict import Verdict
     from jointsearch.study.records import StudyRecords
-    from jointsearch.study.studies import JointStudy
-    from jointsearch.study.verdict import Verdict
+    from jointsearch.study.study import JointStudy
 
 
 @click.command()
@@ -35,7 +35,7 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
       jointsearch front quickstart --format csv > front.csv
       jointsearch front quickstart --predicted
     """
-    from jointsearch.study.verdict import judge
+    from jointsearch.study.analysis.verdict import judge
 
     found = _open(name, storage_url)
     records = found.front()
@@ -89,7 +89,7 @@ def select(
       jointsearch select quickstart --max-bytes 1.5MB
       jointsearch select quickstart --knee --note "for the phone"
     """
-    from jointsearch.selection import at_knee, parse_bytes, within_bytes, within_quality
+    from jointsearch.front.selection import at_knee, parse_bytes, within_bytes, within_quality
 
     ways = {
         "--max-bytes": max_bytes,
@@ -132,7 +132,7 @@ def select(
     if output_format == "json":
         print_json({"trial": trial, **chosen.values})
     else:
-        from jointsearch.study.progress import describe
+        from jointsearch.study.analysis.progress import describe
 
         click.echo(f"selected {describe(chosen)}")
 
@@ -148,8 +148,8 @@ def export(name: str, output: Path, storage_url: str) -> None:
     Example:
       jointsearch export quickstart -o plan.json
     """
-    from jointsearch.objectives import format_bytes
-    from jointsearch.plan_file import write_plan
+    from jointsearch.front.objectives import format_bytes
+    from jointsearch.plan.plan_file import write_plan
 
     plan = _open(name, storage_url).plan_file()
     write_plan(plan, output)
@@ -159,16 +159,16 @@ def export(name: str, output: Path, storage_url: str) -> None:
 
 
 def _open(name: str, storage_url: str) -> JointStudy:
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     return open_study(open_storage(storage_url), name)
 
 
 def _rows(found: JointStudy, records: StudyRecords, verdict: Verdict) -> list[dict[str, Any]]:
     """The front by rising bytes, then the baselines, then the points that did not survive."""
-    from jointsearch.cost import plan_cost
-    from jointsearch.selection import at_knee
+    from jointsearch.front.selection import at_knee
+    from jointsearch.plan.cost import plan_cost
 
     selection = found.selection
     on_front = {trial.number for trial in records.front}
@@ -222,7 +222,7 @@ def _measured(measurement: Measurement) -> dict[str, Any]:
 
 
 def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
-    from jointsearch.objectives import format_bytes, format_value
+    from jointsearch.front.objectives import format_bytes, format_value
 
     shown = ("model_bytes", "peak_memory_bytes")  # have columns of their own
     objectives = [name for name in found.config.objectives if name not in shown]
@@ -258,7 +258,7 @@ def _print_front(found: JointStudy, rows: list[dict[str, Any]]) -> None:
 
 
 def _spread(row: dict[str, Any], quality: str) -> str:
-    from jointsearch.objectives import format_value
+    from jointsearch.front.objectives import format_value
 
     if row["standard_error"] is None:
         return ""
@@ -267,7 +267,7 @@ def _spread(row: dict[str, Any], quality: str) -> str:
 
 def _comparison(row: dict[str, Any], quality: str) -> str:
     """How much better than the uniform plan, where further seeds can tell."""
-    from jointsearch.objectives import format_value
+    from jointsearch.front.objectives import format_value
 
     if row["confidence"] is None:
         return ""
@@ -276,7 +276,7 @@ def _comparison(row: dict[str, Any], quality: str) -> str:
 
 
 def _predicted_rows(found: JointStudy, records: StudyRecords) -> list[dict[str, Any]]:
-    from jointsearch.study.prediction import predict_front
+    from jointsearch.study.analysis.prediction import predict_front
 
     measured = {point.digest: point.number for point in records.measured}
     rows = []
@@ -296,8 +296,8 @@ def _predicted_rows(found: JointStudy, records: StudyRecords) -> list[dict[str, 
 
 
 def _print_predicted(found: JointStudy, rows: list[dict[str, Any]]) -> None:
-    from jointsearch.objectives import format_bytes, format_value
-    from jointsearch.search.predicted import CREDIBLE
+    from jointsearch.front.objectives import format_bytes, format_value
+    from jointsearch.search.additive.predicted_front import CREDIBLE
 
     quality = found.config.quality
     lines = [

@@ -53,8 +53,8 @@ def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:
     """Input, output and reference of every stored example of a trial or a run."""
     if Path(source).is_dir():
         return _of_run(Path(source))
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     name, _, number = source.partition(":")
     if number and not number.isdecimal():

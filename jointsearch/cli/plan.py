@@ -11,7 +11,7 @@ import click
 from jointsearch.cli.common import format_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from jointsearch.plan_file import PlanFile
+    from jointsearch.plan.plan_file import PlanFile
 
 
 @click.group()
@@ -35,7 +35,7 @@ def show(file: Path, output_format: str) -> None:
       jointsearch plan show plan.json
       jointsearch plan show plan.json --format json
     """
-    from jointsearch.plan_file import read_plan
+    from jointsearch.plan.plan_file import read_plan
 
     content = read_plan(file)
     if output_format == "json":
@@ -55,7 +55,7 @@ def show(file: Path, output_format: str) -> None:
 
 
 def _print(content: PlanFile) -> None:
-    from jointsearch.objectives import format_bytes
+    from jointsearch.front.objectives import format_bytes
 
     cost, origin = content.cost, content.origin
     cells: defaultdict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

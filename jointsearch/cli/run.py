@@ -26,7 +26,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
       jointsearch train plan.json -o runs/long --study studies/gpt2-wikitext2.yaml
     """
     from jointsearch.assemble import quiet_libraries, read_study_file, with_labels
-    from jointsearch.plan_file import PlanFile, read_plan
+    from jointsearch.plan.plan_file import PlanFile, read_plan
 
     content = read_plan(plan)
     if study_file is not None:
@@ -35,7 +35,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
         study = content.study.model_copy(update=taken)
         content = PlanFile.build(content.plan, content.layout, study, content.origin)
     quiet_libraries()
-    from jointsearch.training.full_run import full_run
+    from jointsearch.training.full_run.run import full_run
 
     with TrainingProgress(messages()) as progress:
         result = full_run(content, output, resume=resume, listener=progress, tell=progress.tell)
@@ -57,12 +57,12 @@ def evaluate(run: Path, split: str, output_format: str) -> None:
     """
     from jointsearch.assemble import quiet_libraries
     from jointsearch.errors import OutputError
-    from jointsearch.objectives import format_value
+    from jointsearch.front.objectives import format_value
 
     if not run.is_dir():
         raise OutputError(f"a run is a folder that `jointsearch train` made, but there is none at {run}")
     quiet_libraries()
-    from jointsearch.training.evaluation import evaluate_run
+    from jointsearch.training.full_run.evaluation import evaluate_run
 
     result = evaluate_run(run, split)
     if output_format == "json":

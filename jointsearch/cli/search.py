@@ -21,11 +21,11 @@ def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> 
     Example:
       jointsearch study measure quickstart --max-bytes 1.5MB
     """
-    from jointsearch.objectives import format_bytes, format_value
-    from jointsearch.selection import parse_bytes
-    from jointsearch.study.prediction import measure_optimum
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.front.objectives import format_bytes, format_value
+    from jointsearch.front.selection import parse_bytes
+    from jointsearch.study.analysis.prediction import measure_optimum
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     try:
         budget = parse_bytes(max_bytes)
@@ -73,9 +73,9 @@ def refine(name: str, seeds: int, storage_url: str) -> None:
       jointsearch study refine quickstart --seeds 3
       jointsearch study start quickstart
     """
-    from jointsearch.study.refine import refine
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.analysis.refine import refine
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     num = refine(open_study(open_storage(storage_url), name), seeds)
     text = f"{num} trials put into the queue" if num else "nothing to do: all of these trials are there"

@@ -16,7 +16,7 @@ from jointsearch.cli.common import format_option, print_json, print_table, stora
 if TYPE_CHECKING:
     from jointsearch.study.full_runs import FullRun
     from jointsearch.study.records import StudyRecords
-    from jointsearch.study.studies import JointStudy
+    from jointsearch.study.study import JointStudy
 
 POLL_SECONDS = 2.0
 
@@ -35,8 +35,8 @@ def status(name: str, watch: bool, storage_url: str, output_format: str) -> None
       jointsearch study status quickstart
       jointsearch study status quickstart --watch
     """
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     found = open_study(open_storage(storage_url), name)
     while True:
@@ -76,14 +76,14 @@ def _probe_correlation(found: JointStudy, records: StudyRecords) -> float | None
 
     if PROBE not in found.optuna_study.user_attrs:
         return None
-    from jointsearch.study.prediction import probe_correlation
+    from jointsearch.study.analysis.prediction import probe_correlation
 
     return probe_correlation(found, records)
 
 
 def _status(found: JointStudy) -> dict[str, Any]:
+    from jointsearch.study.analysis.progress import Snapshot, running_trials
     from jointsearch.study.control import wanted
-    from jointsearch.study.progress import Snapshot, running_trials
 
     records = found.records()
     snapshot = Snapshot.of(records, found.config.search.trials)
@@ -137,7 +137,7 @@ def _print(name: str, current: dict[str, Any]) -> None:
 
 
 def _how_far(run: dict[str, Any]) -> str:
-    from jointsearch.objectives import format_value
+    from jointsearch.front.objectives import format_value
 
     if run["metrics"]:
         return ", ".join(f"{name} {format_value(name, value)}" for name, value in run["metrics"].items())

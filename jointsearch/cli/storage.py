@@ -34,8 +34,8 @@ def proxy(host: str, port: int, storage_url: str) -> None:
     """
     from optuna.storages import RDBStorage
 
-    from jointsearch.study.proxy_server import serve
-    from jointsearch.study.storage import open_storage
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.worker.proxy_server import serve
 
     opened = open_storage(storage_url, create=True)
     if not isinstance(opened, RDBStorage):

@@ -19,7 +19,7 @@ from jointsearch.cli.status import status, summary_of
 from jointsearch.launchers import LAUNCHERS
 
 if TYPE_CHECKING:
-    from jointsearch.config import StudyConfig
+    from jointsearch.config.study import StudyConfig
 
 
 @click.group()
@@ -99,7 +99,7 @@ def start(
         soft_wrap=True,
     )
     if records.front:
-        from jointsearch.study.verdict import judge
+        from jointsearch.study.analysis.verdict import judge
 
         verdict = judge(result, records).sentence
         console.print(verdict, markup=False, highlight=False, soft_wrap=True)
@@ -190,8 +190,8 @@ def retry(name: str, trial: int | None, storage_url: str) -> None:
       jointsearch study retry quickstart
       jointsearch study retry quickstart --trial 7
     """
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     numbers = open_study(open_storage(storage_url), name).retry(trial)
     text = f"trials {', '.join(map(str, numbers))}" if numbers else "no trial has failed: nothing"
@@ -213,8 +213,8 @@ def import_trials(name: str, other: str, from_storage: str | None, storage_url: 
     Example:
       jointsearch study import quickstart --from quickstart --from-storage sqlite:///old.db
     """
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     target = open_study(open_storage(storage_url), name)
     count = target.import_from(open_study(open_storage(from_storage or storage_url), other))
@@ -232,8 +232,8 @@ def list_studies(storage_url: str, output_format: str) -> None:
       jointsearch study list --format json
     """
     from jointsearch.errors import StudyError
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study, study_names
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study, study_names
 
     storage = open_storage(storage_url)
     rows = []
@@ -260,8 +260,8 @@ def delete(name: str, yes: bool, storage_url: str) -> None:
     Example:
       jointsearch study delete quickstart --yes
     """
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import delete_study, open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import delete_study, open_study
 
     storage = open_storage(storage_url)
     num_trials = len(open_study(storage, name).records().trials)
@@ -291,8 +291,8 @@ def _options(given: tuple[str, ...], launcher: str) -> dict[str, str]:
 
 def _want(name: str, storage_url: str, state: str, effect: str) -> None:
     from jointsearch.study.control import Wanted
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     open_study(open_storage(storage_url), name).want(Wanted(state))
     click.echo(f"study '{name}': {effect}", err=True)

@@ -47,11 +47,11 @@ from jointsearch.dashboard.pages import (
     why_page,
 )
 from jointsearch.errors import JointSearchError, StudyError
-from jointsearch.objectives import OBJECTIVES, format_bytes
-from jointsearch.study.prediction import measure_optimum, predict_front
+from jointsearch.front.objectives import OBJECTIVES, format_bytes
+from jointsearch.study.analysis.prediction import measure_optimum, predict_front
+from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.records import StudyRecords
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.verdict import judge
+from jointsearch.study.study import JointStudy
 
 PREDICTED = "predicted"
 

@@ -14,20 +14,20 @@ from datetime import datetime
 
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from jointsearch.cost import plan_cost
 from jointsearch.errors import StudyError
-from jointsearch.layout import ModelLayout, ModuleSpec
-from jointsearch.objectives import OBJECTIVES
-from jointsearch.pareto import hypervolume
-from jointsearch.plan import Plan
-from jointsearch.runner import Example, LossPoint
-from jointsearch.search.experimental import experimental_optuna
-from jointsearch.search.predicted import Effect
-from jointsearch.selection import FrontPoint, at_knee
-from jointsearch.study.prediction import group_effects
-from jointsearch.study.progress import Snapshot
+from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.front.pareto import hypervolume
+from jointsearch.front.selection import FrontPoint, at_knee
+from jointsearch.measurement import Example, LossPoint
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.layout import ModelLayout, ModuleSpec
+from jointsearch.plan.plan import Plan
+from jointsearch.search.additive.predicted_front import Effect
+from jointsearch.search.optuna_compat import experimental_optuna
+from jointsearch.study.analysis.prediction import group_effects
+from jointsearch.study.analysis.progress import Snapshot
 from jointsearch.study.records import MeasuredPlan, StudyRecords
-from jointsearch.study.studies import JointStudy
+from jointsearch.study.study import JointStudy
 
 OUTSIDE = "outside of blocks"
 

@@ -13,8 +13,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from jointsearch.dashboard.data import FrontTable, PlanTable, Point, ProgressTable, WhyTable
-from jointsearch.objectives import BYTE_UNITS, format_bytes, format_value
-from jointsearch.search.predicted import CREDIBLE, PredictedPoint
+from jointsearch.front.objectives import BYTE_UNITS, format_bytes, format_value
+from jointsearch.search.additive.predicted_front import CREDIBLE, PredictedPoint
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2",

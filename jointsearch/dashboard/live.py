@@ -6,7 +6,7 @@ import threading
 
 from optuna.storages import BaseStorage
 
-from jointsearch.study.studies import JointStudy, open_study, study_names
+from jointsearch.study.study import JointStudy, open_study, study_names
 
 
 class LiveStudies:

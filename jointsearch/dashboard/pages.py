@@ -32,10 +32,10 @@ from jointsearch.dashboard.figures import (
     plan_figure,
     timeline_figure,
 )
-from jointsearch.objectives import OBJECTIVES, format_bytes, format_value
-from jointsearch.selection import within_bytes, within_quality
+from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
+from jointsearch.front.selection import within_bytes, within_quality
 from jointsearch.study.full_runs import RunState
-from jointsearch.study.studies import JointStudy
+from jointsearch.study.study import JointStudy
 
 REFRESH_SECONDS = 3
 SLIDER = ("min", "max", "step", "marks", "value")

@@ -24,9 +24,9 @@ from jointsearch.dashboard.figures import (
 )
 from jointsearch.dashboard.pages import comparison_text
 from jointsearch.errors import OutputError, StudyError, UnsupportedError, first_line
-from jointsearch.study.prediction import predict_front
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.verdict import judge
+from jointsearch.study.analysis.prediction import predict_front
+from jointsearch.study.analysis.verdict import judge
+from jointsearch.study.study import JointStudy
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from jointsearch.plan import QuantizationSettings
+from jointsearch.plan.plan import QuantizationSettings
 from jointsearch.quantization.formats import empty_module, quantized_weight
 from jointsearch.quantization.tying import tied_modules
 

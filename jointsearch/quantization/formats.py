@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from jointsearch.plan import QuantizationSettings
+from jointsearch.plan.plan import QuantizationSettings
 from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit, Linear8bit
 
 QUANTIZED = (Linear4bit, Linear8bit, Embedding4bit, Embedding8bit)

@@ -34,8 +34,8 @@ from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from jointsearch.errors import PlanError
-from jointsearch.plan import QuantizationSettings
-from jointsearch.plan_file import PlanFile, read_plan
+from jointsearch.plan.plan import QuantizationSettings
+from jointsearch.plan.plan_file import PlanFile, read_plan
 from jointsearch.quantization.formats import (
     QUANTIZED,
     compute_dtype,

@@ -1,5 +1,11 @@
 """Names of the attributes that samplers read, of trials and of studies; the rest are in ``study.records``."""
 
+from __future__ import annotations
+
+import optuna
+
+from jointsearch.search.probe import Probe
+
 PLAN = "plan"
 SEED = "seed"
 COPY_OF = "copy_of"
@@ -7,3 +13,9 @@ EXPECTED = "expected"
 """The quality that a trial was expected to reach when it was stopped early."""
 PROBE = "probe"
 """Of the study: what its probe has found (``jointsearch.search.probe``)."""
+
+
+def stored_probe(study: optuna.Study) -> Probe | None:
+    """The probe's result, once a worker has stored it with the study."""
+    stored = study.user_attrs.get(PROBE)
+    return None if stored is None else Probe.model_validate(stored)

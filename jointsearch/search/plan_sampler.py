@@ -13,8 +13,8 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from jointsearch.search.observed import PROPOSED, TrialReader
-from jointsearch.search.options import Options
+from jointsearch.search.additive.observed import PROPOSED, TrialReader
+from jointsearch.search.additive.options import Options
 
 
 class PlanSampler(BaseSampler):

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jointsearch.plan import Record
-from jointsearch.search.options import Options, rank_curve
-from jointsearch.sensitivities import Sensitivities
+from jointsearch.plan.plan import Record
+from jointsearch.plan.sensitivities import Sensitivities
+from jointsearch.search.additive.options import Options, rank_curve
 from jointsearch.space import Group, SearchSpace
 
 Floats = NDArray[np.float64]

@@ -28,10 +28,10 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 from scipy.stats import norm
 
-from jointsearch.pareto import is_on_front
-from jointsearch.search.additive import stored_probe
-from jointsearch.search.observed import key_of
-from jointsearch.search.options import Options
+from jointsearch.front.pareto import is_on_front
+from jointsearch.search.additive.observed import key_of
+from jointsearch.search.additive.options import Options
+from jointsearch.search.attributes import stored_probe
 from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.probe import group_effects
 

@@ -6,11 +6,11 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from jointsearch.config import SearchSettings
-from jointsearch.layout import ModelLayout
-from jointsearch.objectives import OBJECTIVES
-from jointsearch.search.experimental import experimental_optuna
+from jointsearch.config.study import SearchSettings
+from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.search.in_space import InSpace
+from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.space import SearchSpace
 
 MAX_POPULATION = 50
@@ -34,8 +34,8 @@ def build_sampler(
     """
     if settings.sampler in ("additive", "qr-adaptor"):
         # here, because commands that only read a study should not wait for SciPy
-        from jointsearch.search.additive import AdditiveSampler
-        from jointsearch.search.options import Options
+        from jointsearch.search.additive.options import Options
+        from jointsearch.search.additive.sampler import AdditiveSampler
         from jointsearch.search.qr_adaptor import QRAdaptorSampler
 
         options, choices, sign = Options.of(space, layout), distributions(space), OBJECTIVES[quality].sign

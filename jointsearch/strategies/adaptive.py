@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
 from jointsearch.strategies.error_rules import ilp
 from jointsearch.strategies.ranks import highest_uniform_rank, uniform_ranks
 from jointsearch.strategies.settings import Bits, StrategySettings

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jointsearch.errors import PlanError
-from jointsearch.layout import ModelLayout, Part
-from jointsearch.plan import Plan
+from jointsearch.plan.layout import ModelLayout, Part
+from jointsearch.plan.plan import Plan
 from jointsearch.strategies.rank_rules import decaying_weights
 from jointsearch.strategies.ranks import Weights, equal_weights, ranks_for
 from jointsearch.strategies.settings import StrategySettings

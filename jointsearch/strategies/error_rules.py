@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
-from jointsearch.sensitivities import ModuleSensitivity
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.sensitivities import ModuleSensitivity
 from jointsearch.strategies.integer_program import cheapest_errors
 from jointsearch.strategies.ranks import equal_weights, ranks_within, uniform_ranks
 from jointsearch.strategies.settings import Bits, StrategySettings

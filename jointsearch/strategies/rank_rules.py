@@ -10,9 +10,9 @@ from collections.abc import Callable
 from itertools import groupby
 
 from jointsearch.errors import PlanError
-from jointsearch.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.plan import Plan
-from jointsearch.sensitivities import ModuleSensitivity
+from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.sensitivities import ModuleSensitivity
 from jointsearch.strategies.ranks import (
     Weights,
     highest_uniform_rank,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jointsearch.cost import adapter_element_bytes, adapter_parameters
-from jointsearch.layout import ModelLayout
+from jointsearch.plan.cost import adapter_element_bytes, adapter_parameters
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.strategies.settings import Bits, StrategySettings, too_small
 
 Weights = Mapping[str, float]

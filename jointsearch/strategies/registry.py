@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from jointsearch.errors import PlanError, nearest
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
 from jointsearch.strategies import adaptive, bits_rules, error_rules, rank_rules
 from jointsearch.strategies.settings import Bits, StrategySettings
 

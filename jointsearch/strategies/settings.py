@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jointsearch.cost import adapter_element_bytes, adapter_parameters, weight_bytes
+from jointsearch.config.space import SpaceSettings
 from jointsearch.errors import PlanError
-from jointsearch.layout import ModelLayout, ModuleSpec
-from jointsearch.objectives import format_bytes
-from jointsearch.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
-from jointsearch.sensitivities import ModuleSensitivity, Sensitivities
-from jointsearch.space import SearchSpace, SpaceSettings
+from jointsearch.front.objectives import format_bytes
+from jointsearch.plan.cost import adapter_element_bytes, adapter_parameters, weight_bytes
+from jointsearch.plan.layout import ModelLayout, ModuleSpec
+from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
+from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
+from jointsearch.space import SearchSpace
 
 Bits = Literal[4, 8, 16]
 ALL_BITS: tuple[Bits, ...] = (4, 8, 16)

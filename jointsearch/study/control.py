@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import optuna
 
-from jointsearch.study.outages import outlast
+from jointsearch.study.storage.outages import outlast
 
 WANTED = "wanted"
 POLL_SECONDS = 2.0

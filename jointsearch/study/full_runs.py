@@ -15,10 +15,10 @@ from typing import Any
 
 import optuna
 
-from jointsearch.plan import Record
-from jointsearch.runner import Measurement
+from jointsearch.measurement import Measurement
+from jointsearch.plan.plan import Record
 from jointsearch.study.records import SELECTION
-from jointsearch.study.storage import study_lock
+from jointsearch.study.storage.locks import study_lock
 
 SELECTION_OF = "selection:"
 FULL_RUN_OF = "full_run:"

@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import optuna
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from jointsearch.objectives import OBJECTIVES
-from jointsearch.pareto import hypervolume, is_on_front
-from jointsearch.plan import Plan
-from jointsearch.runner import Measurement
+from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.front.pareto import hypervolume, is_on_front
+from jointsearch.front.selection import FrontPoint
+from jointsearch.measurement import Measurement
+from jointsearch.plan.plan import Plan
 from jointsearch.search.attributes import COPY_OF as COPY_OF
 from jointsearch.search.attributes import PLAN as PLAN
 from jointsearch.search.attributes import SEED as SEED
-from jointsearch.selection import FrontPoint
 from jointsearch.study.seed_offsets import seed_offsets
+from jointsearch.study.storage.locks import engine_of
+from jointsearch.study.storage.reading import frozen_trials
 
 CONFIG = "config"
 LAYOUT = "layout"
@@ -306,3 +313,49 @@ class StudyRecords:
     def _signed(self, point: MeasuredPlan) -> list[float]:
         """Objective values turned so that all are minimized."""
         return [OBJECTIVES[name].sign * value for name, value in point.values.items()]
+
+
+class RecordReader:
+    """The records of one study at any time; thread-safe. Their trials have no parameters."""
+
+    def __init__(self, study: optuna.Study, objectives: tuple[str, ...]) -> None:
+        self._study = study
+        self._objectives = objectives
+        self._finished: dict[int, TrialRecord] = {}
+        self._latest = StudyRecords(objectives, ())
+        self._lock = threading.Lock()
+
+    def read(self) -> StudyRecords:
+        """All trials as they are now; the same object as before where nothing has changed."""
+        with self._lock:
+            trials = self._trials()
+            if not _same(self._latest.trials, trials):
+                self._latest = StudyRecords(self._objectives, trials)
+            return self._latest
+
+    def _trials(self) -> tuple[TrialRecord, ...]:
+        engine = engine_of(self._study)
+        if engine is None:  # behind a proxy, whose client keeps finished trials itself
+            found = self._study.get_trials(deepcopy=False)
+            new = [trial for trial in found if trial._trial_id not in self._finished]
+            ids = [trial._trial_id for trial in found]
+        else:
+            with Session(engine) as session:
+                ids = list(
+                    session.scalars(
+                        select(TrialModel.trial_id)
+                        .where(TrialModel.study_id == self._study._study_id)
+                        .order_by(TrialModel.trial_id)
+                    )
+                )
+                unknown = [trial_id for trial_id in ids if trial_id not in self._finished]
+                new = list(frozen_trials(session, unknown))
+        records = {trial._trial_id: TrialRecord(trial, self._objectives) for trial in new}
+        self._finished |= {key: record for key, record in records.items() if record.state.is_finished()}
+        return tuple(self._finished.get(trial_id) or records[trial_id] for trial_id in ids)
+
+
+def _same(known: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> bool:
+    return len(known) == len(trials) and all(
+        old is new or old.frozen == new.frozen for old, new in zip(known, trials, strict=True)
+    )

@@ -12,17 +12,17 @@ from dataclasses import replace
 
 import optuna
 
-from jointsearch.config import StudyConfig
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Budget, Probe
-from jointsearch.sensitivities import Sensitivities
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.queue import enqueue
 from jointsearch.study.records import DIGEST, LABEL
-from jointsearch.study.storage import study_lock
+from jointsearch.study.storage.locks import study_lock
 
 ENQUEUED = "enqueued"
 """Study attribute: the strategies with measured sensitivities that are in the queue."""

@@ -6,37 +6,41 @@ numbers), so that the difference between two plans is mostly theirs.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Callable
 from itertools import islice
 
-import numpy as np
 import torch
 from peft import AdaLoraModel, PeftModel
 from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
-from jointsearch.config import CalibrationSettings, StudyConfig
-from jointsearch.cost import plan_cost
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import TrialFailed, TrialInterrupted
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import LoraSettings, Plan
+from jointsearch.measurement import LossPoint, Measurement
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import LoraSettings, Plan
+from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.runner import Budget, LossPoint, Measurement
-from jointsearch.sensitivities import Sensitivities
+from jointsearch.runner import Budget
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
-from jointsearch.training.adalora import allocate, attach_adalora, final_ranks
-from jointsearch.training.adapters import Factors, adapter_starts, attach_adapters
-from jointsearch.training.base_model import load_base
 from jointsearch.training.checkpoint import Checkpoint, Progress
-from jointsearch.training.device import describe, failures_named, measure_peak_memory, resolve_device
+from jointsearch.training.device import (
+    describe,
+    failures_named,
+    library_versions,
+    measure_peak_memory,
+    resolve_device,
+)
 from jointsearch.training.device_check import check_formats
-from jointsearch.training.sensitivity import (
+from jointsearch.training.loop import Clock, batches, finite, mean_losses, stability_of
+from jointsearch.training.methods.adalora import allocate, attach_adalora, final_ranks
+from jointsearch.training.model.adapters import Factors, adapter_starts, attach_adapters
+from jointsearch.training.model.base_model import load_base
+from jointsearch.training.model.setup import autocast, build_optimizer, prepare_for_training
+from jointsearch.training.probes.sensitivity import (
     NUM_OUTPUT_BATCHES,
     GradientProbe,
     movements,
@@ -45,12 +49,7 @@ from jointsearch.training.sensitivity import (
     weight_errors,
     weight_norms,
 )
-from jointsearch.training.setup import autocast, build_optimizer, prepare_for_training
-from jointsearch.training.stability import StabilityTracker
-from jointsearch.training.tasks import Batch, Task, build_task
-
-NUM_LOSS_POINTS = 20
-"""How many points of the training loss are kept."""
+from jointsearch.training.tasks import build_task
 
 
 class CalibrationRunner:
@@ -76,7 +75,7 @@ class CalibrationRunner:
     def run(self, plan: Plan, budget: Budget) -> Measurement:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
         settings = self.settings
-        clock = _Clock()
+        clock = Clock()
         checkpoint = None
         # AdaLoRA's schedule is state that a checkpoint does not have
         if self.settings.checkpoint_every and plan.lora.variant != "adalora":
@@ -91,7 +90,7 @@ class CalibrationRunner:
                 )
         if checkpoint:
             checkpoint.delete()
-        loss = _finite("validation", found.metrics["loss"], settings.steps)
+        loss = finite("validation", found.metrics["loss"], settings.steps)
         train_seconds = clock.seconds.get("train", 0.0)
         ranks = final_ranks(model) if plan.lora.variant == "adalora" else {}
         cost = plan_cost(self._layout, plan.ending_with(ranks))
@@ -102,7 +101,7 @@ class CalibrationRunner:
             bytes_per_parameter=cost.bytes_per_parameter,
             trainable_parameters=cost.trainable_parameters,
             trainable_share=cost.trainable_share,
-            train_losses=_mean_losses(progress, settings.steps),
+            train_losses=mean_losses(progress, settings.steps),
             validation_losses=tuple(
                 LossPoint(step=step, loss=value)
                 for step, value in (*progress.validation, (len(progress.steps), loss))
@@ -111,7 +110,7 @@ class CalibrationRunner:
             tokens_per_second=progress.num_tokens / train_seconds if train_seconds else 0.0,
             seconds_per_epoch=train_seconds / settings.steps * steps_per_epoch,
             inference_rate=found.inference_rate,
-            stability=_stability(progress).result,
+            stability=stability_of(progress).result,
             examples=found.examples,
             ranks=ranks,
             peak_memory_bytes=peak.num_bytes,
@@ -123,7 +122,7 @@ class CalibrationRunner:
 
     def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Callable[[Plan], float]:
         """Shared adapters, trained for ``steps``; gives a plan's validation loss with them."""
-        from jointsearch.training.weight_sharing import WeightSharing
+        from jointsearch.training.probes.weight_sharing import WeightSharing
 
         sharing = WeightSharing(self, space, budget.seed)
         sharing.train(steps, budget.should_stop)
@@ -151,7 +150,7 @@ class CalibrationRunner:
             model = self.assemble(STRATEGIES["qlora"].plan(self._layout, uniform), settings.seed)
             probe = GradientProbe(self._layout)
             with probe.watching(model):
-                self._train(model, Budget(seed=settings.seed), _Clock(), None)
+                self._train(model, Budget(seed=settings.seed), Clock(), None)
         weights = weight_errors(self._bank, self._layout)
         return Sensitivities(
             modules=together(norms, weights, outputs, probe, movements(model, norms)),
@@ -177,7 +176,7 @@ class CalibrationRunner:
         return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
 
     def _train(
-        self, model: nn.Module, budget: Budget, clock: _Clock, checkpoint: Checkpoint | None
+        self, model: nn.Module, budget: Budget, clock: Clock, checkpoint: Checkpoint | None
     ) -> Progress:
         """Train in place, from the checkpoint on if there is one; no step where the plan trains nothing."""
         settings = self.settings
@@ -194,7 +193,7 @@ class CalibrationRunner:
             progress = checkpoint.restore(model, optimizer, scheduler)
             clock.seconds = progress.seconds | clock.seconds
         progress.seconds = clock.seconds
-        stability = _stability(progress)
+        stability = stability_of(progress)
         start = len(progress.steps)
         left = islice(batches(self.task, settings, budget.seed), start, None)
         model.train()
@@ -228,69 +227,8 @@ class CalibrationRunner:
                     loss_now = self.task.loss(
                         model, "validation", settings.validation_examples, settings.batch_size
                     )
-                progress.validation.append((step, _finite("validation", loss_now, step)))
+                progress.validation.append((step, finite("validation", loss_now, step)))
                 budget.at_rung(step, loss_now)
             if checkpoint and settings.checkpoint_every and step % settings.checkpoint_every == 0:
                 checkpoint.save(progress, model, optimizer, scheduler)
         return progress
-
-
-def batches(task: Task, settings: CalibrationSettings, seed: int) -> Iterator[Batch]:
-    """``steps`` training batches in an order that ``seed`` fixes; epoch after epoch if need be."""
-    generator = np.random.default_rng(seed)
-    drawn_from = np.arange(task.num_examples("train"))
-    if settings.train_examples is not None:
-        # the same for every seed: repeats differ in the order of the batches, not in the data
-        drawn_from = np.random.default_rng(0).permutation(drawn_from)[: settings.train_examples]
-    order: list[int] = []
-    for _ in range(settings.steps):
-        while len(order) < settings.batch_size:
-            order += generator.permutation(drawn_from).tolist()
-        indices, order = order[: settings.batch_size], order[settings.batch_size :]
-        yield task.batch("train", indices)
-
-
-def library_versions() -> dict[str, str]:
-    names = ("jointsearch", "torch", "transformers", "peft", "bitsandbytes")
-    return {name: version(name) for name in names}
-
-
-def _finite(kind: str, loss: float, step: int) -> float:
-    """``loss``, or ``TrialFailed`` where it is none."""
-    if not math.isfinite(loss):
-        raise TrialFailed(f"diverged: the {kind} loss is {loss} at step {step}")
-    return loss
-
-
-def _mean_losses(progress: Progress, steps: int) -> tuple[LossPoint, ...]:
-    """The training loss at about ``NUM_LOSS_POINTS`` points: means over the finite steps since the last."""
-    every = max(1, steps // NUM_LOSS_POINTS)
-    points: list[LossPoint] = []
-    for end in sorted({*range(every, steps + 1, every), steps}):
-        since = points[-1].step if points else 0
-        finite = [loss for loss, _ in progress.steps[since:end] if math.isfinite(loss)]
-        if finite:
-            points.append(LossPoint(step=end, loss=sum(finite) / len(finite)))
-    return tuple(points)
-
-
-def _stability(progress: Progress) -> StabilityTracker:
-    tracker = StabilityTracker()
-    for loss, norm in progress.steps:
-        tracker.saw(loss, norm)
-    return tracker
-
-
-class _Clock:
-    """Adds up seconds by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

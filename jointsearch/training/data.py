@@ -22,9 +22,9 @@ from datasets import Dataset, DatasetDict
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
+from jointsearch.config.task import SPLITS, DataSettings
 from jointsearch.errors import OFFLINE, DataError, first_line
-from jointsearch.plan import digest
-from jointsearch.task_settings import SPLITS, DataSettings
+from jointsearch.plan.plan import digest
 
 TRUNCATED = "truncated"
 """A column of tokenized rows: whether something was cut off."""

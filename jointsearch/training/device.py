@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -96,3 +97,8 @@ def _process_peak_bytes() -> int:
         pass
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def library_versions() -> dict[str, str]:
+    names = ("jointsearch", "torch", "transformers", "peft", "bitsandbytes")
+    return {name: version(name) for name in names}

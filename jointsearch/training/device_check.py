@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from jointsearch.config import StudyConfig
-from jointsearch.cost import NF4_BLOCK
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import UnsupportedError, first_line
-from jointsearch.layout import ModelLayout, ModuleSpec
-from jointsearch.plan import QuantizationSettings
+from jointsearch.plan.cost import NF4_BLOCK
+from jointsearch.plan.layout import ModelLayout, ModuleSpec
+from jointsearch.plan.plan import QuantizationSettings
 from jointsearch.quantization.formats import compute_dtype, empty_module, quantized_weight
 from jointsearch.space import SearchSpace
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from statistics import fmean, stdev
 
-from jointsearch.runner import Stability
+from jointsearch.measurement import Stability
 
 WINDOW = 20
 SPIKE_DEVIATIONS = 4.0

@@ -31,9 +31,9 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener
 sys.path.insert(0, str(Path(__file__).parent))
 from workers import databases, new_study
 
-from jointsearch.runner import FakeRunner
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.worker import Worker
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 TRIALS, PARAMETERS = 1000, 72
 REPEATS = 5

@@ -36,17 +36,21 @@ from transformers import (  # noqa: E402
     get_scheduler,
 )
 
-from jointsearch.config import ModelSettings, StudyConfig, load_study  # noqa: E402
-from jointsearch.layout import ModelLayout  # noqa: E402
-from jointsearch.plan import ModuleChoice, Plan, QuantizationSettings  # noqa: E402
-from jointsearch.plan_file import lora_config  # noqa: E402
+from jointsearch.config.space import SpaceSettings  # noqa: E402
+from jointsearch.config.study import ModelSettings, StudyConfig  # noqa: E402
+from jointsearch.config.yaml_file import load_study  # noqa: E402
+from jointsearch.plan.layout import ModelLayout  # noqa: E402
+from jointsearch.plan.peft import lora_config  # noqa: E402
+from jointsearch.plan.plan import ModuleChoice, Plan, QuantizationSettings  # noqa: E402
 from jointsearch.quantization.bank import QuantizedBank  # noqa: E402
 from jointsearch.quantization.plugin import JointSearchConfig  # noqa: E402
 from jointsearch.runner import Budget  # noqa: E402
-from jointsearch.space import SearchSpace, SpaceSettings  # noqa: E402
-from jointsearch.training.architecture import AUTO_CLASSES, load_config, read_layout  # noqa: E402
-from jointsearch.training.base_model import load_base  # noqa: E402
-from jointsearch.training.calibration import CalibrationRunner, batches, library_versions  # noqa: E402
+from jointsearch.space import SearchSpace  # noqa: E402
+from jointsearch.training.calibration import CalibrationRunner  # noqa: E402
+from jointsearch.training.device import library_versions  # noqa: E402
+from jointsearch.training.loop import batches  # noqa: E402
+from jointsearch.training.model.architecture import AUTO_CLASSES, load_config, read_layout  # noqa: E402
+from jointsearch.training.model.base_model import load_base  # noqa: E402
 from jointsearch.training.tasks import build_task  # noqa: E402
 
 REPEATS = 5
@@ -153,8 +157,8 @@ def plain_loop(config: StudyConfig, plan: Plan, layout: ModelLayout) -> float:
 def quickstart_study(url: str) -> dict[str, float]:
     """The whole embedded study: its time, and what of it is neither training nor evaluation."""
     from jointsearch.study.records import COPY_OF
-    from jointsearch.study.storage import open_storage
-    from jointsearch.study.studies import open_study
+    from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.study import open_study
 
     command = [*COMMAND, "study", "start", "quickstart", "--storage", url]
     command_seconds = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
@@ -204,7 +208,7 @@ def _memory(folder: Path, bits: str) -> dict[str, float]:
 
 def print_memory(folder: str, bits: list[int]) -> None:
     """Run a trial of each of ``bits`` in this process and print its memory as JSON."""
-    from jointsearch.cost import weight_bytes
+    from jointsearch.plan.cost import weight_bytes
     from jointsearch.training.device import measure_peak_memory
 
     config = load_study(QUICKSTART)

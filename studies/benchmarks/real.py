@@ -35,15 +35,16 @@ import optuna
 from optuna.trial import TrialState
 
 from jointsearch.assemble import build_runner, read_layout, read_study_file
-from jointsearch.config import StudyConfig
-from jointsearch.layout import ModelLayout
-from jointsearch.pareto import hypervolume, is_on_front
-from jointsearch.plan import Plan
-from jointsearch.runner import Budget, LossPoint, Measurement
+from jointsearch.config.study import StudyConfig
+from jointsearch.front.pareto import hypervolume, is_on_front
+from jointsearch.measurement import LossPoint, Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
 from jointsearch.space import SearchSpace
-from jointsearch.study.rungs import MIN_TRIALS, RISK, Forecast
-from jointsearch.study.studies import build_space, create_study
-from jointsearch.study.worker import Worker
+from jointsearch.study.study import build_space, create_study
+from jointsearch.study.worker.early_stopping import MIN_TRIALS, RISK, Forecast
+from jointsearch.study.worker.trials import Worker
 from jointsearch.training.calibration import CalibrationRunner
 
 HERE = Path(__file__).parent
@@ -365,7 +366,7 @@ def stopping(
 
 
 def hopeless(rung: int, line: Row, finished: list[Row]) -> bool:
-    """Whether ``line`` ends at its rung, by the rule of ``jointsearch.study.rungs``."""
+    """Whether ``line`` ends at its rung, by the rule of ``jointsearch.study.worker.early_stopping``."""
     others = [other for other in finished if len(other["rungs"]) > rung]
     rivals = [other["loss"] for other in finished if other["bytes"] <= line["bytes"]]
     forecast = Forecast.of(

@@ -41,13 +41,14 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import TrialState, create_trial
 
-from jointsearch.config import SearchSettings
-from jointsearch.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.pareto import hypervolume, is_on_front
-from jointsearch.search.knapsack import undominated
-from jointsearch.search.options import Options
+from jointsearch.config.space import SpaceSettings
+from jointsearch.config.study import SearchSettings
+from jointsearch.front.pareto import hypervolume, is_on_front
+from jointsearch.knapsack import undominated
+from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
+from jointsearch.search.additive.options import Options
 from jointsearch.search.samplers import build_sampler, distributions, generation_of
-from jointsearch.space import SearchSpace, SpaceSettings
+from jointsearch.space import SearchSpace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

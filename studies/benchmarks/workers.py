@@ -29,13 +29,15 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from jointsearch.config import StudyConfig
-from jointsearch.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.plan import Plan
-from jointsearch.runner import Budget, FakeRunner, Measurement
-from jointsearch.study.storage import open_storage
-from jointsearch.study.studies import JointStudy, create_study, open_study
-from jointsearch.study.worker import Worker
+from jointsearch.config.study import StudyConfig
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import JointStudy, create_study, open_study
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 SLEEP_SECONDS = 0.5
 NUM_WORKERS = (1, 2, 4, 8, 16)

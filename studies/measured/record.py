@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jointsearch.config import StudyConfig, load_study
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.yaml_file import load_study
 from jointsearch.quickstart.pretrain import cpu_name
 
 BASELINE_BITS = (4, 8, 16)

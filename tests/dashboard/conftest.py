@@ -11,10 +11,10 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from jointsearch.cost import plan_cost
-from jointsearch.plan import ModuleChoice, Plan
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.study.records import FAILURE, LABEL, MEASUREMENT, PLAN, SEED, WORKER
-from jointsearch.study.studies import JointStudy
+from jointsearch.study.study import JointStudy
 
 START = datetime(2026, 1, 1, 12)
 

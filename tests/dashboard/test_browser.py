@@ -18,11 +18,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.serving import create_dashboard
-from jointsearch.layout import ModelLayout
-from jointsearch.pareto import is_on_front
-from jointsearch.runner import FakeRunner
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.worker import Worker
+from jointsearch.front.pareto import is_on_front
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 CHROMIUM = (
     os.environ.get("JOINTSEARCH_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

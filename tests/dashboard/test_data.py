@@ -16,8 +16,8 @@ from jointsearch.dashboard.data import (
     study_row,
 )
 from jointsearch.errors import StudyError
-from jointsearch.plan import Plan
-from jointsearch.study.studies import JointStudy
+from jointsearch.plan.plan import Plan
+from jointsearch.study.study import JointStudy
 
 START = datetime(2026, 1, 1, 12)
 """When the first trial of ``small`` began."""

@@ -18,8 +18,8 @@ from jointsearch.dashboard.figures import (
     plan_figure,
     timeline_figure,
 )
-from jointsearch.plan import Plan
-from jointsearch.study.studies import JointStudy
+from jointsearch.plan.plan import Plan
+from jointsearch.study.study import JointStudy
 
 
 def traces(figure: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jointsearch.dashboard.app import create_app, page_of
 from jointsearch.dashboard.data import front_table
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import Bounds, best_within, study_path
-from jointsearch.study.studies import JointStudy
+from jointsearch.study.study import JointStudy
 
 
 def components(page: list[Any]) -> str:

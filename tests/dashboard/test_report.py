@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.report import report_html, sections
-from jointsearch.study.studies import JointStudy
+from jointsearch.study.study import JointStudy
 
 
 def test_it_is_one_small_file_without_foreign_tags(hostile: JointStudy, url: str, tmp_path: Path) -> None:

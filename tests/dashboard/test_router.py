@@ -13,7 +13,7 @@ from werkzeug.test import Client, TestResponse
 from jointsearch.dashboard.router import OPTUNA_PATHS
 from jointsearch.dashboard.serving import check_host, create_dashboard
 from jointsearch.errors import UnsupportedError
-from jointsearch.study.studies import JointStudy, open_study
+from jointsearch.study.study import JointStudy, open_study
 
 TOKEN = "a-long-token"
 PATHS = ("/", "/study/small", "/_dash-layout", "/_dash-dependencies", "/assets/style.css", *OPTUNA_PATHS)

@@ -17,7 +17,7 @@ from jointsearch.errors import UnsupportedError
 from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
 from jointsearch.study.control import Wanted
 from jointsearch.study.records import RETRY_OF
-from jointsearch.study.studies import JointStudy
+from jointsearch.study.study import JointStudy
 
 PROCESS = Path(__file__).parents[1] / "study" / "worker_process.py"
 TRIALS = 12

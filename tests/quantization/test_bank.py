@@ -8,12 +8,12 @@ import bitsandbytes as bnb
 import pytest
 import torch
 
-from jointsearch.config import ModelSettings
-from jointsearch.plan import QuantizationSettings
+from jointsearch.config.study import ModelSettings
+from jointsearch.plan.plan import QuantizationSettings
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.formats import empty_module, quantized_weight
 from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, dequantize
-from jointsearch.training.base_model import load_base
+from jointsearch.training.model.base_model import load_base
 
 CPU = torch.device("cpu")
 HEAD = "model.embed_tokens"

@@ -12,16 +12,17 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 
-from jointsearch.config import ModelSettings
-from jointsearch.cost import plan_cost
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan, QuantizationSettings
+from jointsearch.config.space import SpaceSettings
+from jointsearch.config.study import ModelSettings
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan, QuantizationSettings
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
-from jointsearch.space import SearchSpace, SpaceSettings
-from jointsearch.training.adapters import adapter_starts, attach_adapters
-from jointsearch.training.architecture import AUTO_CLASSES, read_layout
-from jointsearch.training.base_model import load_base, load_quantized
+from jointsearch.space import SearchSpace
+from jointsearch.training.model.adapters import adapter_starts, attach_adapters
+from jointsearch.training.model.architecture import AUTO_CLASSES, read_layout
+from jointsearch.training.model.base_model import load_base, load_quantized
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import LoraSettings, QuantizationSettings
-from jointsearch.search.options import Options
-from jointsearch.search.surrogate import Observations
-from jointsearch.space import SearchSpace, SpaceSettings
+from jointsearch.config.space import SpaceSettings
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import LoraSettings, QuantizationSettings
+from jointsearch.search.additive.options import Options
+from jointsearch.search.additive.surrogate import Observations
+from jointsearch.space import SearchSpace
 
 MakeOptions = Callable[..., Options]
 Observe = Callable[..., Observations]

@@ -7,17 +7,18 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.storages import RDBStorage
 
-from jointsearch.config import SearchSettings, StudyConfig
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import ModuleChoice
-from jointsearch.runner import FakeRunner
-from jointsearch.search.experimental import experimental_optuna
+from jointsearch.config.space import SpaceSettings
+from jointsearch.config.study import SearchSettings, StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import ModuleChoice
 from jointsearch.search.in_space import InSpace
+from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions
-from jointsearch.space import SearchSpace, SpaceSettings
+from jointsearch.space import SearchSpace
 from jointsearch.study.records import COPY_OF
-from jointsearch.study.studies import JointStudy, find_study
-from jointsearch.study.worker import Worker
+from jointsearch.study.study import JointStudy, find_study
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
 Create = Callable[..., JointStudy]

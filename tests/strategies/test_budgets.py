@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import transformers as hf
 
-from jointsearch.config import ModelSettings
-from jointsearch.cost import plan_cost
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import LoraSettings, Plan
-from jointsearch.runner import FakeRunner
+from jointsearch.config.study import ModelSettings
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import LoraSettings, Plan
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
-from jointsearch.training.architecture import read_layout
+from jointsearch.testing import FakeRunner
+from jointsearch.training.model.architecture import read_layout
 
 MODELS: dict[str, tuple[str, Any]] = {
     "gpt2": ("causal-lm", lambda: hf.GPT2Config()),

@@ -10,13 +10,14 @@ from typing import get_args
 
 import pytest
 
-from jointsearch.config import StudyConfig
-from jointsearch.cost import plan_cost, weight_bytes
+from jointsearch.config.space import Enqueued
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import PlanError
-from jointsearch.layout import ModelLayout, Part
-from jointsearch.plan import LoraSettings, Plan, QuantizationSettings
-from jointsearch.sensitivities import ModuleSensitivity, Sensitivities
-from jointsearch.space import Enqueued, SearchSpace
+from jointsearch.plan.cost import plan_cost, weight_bytes
+from jointsearch.plan.layout import ModelLayout, Part
+from jointsearch.plan.plan import LoraSettings, Plan, QuantizationSettings
+from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
+from jointsearch.space import SearchSpace
 from jointsearch.strategies.integer_program import cheapest_errors
 from jointsearch.strategies.ranks import ranks_at_mean
 from jointsearch.strategies.registry import STRATEGIES, strategy

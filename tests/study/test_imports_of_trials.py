@@ -11,10 +11,10 @@ from optuna.trial import TrialState
 
 from jointsearch.cli import cli
 from jointsearch.errors import StudyError
-from jointsearch.layout import ModelLayout
-from jointsearch.runner import FakeRunner
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.worker import Worker
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 Create = Callable[..., JointStudy]
 

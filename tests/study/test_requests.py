@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
-from jointsearch.runner import Budget, FakeRunner, Measurement
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.worker import Worker
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 Create = Callable[..., JointStudy]
 Launch = Callable[..., subprocess.Popen[str]]

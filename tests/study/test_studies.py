@@ -6,11 +6,10 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from jointsearch.config import StudyConfig
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, StudyFileError
-from jointsearch.layout import ModelLayout
-from jointsearch.runner import FakeRunner
-from jointsearch.study.studies import (
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.study import (
     JointStudy,
     check_unchanged,
     create_study,
@@ -19,7 +18,8 @@ from jointsearch.study.studies import (
     open_study,
     study_names,
 )
-from jointsearch.study.worker import Worker
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
 Create = Callable[..., JointStudy]

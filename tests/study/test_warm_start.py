@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jointsearch.config import StudyConfig
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import PlanError
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
-from jointsearch.runner import Budget, FakeRunner, Measurement
-from jointsearch.sensitivities import Sensitivities
-from jointsearch.study.studies import JointStudy
-from jointsearch.study.worker import Worker
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.sensitivities import Sensitivities
+from jointsearch.runner import Budget
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 Create = Callable[..., JointStudy]
 UNIFORM = [f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (0, 4)]

@@ -18,15 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jointsearch.cli import main as jointsearch
-from jointsearch.config import load_study
+from jointsearch.config.yaml_file import load_study
 from jointsearch.errors import TrialFailed
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
-from jointsearch.runner import Budget, FakeRunner, Measurement
-from jointsearch.study import proxy_server, queue, storage, time_limit
-from jointsearch.study.storage import creation_lock, open_storage
-from jointsearch.study.studies import create_study, find_study, open_study, study_names
-from jointsearch.study.worker import Worker, stop_on_signals
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
+from jointsearch.study import queue
+from jointsearch.study.storage.locks import creation_lock
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.storage.opening import opening as storage
+from jointsearch.study.study import create_study, find_study, open_study, study_names
+from jointsearch.study.worker.signals import stop_on_signals
+from jointsearch.study.worker.trials import Worker, proxy_server, time_limit
+from jointsearch.testing import FakeRunner
 
 FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
 

@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from jointsearch.config import StudyConfig
-from jointsearch.layout import ModelLayout
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.space import SearchSpace
 
 QUICKSTART = Path(__file__).parents[2] / "jointsearch" / "quickstart"
@@ -42,14 +42,14 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def config(study_file: Path) -> StudyConfig:
-    from jointsearch.config import load_study
+    from jointsearch.config.yaml_file import load_study
 
     return load_study(study_file)
 
 
 @pytest.fixture(scope="session")
 def tiny_layout(config: StudyConfig) -> ModelLayout:
-    from jointsearch.training.architecture import read_layout
+    from jointsearch.training.model.architecture import read_layout
 
     return read_layout(config.model, config.task.type)
 

@@ -8,14 +8,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from jointsearch.config import StudyConfig
-from jointsearch.cost import plan_cost
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import TrialFailed, TrialInterrupted
-from jointsearch.layout import ModelLayout
-from jointsearch.runner import Budget, Measurement
+from jointsearch.measurement import Measurement
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.runner import Budget
 from jointsearch.space import SearchSpace
-from jointsearch.training.architecture import load_config
-from jointsearch.training.calibration import CalibrationRunner, batches
+from jointsearch.training.calibration import CalibrationRunner
+from jointsearch.training.loop import batches
+from jointsearch.training.model.architecture import load_config
 from jointsearch.training.tasks import build_task
 
 

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from jointsearch.config import StudyConfig
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import TrialInterrupted
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
-from jointsearch.runner import Budget, Measurement
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
 from jointsearch.space import SearchSpace
 from jointsearch.training.calibration import CalibrationRunner
 
 RESUME = """
 import json, sys
-from jointsearch.config import StudyConfig
-from jointsearch.layout import ModelLayout
-from jointsearch.plan import Plan
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
 from jointsearch.runner import Budget
 from jointsearch.training.calibration import CalibrationRunner
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from jointsearch.cli import main
-from jointsearch.study.storage import open_storage
-from jointsearch.study.studies import open_study
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import open_study
 
 COMMAND = [sys.executable, "-c", "from jointsearch.cli import main; main()"]
 

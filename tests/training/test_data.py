@@ -19,8 +19,8 @@ from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from jointsearch.config.task import DataSettings
 from jointsearch.errors import DataError
-from jointsearch.task_settings import DataSettings
 from jointsearch.training.data import TRUNCATED, Rows, load_rows, tokenize, truncation_notes
 
 COLUMNS = {"text_column": ["text"], "label_column": ["label"]}
@@ -406,7 +406,7 @@ import datasets
 from pathlib import Path
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
-from jointsearch.task_settings import DataSettings
+from jointsearch.config.task import DataSettings
 from jointsearch.training.data import load_rows, tokenize
 
 datasets.disable_progress_bars()

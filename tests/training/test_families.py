@@ -16,11 +16,12 @@ import yaml
 
 from jointsearch.assemble import start_study
 from jointsearch.cli.common import messages
-from jointsearch.config import ModelSettings, load_study
+from jointsearch.config.study import ModelSettings
+from jointsearch.config.yaml_file import load_study
 from jointsearch.errors import ModelError
-from jointsearch.training.base_model import load_base, load_tokenizer
-from jointsearch.training.evaluation import evaluate_run
-from jointsearch.training.full_run import full_run
+from jointsearch.training.full_run.evaluation import evaluate_run
+from jointsearch.training.full_run.run import full_run
+from jointsearch.training.model.base_model import load_base, load_tokenizer
 
 PLAIN = {"type": "causal-lm", "sequence_length": 32}
 PROMPTS = {

@@ -9,12 +9,12 @@ from pathlib import Path
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from jointsearch.config import load_study
+from jointsearch.config.study import load_study
 from jointsearch.runner import Budget
-from jointsearch.study.storage import open_storage
-from jointsearch.study.studies import create_study
-from jointsearch.study.worker import Worker
-from jointsearch.training.architecture import read_layout
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import create_study
+from jointsearch.study.worker.trials import Worker
+from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.calibration import CalibrationRunner
 
 file, folder = sys.argv[1:]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from jointsearch.assemble import EMBEDDED
-from jointsearch.config import load_study
+from jointsearch.config.yaml_file import load_study
 from jointsearch.quickstart import corpus
 
 FOLDER = EMBEDDED["quickstart"].parent / "model"

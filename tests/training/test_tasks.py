@@ -22,11 +22,11 @@ from transformers import (
     GenerationConfig,
 )
 
-from jointsearch.config import ModelSettings, StudyConfig
+from jointsearch.config.study import ModelSettings, StudyConfig
+from jointsearch.config.task import TaskSettings
 from jointsearch.errors import DataError
-from jointsearch.task_settings import TaskSettings
-from jointsearch.training.architecture import load_config
-from jointsearch.training.base_model import load_tokenizer
+from jointsearch.training.model.architecture import load_config
+from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks import build_task, causal_lm, seq2seq_lm
 from jointsearch.training.tasks.causal_lm import CausalLM
 from jointsearch.training.tasks.language import Generated, answer, exact_match

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from jointsearch.config import StudyConfig
-from jointsearch.training.base_model import load_tokenizer
+from jointsearch.config.study import StudyConfig
+from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks.base import Batch, Evaluation, Task
 from jointsearch.training.tasks.causal_lm import CausalLM
 from jointsearch.training.tasks.question_answering import QuestionAnswering

@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from jointsearch.runner import Example
+from jointsearch.measurement import Example
 
 Batch = dict[str, torch.Tensor]
 

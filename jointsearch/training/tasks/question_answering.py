@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torchmetrics.functional.text import squad
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from jointsearch.config.task import QuestionAnsweringSettings
 from jointsearch.errors import DataError, UnsupportedError
-from jointsearch.runner import Example
-from jointsearch.task_settings import QuestionAnsweringSettings
+from jointsearch.measurement import Example
 from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
 from jointsearch.training.tasks.base import NUM_SHOWN, Evaluation, TokenizedTask, evaluating, shown
 

@@ -10,10 +10,10 @@ from rouge_score.rouge_scorer import RougeScorer
 from torch import nn
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
+from jointsearch.config.task import Seq2SeqLMSettings
+from jointsearch.config.template import fill
 from jointsearch.errors import DataError
-from jointsearch.runner import Example
-from jointsearch.task_settings import Seq2SeqLMSettings
-from jointsearch.template import fill
+from jointsearch.measurement import Example
 from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
 from jointsearch.training.tasks.base import IGNORED, NUM_SHOWN, Batch, Evaluation, TokenizedTask, shown
 from jointsearch.training.tasks.language import exact_match, generate, score_tokens

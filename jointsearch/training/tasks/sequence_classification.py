@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from jointsearch.config.task import SequenceClassificationSettings
 from jointsearch.errors import DataError
-from jointsearch.runner import Example
-from jointsearch.task_settings import SequenceClassificationSettings
+from jointsearch.measurement import Example
 from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
 from jointsearch.training.tasks.base import NUM_SHOWN, Evaluation, TokenizedTask, evaluating, shown
 

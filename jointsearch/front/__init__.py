@@ -1,0 +1,1 @@
+"""Objectives, Pareto fronts, and choosing a point of one."""

@@ -1,0 +1,63 @@
+"""Choosing one point of a front: by a byte budget, by a bound on the quality, the knee, or by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from jointsearch.errors import StudyError
+from jointsearch.front.objectives import BYTE_UNITS, OBJECTIVES, format_bytes, format_value
+from jointsearch.front.pareto import knee
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A finished trial on the front, as far as choosing needs it."""
+
+    trial: int
+    quality: float
+    model_bytes: int
+
+
+def parse_bytes(text: str) -> int:
+    """``600kB``, ``1.5 MB``, ``2GiB`` or a bare number of bytes, as bytes; raises ``ValueError``."""
+    units = {unit.lower(): size for unit, size in BYTE_UNITS.items()}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "": 1}
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", text.lower())
+    if not match or match[2] not in units:
+        raise ValueError(f"a size is a number with {', '.join(BYTE_UNITS)} or kiB…, but got '{text}'")
+    return int(Decimal(match[1]) * units[match[2]])
+
+
+def within_bytes(front: Sequence[FrontPoint], max_bytes: int, quality: str) -> FrontPoint:
+    """The best point of at most ``max_bytes``."""
+    fitting = [point for point in front if point.model_bytes <= max_bytes]
+    if not fitting:
+        smallest = min(point.model_bytes for point in front)
+        raise StudyError(
+            f"no point of the front has at most {format_bytes(max_bytes)}; "
+            f"the smallest has {format_bytes(smallest)} ({smallest} bytes)"
+        )
+    sign = OBJECTIVES[quality].sign
+    return min(fitting, key=lambda point: (sign * point.quality, point.model_bytes))
+
+
+def within_quality(front: Sequence[FrontPoint], bound: float, quality: str) -> FrontPoint:
+    """The smallest point whose quality is at least as good as ``bound``."""
+    sign = OBJECTIVES[quality].sign
+    fitting = [point for point in front if sign * point.quality <= sign * bound]
+    if not fitting:
+        best = min(front, key=lambda point: sign * point.quality)
+        raise StudyError(
+            f"no point of the front has a {quality} as good as {bound:g}; "
+            f"the best is {format_value(quality, best.quality)} (trial {best.trial})"
+        )
+    return min(fitting, key=lambda point: (point.model_bytes, sign * point.quality))
+
+
+def at_knee(front: Sequence[FrontPoint], quality: str) -> FrontPoint:
+    """The point after which more bytes buy the least more quality (``pareto.knee``)."""
+    sign = OBJECTIVES[quality].sign
+    return front[knee([(sign * point.quality, point.model_bytes) for point in front])]

@@ -1,0 +1,77 @@
+"""What a trial or a full run has measured, as it is stored and shown."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from jointsearch.errors import StudyError
+from jointsearch.plan.plan import Record
+
+
+class LossPoint(Record):
+    """A loss after so many optimizer steps, in nats per token."""
+
+    step: int
+    loss: float
+
+
+class Example(Record):
+    """What a model makes of a validation example, beside what was asked for."""
+
+    input: str
+    output: str
+    reference: str
+
+
+class Stability(Record):
+    """How smoothly a run went."""
+
+    nonfinite_steps: int = 0
+    """Steps whose loss or gradient was not finite; they change nothing."""
+    largest_gradient_norm: float = 0.0
+    """Before clipping."""
+    loss_spikes: int = 0
+    """Steps whose loss lies more than 4 standard deviations above the mean of the 20 before."""
+
+
+class Measurement(Record):
+    """Everything that a trial measured; stored with it as JSON."""
+
+    metrics: dict[str, float]
+    """Validation metrics at the end: ``loss`` and what the task adds."""
+    model_bytes: int
+    bytes_per_parameter: float = 0.0
+    """``model_bytes`` over the parameters of the base model."""
+    trainable_parameters: int = 0
+    trainable_share: float = 0.0
+    train_losses: tuple[LossPoint, ...] = ()
+    """Mean training loss since the point before."""
+    validation_losses: tuple[LossPoint, ...] = ()
+    seconds: dict[str, float] = {}
+    """Seconds by phase: ``assemble``, ``train``, ``evaluate``."""
+    tokens_per_second: float = 0.0
+    """Training speed, padding not counted."""
+    seconds_per_epoch: float = 0.0
+    """Of training, at the speed of this run."""
+    inference_rate: float = 0.0
+    """Tokens generated per second by a language model, examples per second by others."""
+    stability: Stability = Stability()
+    examples: tuple[Example, ...] = ()
+    """The same validation examples for every trial of a study."""
+    ranks: dict[str, int] = {}
+    """The ranks that adapters have ended with, by module, where they adapt while they train."""
+    peak_memory_bytes: int = 0
+    """Peak of the process (CPU) or of the device's allocator (CUDA), with what the worker keeps: the base
+    model and every format that it has met, so that a worker's first trials show less."""
+    num_tokens: int = 0
+    seed: int = 0
+    device: str = ""
+    versions: dict[str, str] = Field(default={})
+
+    def value(self, objective: str) -> float:
+        """The number that the named objective minimizes or maximizes."""
+        if objective in self.metrics:
+            return self.metrics[objective]
+        if objective not in Measurement.model_fields:
+            raise StudyError(f"the task measures {', '.join(self.metrics)}, but no '{objective}'")
+        return float(getattr(self, objective))

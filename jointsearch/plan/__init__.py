@@ -1,0 +1,1 @@
+"""Plans, layouts, and what they weigh."""

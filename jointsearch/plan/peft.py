@@ -1,0 +1,47 @@
+"""A plan as arguments of PEFT: what a person needs to use its ranks without jointsearch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+
+PEFT_TASK_TYPES = {
+    "causal-lm": "CAUSAL_LM",
+    "seq2seq-lm": "SEQ_2_SEQ_LM",
+    "sequence-classification": "SEQ_CLS",
+    "question-answering": "QUESTION_ANS",
+}
+
+NO_MODULE = "dummy-target-modules"
+"""PEFT's own word for an adapter that has none but the modules to save."""
+
+
+def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -> dict[str, Any]:
+    """Arguments of ``peft.LoraConfig`` that give every module of ``plan`` its rank.
+
+    PEFT reads the keys of ``rank_pattern`` as regular expressions, so they are escaped full names;
+    a module of rank 0 is left out, because PEFT knows no such rank. Empty ``target_modules`` means
+    that the plan has no adapter.
+    """
+    ranks = plan.ranks
+    default = max(ranks.values(), default=1)
+    other = {re.escape(name): rank for name, rank in ranks.items() if rank != default}
+    alpha = plan.lora.alpha_of
+    heads = [spec.name for spec in layout.modules if spec.trained]
+    return {
+        "task_type": PEFT_TASK_TYPES[task_type],
+        "r": default,
+        "lora_alpha": alpha(default),
+        "target_modules": list(ranks) or (NO_MODULE if heads else []),
+        "rank_pattern": other,
+        "alpha_pattern": {name: alpha(rank) for name, rank in other.items() if alpha(rank) != alpha(default)},
+        "use_rslora": plan.lora.variant == "rslora",
+        "use_dora": plan.lora.variant == "dora",
+        "lora_dropout": plan.lora.dropout,
+        "bias": "none",
+        "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),
+        "modules_to_save": heads or None,
+    }

@@ -1,0 +1,117 @@
+"""``plan.json``: a plan with all that is needed to train it, weigh it, and use it without jointsearch.
+
+It carries the model's layout (so that bytes follow from the file alone), the study's settings (so
+that the full run needs no other file), the ``peft.LoraConfig`` arguments (so that a person without
+jointsearch can use the ranks), and what the search measured.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from jointsearch.config.study import StudyConfig
+from jointsearch.errors import PlanError
+from jointsearch.files import write_text
+from jointsearch.plan.cost import PlanCost, plan_cost
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.peft import lora_config
+from jointsearch.plan.plan import Plan, Record, digest
+
+VERSION = 1
+
+
+class Origin(Record):
+    """Where a plan comes from."""
+
+    study: str
+    trial: int
+    label: str = ""
+    """The baseline's name where the plan is one."""
+    metrics: dict[str, float] = {}
+    """What the short fine-tune of the search measured."""
+
+
+class PlanFile(Record):
+    """The content of ``plan.json``."""
+
+    format: Literal["jointsearch-plan"] = "jointsearch-plan"
+    version: Literal[1] = 1
+    digest: str
+    """Of the plan, as the study's trials have it."""
+    checksum: str
+    """Of plan and layout, from which the bytes follow."""
+    plan: Plan
+    layout: ModelLayout
+    study: StudyConfig
+    origin: Origin | None = None
+    peft: dict[str, Any]
+    """Arguments of ``peft.LoraConfig``."""
+
+    @classmethod
+    def build(
+        cls, plan: Plan, layout: ModelLayout, study: StudyConfig, origin: Origin | None = None
+    ) -> PlanFile:
+        layout.check(plan)
+        return cls(
+            digest=plan.digest,
+            checksum=_checksum(plan, layout),
+            plan=plan,
+            layout=layout,
+            study=study,
+            origin=origin,
+            peft=lora_config(plan, layout, study.task.type),
+        )
+
+    @property
+    def cost(self) -> PlanCost:
+        return plan_cost(self.layout, self.plan)
+
+
+def read_plan(path: Path) -> PlanFile:
+    """Read a plan; raises ``PlanError`` if it is missing, damaged or has been edited inconsistently."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except json.JSONDecodeError as error:
+        raise PlanError(f"{path}:{error.lineno}: damaged, not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise PlanError(f"{path}: damaged, nested too deeply") from None
+    if not isinstance(content, dict) or content.get("format") != "jointsearch-plan":
+        raise PlanError(f"{path}: not a plan; `jointsearch export STUDY -o plan.json` writes one")
+    if content.get("version") != VERSION:
+        raise PlanError(
+            f"{path}: a plan must have version {VERSION}, but got {content.get('version')!r}; "
+            "use the jointsearch that wrote it"
+        )
+    try:
+        plan = PlanFile.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise PlanError(f"{path}: damaged at {where}: {problem['msg']}") from None
+    try:
+        plan.layout.check(plan.plan)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+    expected = PlanFile.build(plan.plan, plan.layout, plan.study, plan.origin)
+    for field in ("digest", "checksum", "peft"):
+        if getattr(plan, field) != getattr(expected, field):
+            raise PlanError(
+                f"{path}: damaged: {field} must follow from the rest of the file, but it does not; "
+                "export it again"
+            )
+    return plan
+
+
+def _checksum(plan: Plan, layout: ModelLayout) -> str:
+    return digest({"plan": plan.model_dump(mode="json"), "layout": layout.model_dump(mode="json")})
+
+
+def write_plan(plan: PlanFile, path: Path) -> None:
+    """Write ``plan.json`` whole or not at all."""
+    write_text(path, json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")

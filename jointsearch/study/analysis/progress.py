@@ -1,0 +1,85 @@
+"""What a person sees while a study runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from jointsearch.front.objectives import format_value
+from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
+from jointsearch.study.storage.liveness import heartbeats
+from jointsearch.study.study import JointStudy
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A study's progress as plain data."""
+
+    total: int
+    complete: int
+    pruned: int
+    """Stopped early."""
+    running: int
+    failed: int
+    best: str
+    hypervolume: float | None
+    trials_per_hour: float | None
+    """Of the workers that are at it now, or of one."""
+    seconds_left: float | None
+
+    @classmethod
+    def of(cls, records: StudyRecords, trials: int) -> Snapshot:
+        """``trials``: how many the search is to have."""
+        best = records.best
+        measured = [
+            trial.seconds for trial in records.complete if trial.seconds is not None and trial.copy_of is None
+        ]
+        left = records.num_left(trials)
+        spent = sum(measured)
+        rate = max(1, len(records.running)) * len(measured) / spent if spent else None
+        return cls(
+            total=records.num_finished + left,
+            complete=len(records.complete),
+            pruned=len(records.pruned),
+            running=len(records.running),
+            failed=len(records.failed),
+            best=describe(best) if best else "-",
+            hypervolume=records.hypervolume,
+            trials_per_hour=3600 * rate if rate else None,
+            seconds_left=left / rate if rate else None,
+        )
+
+
+def describe(trial: TrialRecord | MeasuredPlan) -> str:
+    """A complete trial, or a plan with its means, in a few words."""
+    values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
+    return f"{values} (trial {trial.number}{', ' + trial.label if trial.label else ''})"
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """What a worker is at."""
+
+    worker: str
+    trial: int
+    label: str
+    seconds: float
+    """Since it began, by this machine's clock."""
+    heartbeat_age_seconds: float | None
+    """By the database's clock; None before the first one."""
+
+
+def running_trials(study: JointStudy) -> list[RunningTrial]:
+    """The running trials with their workers and heartbeats."""
+    beats = heartbeats(study.optuna_study)
+    return [
+        RunningTrial(
+            worker=trial.worker,
+            trial=trial.number,
+            label=trial.label,
+            seconds=(datetime.now() - trial.frozen.datetime_start).total_seconds(),
+            heartbeat_age_seconds=beats.get(trial.frozen._trial_id, (None, None))[1],
+        )
+        for trial in study.records().running
+        if trial.frozen.datetime_start
+    ]

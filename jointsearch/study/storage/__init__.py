@@ -1,0 +1,1 @@
+"""All use of Optuna's storage, its internals and its tables."""

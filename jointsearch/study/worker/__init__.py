@@ -1,0 +1,1 @@
+"""Processes that run what a study asks for."""

@@ -1,0 +1,175 @@
+"""The worker for full runs: takes selected plans, has them trained, and writes how they do into the study."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from jointsearch.errors import JointSearchError, RunInterrupted, StudyError, first_line
+from jointsearch.front.objectives import format_value
+from jointsearch.measurement import Measurement
+from jointsearch.plan.plan_file import PlanFile
+from jointsearch.study.control import Wanted, wanted, watch
+from jointsearch.study.full_runs import FullRun, RunState, claim, full_runs, selections, write
+from jointsearch.study.storage.outages import outlast
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.liveness import HeldRun, LostRuns
+from jointsearch.study.worker.signals import worker_name
+
+POLL_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Trainer(Protocol):
+    """Trains a plan in full into a folder, or goes on with its unfinished run there.
+
+    ``at_step`` is told the step and their number; ``should_stop`` is asked along the way. Raises
+    ``RunInterrupted`` after a stop, any other ``JointSearchError`` where the run has failed.
+    """
+
+    def __call__(
+        self,
+        plan: PlanFile,
+        folder: Path,
+        *,
+        at_step: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Measurement: ...
+
+
+class FullRunWorker:
+    """Trains the selected plans of one study in full, one at a time, for as long as some are selected."""
+
+    def __init__(
+        self,
+        study: JointStudy,
+        train: Trainer,
+        output: Path,
+        *,
+        tell: Callable[[str], None] = lambda note: None,
+        max_runs: int | None = None,
+        idle_exit_seconds: float = math.inf,
+    ) -> None:
+        """Every run has a folder below ``output``; ``tell`` gets a line when one begins and ends.
+
+        ``max_runs``: leave after so many; ``idle_exit_seconds``: leave after waiting for so long.
+        """
+        self._study = study
+        self._train = train
+        self._output = output
+        self._say = tell
+        self._max_runs = max_runs
+        self._idle_exit_seconds = idle_exit_seconds
+        self._stop = threading.Event()
+        self._wanted = Wanted.RUN
+        self._lost = LostRuns()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Leave a checkpoint of the run and end ``run`` after the next step."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Wait for selected plans and train each, until someone wants an end.
+
+        Raises ``StudyError`` where the study's workers are not to run from the start.
+        """
+        study = self._study.optuna_study
+        if (state := wanted(study)) in (Wanted.STOP, Wanted.CANCEL):
+            raise StudyError(
+                f"the study's workers must be wanted, but those of '{self._study.name}' are to "
+                f"{state.value}; `jointsearch study resume {self._study.name}` lets them run"
+            )
+        num_run = 0
+        idle_since = time.monotonic()
+        with watch(study, self._hear):
+            while not self.stopping and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
+                run = outlast(self._take, lambda: self.stopping) if self._wanted is Wanted.RUN else None
+                if run is not None:
+                    self._run_one(run)
+                    num_run += 1
+                    idle_since = time.monotonic()
+                    if num_run == self._max_runs:
+                        break
+                elif time.monotonic() - idle_since >= self._idle_exit_seconds:
+                    break
+                else:
+                    self._stop.wait(POLL_SECONDS)
+
+    def _hear(self, state: Wanted) -> None:
+        self._wanted = state
+        if state is Wanted.CANCEL:
+            self.stop()
+
+    def _take(self) -> FullRun | None:
+        """The first run that is due, from now on this worker's: it waits, was interrupted, or is lost."""
+        study = self._study.optuna_study
+        attributes = study.user_attrs
+        runs = full_runs(attributes)
+        lost = self._lost.among(runs)
+        for trial in selections(attributes):
+            run = runs[trial]
+            if run.state in (RunState.WAITING, RunState.INTERRUPTED) or trial in lost:
+                mine = claim(study, run, worker_name(), self._folder(run))
+                if mine is not None:
+                    return mine
+        return None
+
+    def _folder(self, run: FullRun) -> Path:
+        """That of the run where it has begun, if this machine has it; else a new one."""
+        if run.state is not RunState.WAITING and Path(run.folder).is_dir():
+            return Path(run.folder)
+        return (self._output / f"{self._study.name}-trial-{run.trial}").absolute()
+
+    def _run_one(self, run: FullRun) -> None:
+        held = HeldRun(self._study, run)
+        self._tell("started", run)
+        try:
+            with held.beating():
+                plan = outlast(lambda: self._study.plan_file(run.trial), lambda: self.stopping)
+                if plan is None:
+                    raise RunInterrupted("stopped before the first step")
+                measurement = self._train(
+                    plan,
+                    Path(run.folder),
+                    at_step=held.at_step,
+                    should_stop=lambda: self.stopping or held.lost,
+                )
+        except RunInterrupted:
+            self._end(held, RunState.INTERRUPTED)
+        except (JointSearchError, OSError) as error:  # a full disk is one
+            self._end(held, RunState.FAILED, failure=first_line(error))
+        except Exception as error:  # a bug: it would be one the next time too
+            self._end(held, RunState.FAILED, failure=first_line(error))
+            raise
+        except BaseException:  # a second Ctrl-C
+            self._end(held, RunState.INTERRUPTED)
+            raise
+        else:
+            self._end(held, RunState.COMPLETE, measurement=measurement)
+
+    def _end(self, held: HeldRun, state: RunState, **found: Any) -> None:
+        """Write how the run has ended, however long the database is away."""
+        end = {"state": state, "heartbeat": None, "ended": datetime.now(UTC), **found}
+        ended = held.run.model_copy(update=end)
+        if outlast(lambda: write(self._study.optuna_study, ended)):
+            self._tell(state.value, ended)
+        else:
+            self._tell("taken over by another worker", ended)
+
+    def _tell(self, event: str, run: FullRun) -> None:
+        where = {"study": self._study.name, "trial": run.trial, "worker": run.worker, "folder": run.folder}
+        found = run.measurement.metrics if run.measurement else {}
+        _log.info(f"full run {event}", extra=where | {"reason": run.failure, "metrics": found})
+        texts = [f"{name} {format_value(name, value)}" for name, value in found.items()]
+        self._say(f"full run of trial {run.trial} {event}: {', '.join([run.failure or run.folder, *texts])}")

@@ -1,0 +1,84 @@
+"""Makes the probe's result and stores it with the study: once, by whichever worker comes first."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from jointsearch.errors import TrialInterrupted
+from jointsearch.runner import Budget, Prober, Runner
+from jointsearch.runner import Probe as SensitivityProber
+from jointsearch.search.attributes import PROBE
+from jointsearch.search.probe import Probe, ScoredPlan, sensitivity_probe
+from jointsearch.study.storage.locks import try_study_lock
+from jointsearch.study.storage.outages import outlast
+from jointsearch.study.study import JointStudy
+
+NUM_TRIALS = 3
+"""The probe trains for as long as so many trials."""
+MAX_SCORED = 200
+"""Plans that are scored, as far as scoring takes no longer than training did."""
+
+_log = logging.getLogger(__name__)
+
+
+def make_probe(study: JointStudy, runner: Runner, should_stop: Callable[[], bool]) -> None:
+    """Train and store the probe, unless the study wants none, has one, or another worker is at it."""
+    probing = _probing(study, runner, should_stop)
+    if probing is None or PROBE in study.optuna_study.user_attrs:
+        return
+    with try_study_lock(study.optuna_study, "probe") as mine:
+        if not mine or PROBE in study.optuna_study.user_attrs:
+            return
+        _log.info("probe started", extra={"study": study.name})
+        try:
+            probe = probing()
+        except TrialInterrupted:
+            return  # the next worker makes it anew
+        outlast(lambda: study.optuna_study.set_user_attr(PROBE, probe.model_dump(mode="json")), should_stop)
+        _log.info("probe complete", extra={"study": study.name, "plans": len(probe.plans)})
+
+
+def _probing(
+    study: JointStudy, runner: Runner, should_stop: Callable[[], bool]
+) -> Callable[[], Probe] | None:
+    """How the study wants to be probed; None where it does without, or its sampler or runner cannot."""
+    search, lora = study.config.search, study.config.lora
+    if search.sampler != "additive":
+        return None
+    if search.probe == "sensitivity" and isinstance(runner, SensitivityProber):
+        return lambda: sensitivity(study, runner)
+    nested = lora.init == "default" and lora.variant != "dora"
+    if search.probe == "weight-sharing" and nested and isinstance(runner, Prober):
+        return lambda: weight_sharing(study, runner, should_stop)
+    return None
+
+
+def sensitivity(study: JointStudy, runner: SensitivityProber) -> Probe:
+    """Scores of every group's choices, by the sensitivities of its modules: for the price of a trial."""
+    start = time.monotonic()
+    measured = study.sensitivities(lambda: runner)
+    return sensitivity_probe(measured, study.space, time.monotonic() - start)
+
+
+def weight_sharing(study: JointStudy, runner: Prober, should_stop: Callable[[], bool]) -> Probe:
+    """Scores of the baselines and of random plans, by shared adapters."""
+    space, config = study.space, study.config
+    start = time.monotonic()
+    score = runner.probe(
+        space, NUM_TRIALS * config.calibration.steps, Budget(config.calibration.seed, should_stop)
+    )
+    trained = time.monotonic() - start
+    chance = random.Random(config.search.seed)
+    wanted = [baseline.values for baseline in space.baselines()]
+    wanted += [space.sample(chance) for _ in range(MAX_SCORED - len(wanted))]
+    scored: list[ScoredPlan] = []
+    for values in wanted:
+        if should_stop():
+            raise TrialInterrupted("the probe was stopped while it scored plans")
+        scored.append(ScoredPlan(values=values, score=score(space.plan(values))))
+        if time.monotonic() - start > 2 * trained:
+            break
+    return Probe(kind="weight-sharing", plans=tuple(scored), seconds=time.monotonic() - start)

@@ -1,0 +1,42 @@
+"""Who this worker is, and how it is asked to leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+
+def worker_name() -> str:
+    """The host and number of this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Stoppable(Protocol):
+    """What a signal can stop."""
+
+    @property
+    def stopping(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
+@contextmanager
+def stop_on_signals(worker: Stoppable) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the worker after its step; a second Ctrl-C leaves at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if worker.stopping:
+            raise KeyboardInterrupt
+        worker.stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,74 @@
+"""Doubles that the package ships: a runner that answers at once, for tests and for trying samplers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from dataclasses import dataclass
+
+from jointsearch.measurement import Example, Measurement
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
+from jointsearch.runner import Budget
+
+
+@dataclass(frozen=True)
+class FakeRunner:
+    """An additive loss with diminishing returns, drawn from module names. Deterministic.
+
+    loss = 1.8 + Σ_m w_m (q(bits_m) + 0.5 / (1 + rank_m)) + ε with weights w_m that sum to 1, q the
+    relative errors of NF4, int8 and 16 bits, and ε ~ N(0, noise²) from (seed, plan).
+    """
+
+    layout: ModelLayout
+    noise: float = 0.0
+
+    def run(self, plan: Plan, budget: Budget) -> Measurement:
+        weights = {name: _uniform(name) for name in plan.modules}
+        total = sum(weights.values())
+        error = {4: 0.09, 8: 0.007, 16: 0.0}
+        loss = 1.8 + sum(
+            weights[name] / total * (error[choice.bits] + 0.5 / (1 + choice.rank))
+            for name, choice in plan.modules.items()
+        )
+        loss += random.Random(f"{budget.seed}/{plan.digest}").gauss(0.0, 1.0) * self.noise
+        cost = plan_cost(self.layout, plan)
+        return Measurement(
+            metrics={
+                "loss": loss,
+                "perplexity": math.exp(loss),
+                "bits_per_byte": loss / math.log(2) / 4,
+                "accuracy": math.exp(-loss),
+            },
+            examples=(Example(input="2 + 2 =", output=f"{4 + loss:.3f}", reference="4"),),
+            model_bytes=cost.model_bytes,
+            bytes_per_parameter=cost.bytes_per_parameter,
+            trainable_parameters=cost.trainable_parameters,
+            trainable_share=cost.trainable_share,
+            ranks=plan.ranks if plan.lora.variant == "adalora" else {},
+            seed=budget.seed,
+            device="none",
+        )
+
+    def sensitivities(self, rank: int) -> Sensitivities:
+        """The weights w_m of the loss as every measure."""
+        modules = {}
+        for spec in self.layout.modules:
+            weight = _uniform(spec.name)
+            modules[spec.name] = ModuleSensitivity(
+                weight_norm=spec.num_weights**0.5,
+                weight_error={4: 0.09 * weight, 8: 0.007 * weight},
+                output_error={4: 0.09 * weight, 8: 0.007 * weight},
+                fisher=weight,
+                gradient_norm=weight,
+                movement=weight,
+            )
+        return Sensitivities(modules=modules, probe_rank=rank)
+
+
+def _uniform(name: str) -> float:
+    """A number in [0, 1) that depends on ``name`` alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32

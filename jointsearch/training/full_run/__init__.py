@@ -1,0 +1,1 @@
+"""The training in full of a chosen plan."""

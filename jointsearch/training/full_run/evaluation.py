@@ -1,0 +1,69 @@
+"""Measures a finished full run, loaded as stock transformers and PEFT load it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from jointsearch.config.study import ModelSettings
+from jointsearch.errors import OutputError, first_line
+from jointsearch.files import write_text
+from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.training.device import measure_peak_memory, resolve_device
+from jointsearch.training.full_run.folder import ADAPTER, METRICS_FILE, MODEL, PLAN_FILE
+from jointsearch.training.model.architecture import AUTO_CLASSES
+from jointsearch.training.model.setup import autocast
+from jointsearch.training.tasks import build_task
+
+
+def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
+    """A finished run's plan and its model with the adapter; raises ``OutputError`` if it is damaged."""
+    if not (folder / METRICS_FILE).is_file():
+        raise OutputError(
+            f"a finished run has a {METRICS_FILE}, but {folder} has none; "
+            f"`jointsearch train PLAN -o {folder}` makes one (--resume goes on with one)"
+        )
+    plan = read_plan(folder / PLAN_FILE)
+    needed = [MODEL, ADAPTER] if plan.cost.trainable_parameters else [MODEL]
+    for part in needed:
+        if not (folder / part).is_dir():
+            raise OutputError(f"the run in {folder} is damaged: the folder {part} is not there")
+    device = resolve_device(plan.study.device)
+    try:
+        model = AUTO_CLASSES[plan.study.task.type].from_pretrained(
+            (folder / MODEL).resolve(), device_map={"": device}
+        )
+        if ADAPTER in needed:
+            model = PeftModel.from_pretrained(model, (folder / ADAPTER).resolve())
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = first_line(error)
+        raise OutputError(f"the run in {folder} is damaged: {reason}") from None
+    return plan, model.eval()
+
+
+def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
+    """The task's metrics of a finished run on a split, with speed and memory."""
+    plan, model = load_run(folder)
+    device = next(model.parameters()).device
+    # The run has a tokenizer of its own; the model that it started from may be gone.
+    study = plan.study.model_copy(update={"model": ModelSettings(id=str((folder / MODEL).resolve()))})
+    task = build_task(study, model.config)
+    with measure_peak_memory(device) as peak, autocast(device):
+        found = task.evaluate(model, split, None, study.full_run.batch_size)
+    result = {
+        "split": split,
+        "num_examples": task.num_examples(split),
+        **found.metrics,
+        "inference_rate": round(found.inference_rate, 1),
+        "peak_memory_bytes": peak.num_bytes,
+        "model_bytes": plan.cost.model_bytes,
+        "bytes_per_parameter": round(plan.cost.bytes_per_parameter, 4),
+        "examples": [example.model_dump() for example in found.examples],
+    }
+    write_text(folder / f"{split}_metrics.json", json.dumps(result, indent=1) + "\n")
+    return result

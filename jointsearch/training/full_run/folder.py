@@ -1,0 +1,97 @@
+"""The folder of a full run: what is in it, and what may go into it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jointsearch.config.study import differences
+from jointsearch.errors import OutputError
+from jointsearch.measurement import Measurement
+from jointsearch.plan.plan_file import PlanFile, read_plan
+
+PLAN_FILE = "plan.json"
+
+MODEL = "model"
+
+ADAPTER = "adapter"
+
+CHECKPOINTS = "checkpoints"
+
+METRICS_FILE = "metrics.json"
+
+
+def check_output(plan: PlanFile, output: Path, resume: bool) -> None:
+    """Raise ``OutputError`` unless the run can go into ``output`` without losing anything."""
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"the output must be a folder, but {output} is a file")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not resume:
+        raise OutputError(f"the output folder must be empty, but {output} is not; use another, or --resume")
+    _check_same(plan, output)
+    if (output / METRICS_FILE).is_file():
+        raise OutputError(f"the run in {output} is finished; `jointsearch evaluate {output}` measures it")
+
+
+def finished_run(plan: PlanFile, output: Path) -> dict[str, Any] | None:
+    """The metrics of ``plan`` where the folder ``output`` holds its finished run, else None.
+
+    Raises ``OutputError`` where the finished run is one of another plan, or with other settings.
+    """
+    if not (output / METRICS_FILE).is_file():
+        return None
+    _check_same(plan, output)
+    try:
+        found: dict[str, Any] = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"the run in {output} is damaged: {METRICS_FILE}: {error}") from None
+    return found
+
+
+def measurement_of(plan: PlanFile, result: dict[str, Any]) -> Measurement:
+    """What a full run has returned, in the words of a trial's measurement."""
+    same = {name: value for name, value in result.items() if name in Measurement.model_fields}
+    return Measurement(
+        **same,
+        metrics=result["validation"],
+        seconds={"train": result["train_seconds"]},
+        seed=plan.study.full_run.seed,
+    )
+
+
+def _check_same(plan: PlanFile, output: Path) -> None:
+    """Raise ``OutputError`` unless ``output`` holds a run of ``plan`` with its settings, on any device."""
+    before = read_plan(output / PLAN_FILE) if (output / PLAN_FILE).is_file() else None
+    if before is None or before.digest != plan.digest:
+        raise OutputError(
+            f"a run goes on in a folder of the same plan, but {output} holds another or none; use another"
+        )
+    settings = [file.study.model_dump(mode="json", exclude={"device"}) for file in (before, plan)]
+    if changes := differences(*settings):
+        raise OutputError(
+            f"a run goes on with the same settings, but {output} has others ({'; '.join(changes)}); "
+            "use another folder"
+        )
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the output folder {path} cannot be made: {error.strerror}") from None
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name only when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    yield partial
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)

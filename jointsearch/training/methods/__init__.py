@@ -1,0 +1,1 @@
+"""Training variants, one file each."""

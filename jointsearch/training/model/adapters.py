@@ -1,0 +1,141 @@
+"""LoRA adapters of a plan, with a start that follows from the seed, the module's name and its weight.
+
+LoRA adds s B A to a frozen weight W, with A of shape (r, in), B of shape (out, r) and a scale s
+(Hu et al., arXiv 2106.09685, section 4.1). The starts:
+
+    default   A from U(-1/√in, 1/√in) as PEFT draws it, B = 0
+    pissa     s B A = the best approximation of rank r of W, which loses it (Meng et al., PiSSA,
+              arXiv 2404.02948, equations 2 to 4)
+    loftq     s B A = the best approximation of rank r of W - Q, what quantization took away (Li et al.,
+              LoftQ, arXiv 2310.08659, algorithm 1 with one step); at 16 bits nothing: as default
+
+In all of them the first rows of A are the same for every rank: plans then differ only where they
+differ, and comparing them needs fewer trials (common random numbers).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from jointsearch.errors import PlanError
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.peft import lora_config
+from jointsearch.plan.plan import Plan
+from jointsearch.quantization.modules import Linear4bit, dequantize
+
+ADAPTER = "default"
+
+Start = tuple[torch.Tensor, torch.Tensor]
+"""A of shape (rank, in_features) and B of shape (out_features, rank), float32."""
+
+Factors = dict[tuple[str, int], Start]
+"""Decompositions by module and bits, at a scale of 1, kept from plan to plan."""
+
+
+def adapter_starts(
+    model: PreTrainedModel,
+    plan: Plan,
+    layout: ModelLayout,
+    seed: int,
+    original: PreTrainedModel | None = None,
+    factors: Factors | None = None,
+) -> dict[str, Start]:
+    """Where the plan's adapters start, by module; ``model`` has the plan's bits and no adapters yet.
+
+    With ``pissa`` the weights of ``model`` change, to values of its 16-bit type; with ``loftq`` the
+    weights before quantization are those of ``original``.
+    """
+    factors = {} if factors is None else factors
+    starts: dict[str, Start] = {}
+    for name, rank in plan.ranks.items():
+        module = model.get_submodule(name)
+        out_features, in_features = layout[name].shape
+        bits = plan.modules[name].bits
+        if plan.lora.init == "default" or (plan.lora.init == "loftq" and bits == 16):
+            starts[name] = initial_rows(seed, name, rank, in_features), torch.zeros(out_features, rank)
+            continue
+        known = factors.get((name, bits))
+        if known is None or known[0].shape[0] < rank:
+            matrix = matrix_of(module)
+            if plan.lora.init == "loftq":
+                assert original is not None
+                matrix = matrix_of(original.get_submodule(name)).to(matrix.device) - matrix
+            known = factors[name, bits] = _best_approximation(matrix, rank)
+        scale = plan.lora.scale(rank)
+        a, b = known[0][:rank] / scale**0.5, known[1][:, :rank] / scale**0.5
+        starts[name] = a, b
+        if plan.lora.init == "pissa":
+            rest = matrix_of(module) - scale * b @ a
+            rest = rest.to(getattr(torch, layout.dtype))
+            module.weight.data.copy_(rest.T if isinstance(module, Conv1D) else rest)
+    return starts
+
+
+def attach_adapters(
+    model: PreTrainedModel,
+    plan: Plan,
+    layout: ModelLayout,
+    task_type: str,
+    starts: Mapping[str, Start],
+) -> PeftModel | PreTrainedModel:
+    """``model`` with the plan's adapters at ``starts``; the model itself where the plan trains nothing."""
+    arguments = lora_config(plan, layout, task_type)
+    if not arguments["target_modules"]:
+        return model.requires_grad_(False)
+    peft_model = get_peft_model(model, LoraConfig(**arguments))
+    layers = {
+        name.removeprefix("base_model.model."): layer
+        for name, layer in peft_model.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
+    # PEFT matches names by patterns and is silent about those that match nothing or too much.
+    attached = {name: layer.r[ADAPTER] for name, layer in layers.items()}
+    if attached != plan.ranks:
+        wrong = sorted(
+            name for name in attached.keys() | plan.ranks if attached.get(name) != plan.ranks.get(name)
+        )
+        raise PlanError(f"PEFT gave other ranks than the plan to {', '.join(wrong[:5])}")
+    for name, layer in layers.items():
+        a, b = starts[name]
+        layer.lora_A[ADAPTER].weight.data.copy_(a)
+        layer.lora_B[ADAPTER].weight.data.copy_(b)
+    dtype = getattr(torch, plan.lora.dtype)
+    for parameter in peft_model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+    return peft_model
+
+
+def initial_rows(seed: int, name: str, rank: int, in_features: int) -> torch.Tensor:
+    """The first ``rank`` rows of the module's A, float32, shape (rank, in_features)."""
+    bound = in_features**-0.5
+    rows = generator_of(seed, name).random((rank, in_features), dtype=np.float32)
+    return torch.from_numpy((2 * rows - 1) * np.float32(bound))
+
+
+def generator_of(seed: int, name: str) -> np.random.Generator:
+    """The module's own random numbers."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return np.random.default_rng([seed, key])
+
+
+def matrix_of(module: nn.Module) -> torch.Tensor:
+    """What the module multiplies by, float32, shape (out_features, in_features)."""
+    weight = dequantize(module.weight) if isinstance(module, Linear4bit) else module.weight.data
+    return (weight.T if isinstance(module, Conv1D) else weight).float()
+
+
+def _best_approximation(matrix: torch.Tensor, rank: int) -> Start:
+    """A and B whose product is the best approximation of ``matrix`` of that rank (Eckart and Young)."""
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    root = s[:rank].sqrt()
+    return root[:, None] * vh[:rank], u[:, :rank] * root

@@ -1,0 +1,42 @@
+"""How a model is made ready to be trained, and by which optimizer: in trials and full runs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import bitsandbytes as bnb
+import torch
+from peft import prepare_model_for_kbit_training
+from torch import nn
+from transformers import PreTrainedModel
+
+from jointsearch.config.study import TrainingSettings
+
+
+def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> None:
+    """QLoRA's set-up as far as ``settings`` ask for it, before adapters are attached.
+
+    ``prepare_for_kbit_training`` changes parameters in place.
+    """
+    if settings.prepare_for_kbit_training:
+        prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], settings: TrainingSettings, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimizer that ``settings`` name; states are paged on CUDA alone, which changes no number."""
+    parameters = list(parameters)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    is_paged = settings.optimizer == "paged_adamw_8bit" and parameters[0].is_cuda
+    kind = bnb.optim.PagedAdamW8bit if is_paged else bnb.optim.AdamW8bit
+    return kind(parameters, lr=learning_rate, weight_decay=weight_decay)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 multiplications on CUDA, as QLoRA computes; plain float32 elsewhere."""
+    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -1,0 +1,1 @@
+"""Cheap measurements that tell a search where to look."""

@@ -1,0 +1,207 @@
+"""Measures ``Sensitivities``: how far quantization moves each module, and how much the task pulls at it.
+
+Weights and outputs are compared with those of the bank's own quantized modules. Gradients are those of
+one calibration run with a uniform adapter on the 4-bit base: ∂L/∂W = δᵀ X from a module's inputs X and the
+gradient δ of its output, so no weight needs a gradient of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from jointsearch.plan.layout import ModelLayout, ModuleSpec
+from jointsearch.plan.sensitivities import ModuleSensitivity
+from jointsearch.quantization.bank import QuantizedBank
+from jointsearch.quantization.modules import dequantized
+from jointsearch.training.model.adapters import ADAPTER, matrix_of
+from jointsearch.training.tasks import Batch
+from jointsearch.training.tasks.base import evaluating
+
+NUM_OUTPUT_BATCHES = 4
+NUM_FISHER_STEPS = 16
+QUANTIZED_BITS = (4, 8)
+
+Errors = dict[str, dict[int, float]]
+"""Relative errors by module and bits."""
+
+
+def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
+    """‖W‖ of every module."""
+    return {
+        spec.name: matrix_of(bank.model.get_submodule(spec.name)).norm().item() for spec in layout.modules
+    }
+
+
+def weight_errors(bank: QuantizedBank, layout: ModelLayout) -> Errors:
+    """‖W - Q(W)‖ / ‖W‖."""
+    errors: Errors = defaultdict(dict)
+    for spec, bits, difference in _differences(bank, layout):
+        norm = matrix_of(bank.model.get_submodule(spec.name)).norm().item()
+        errors[spec.name][bits] = difference.norm().item() / norm if norm else 0.0
+    return dict(errors)
+
+
+@torch.no_grad()
+def output_errors(bank: QuantizedBank, layout: ModelLayout, batches: Iterable[Batch]) -> Errors:
+    """‖X Wᵀ - X Q(W)ᵀ‖ / ‖X Wᵀ‖ over all the batches, X as the model has it at 16 bits."""
+    lost: dict[tuple[str, int], float] = defaultdict(float)
+    whole: dict[str, float] = defaultdict(float)
+    differences: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
+    for spec, bits, difference in _differences(bank, layout):
+        # the model's own type: as small as one more copy of the weights
+        differences[spec.name][bits] = difference.to(bank.model.dtype)
+
+    def see(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        bias = getattr(module, "bias", None)
+        whole[name] += (output if bias is None else output - bias).float().norm().item() ** 2
+        for bits, difference in differences[name].items():
+            lookup = isinstance(module, nn.Embedding)
+            error = difference[inputs[0]] if lookup else inputs[0] @ difference.T
+            lost[name, bits] += error.float().norm().item() ** 2
+
+    hooks = [bank.model.get_submodule(name).register_forward_hook(partial(see, name)) for name in differences]
+    try:
+        with evaluating(bank.model):
+            for batch in batches:
+                bank.model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {
+        name: {bits: (lost[name, bits] / whole[name]) ** 0.5 for bits in differences[name]}
+        for name in differences
+        if whole[name]
+    }
+
+
+class GradientProbe:
+    """Watches a model with LoRA adapters along a training run."""
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self._layout = layout
+        self._squares: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """‖∂L/∂A‖² and ‖∂L/∂B‖² by module, one per step."""
+        self._fisher: dict[str, float] = defaultdict(float)
+        self._num_steps = 0
+
+    @contextmanager
+    def watching(self, model: Any) -> Iterator[None]:
+        """Count the gradients of every backward pass meanwhile."""
+        hooks = []
+        for name, layer in _adapters(model):
+            for matrix in ("A", "B"):
+                weight = getattr(layer, f"lora_{matrix}")[ADAPTER].weight
+                see = partial(self._see_adapter, (name, matrix))
+                hooks.append(weight.register_post_accumulate_grad_hook(see))
+        for spec in self._layout.modules:
+            if not spec.trained:
+                module = model.get_submodule(f"base_model.model.{spec.name}")
+                hooks.append(module.register_forward_hook(partial(self._see_output, spec.name)))
+        # the first module's own pre-hook counts steps, before anything of the step is seen
+        hooks.append(model.register_forward_pre_hook(self._begin))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @property
+    def gradient_norms(self) -> dict[str, float]:
+        """Mean over the steps of ‖∂L/∂(A, B)‖."""
+        names = {name for name, _ in self._squares}
+        return {
+            name: sum((a + b) ** 0.5 for a, b in zip(*self._both(name), strict=True))
+            / len(self._both(name)[0])
+            for name in names
+        }
+
+    @property
+    def fishers(self) -> dict[str, float]:
+        """Mean over the first steps and the weight's elements of (∂L/∂W)², uses of a shared weight apart."""
+        steps = min(self._num_steps, NUM_FISHER_STEPS)
+        return {
+            spec.name: self._fisher[spec.name] / steps / spec.num_weights
+            for spec in self._layout.modules
+            if spec.name in self._fisher
+        }
+
+    def _both(self, name: str) -> tuple[list[float], list[float]]:
+        return self._squares[name, "A"], self._squares[name, "B"]
+
+    def _begin(self, model: nn.Module, inputs: Any) -> None:
+        self._num_steps += model.training
+
+    def _see_adapter(self, key: tuple[str, str], weight: nn.Parameter) -> None:
+        assert weight.grad is not None
+        self._squares[key].append(weight.grad.float().norm().item() ** 2)
+
+    def _see_output(
+        self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        if not module.training or not torch.is_grad_enabled() or self._num_steps > NUM_FISHER_STEPS:
+            return
+        if not output.requires_grad:  # an embedding: nothing before it is trained
+            output.requires_grad_(True)
+        seen = inputs[0].detach()
+
+        def see_gradient(gradient: torch.Tensor) -> None:
+            rows = gradient.detach().flatten(0, -2).float()  # (tokens, out)
+            if seen.is_floating_point():
+                total = rows.T @ seen.flatten(0, -2).float()
+            else:
+                ids, positions = seen.flatten().unique(return_inverse=True)
+                total = rows.new_zeros(len(ids), rows.shape[1]).index_add_(0, positions, rows)
+            self._fisher[name] += total.norm().item() ** 2
+
+        output.register_hook(see_gradient)
+
+
+def movements(model: Any, norms: dict[str, float]) -> dict[str, float]:
+    """‖s B A‖ / ‖W‖ of every adapter, as it is now."""
+    found = {}
+    for name, layer in _adapters(model):
+        product = layer.lora_B[ADAPTER].weight.data.float() @ layer.lora_A[ADAPTER].weight.data.float()
+        found[name] = abs(layer.scaling[ADAPTER]) * product.norm().item() / (norms[name] or 1.0)
+    return found
+
+
+def together(
+    norms: dict[str, float], weights: Errors, outputs: Errors, probe: GradientProbe, moved: dict[str, float]
+) -> dict[str, ModuleSensitivity]:
+    """Everything that was measured, by module."""
+    gradient_norms, fishers = probe.gradient_norms, probe.fishers
+    return {
+        name: ModuleSensitivity(
+            weight_norm=norm,
+            weight_error=weights.get(name, {}),
+            output_error=outputs.get(name, {}),
+            fisher=fishers.get(name, 0.0),
+            gradient_norm=gradient_norms.get(name, 0.0),
+            movement=moved.get(name, 0.0),
+        )
+        for name, norm in norms.items()
+    }
+
+
+def _differences(bank: QuantizedBank, layout: ModelLayout) -> Iterator[tuple[ModuleSpec, int, torch.Tensor]]:
+    """W - Q(W) of every module that can be quantized, float32, at 4 and at 8 bits."""
+    names = [spec for spec in layout.modules if spec.quantizable]
+    for bits in QUANTIZED_BITS:
+        model = bank.assemble({spec.name: bits for spec in names})
+        for spec in names:
+            original = matrix_of(bank.model.get_submodule(spec.name))
+            yield spec, bits, original - dequantized(model.get_submodule(spec.name)).to(original.device)
+
+
+def _adapters(model: Any) -> Iterator[tuple[str, LoraLayer]]:
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer):
+            yield name.removeprefix("base_model.model."), layer

@@ -1,0 +1,101 @@
+"""The commands that ask for trials, and the front beside its prediction."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jointsearch.cli import cli
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
+
+Run = Callable[..., Result]
+Create = Callable[..., JointStudy]
+
+
+@pytest.fixture
+def study(create: Create, layout: ModelLayout) -> JointStudy:
+    found = create(search={"sampler": "additive", "trials": 12}, search_space={"ranks": [0, 4, 8]})
+    Worker(found, FakeRunner(layout, noise=0.01)).run()
+    return found
+
+
+@pytest.fixture
+def run(url: str) -> Run:
+    def invoke(*arguments: str, **options: Any) -> Result:
+        return CliRunner().invoke(cli, [*arguments, "--storage", url], **options)
+
+    return invoke
+
+
+def test_predicted_beside_measured(study: JointStudy, run: Run) -> None:
+    found = json.loads(run("front", "small", "--predicted", "--format", "json").stdout)
+    assert found.keys() == {"measured", "predicted", "verdict"}
+    assert found["measured"] == json.loads(run("front", "small", "--format", "json").stdout)
+    sizes = [row["model_bytes"] for row in found["predicted"]]
+    assert sizes == sorted(sizes)
+    losses = [row["loss"] for row in found["predicted"]]
+    assert losses == sorted(losses, reverse=True)
+    assert all(row["low"] <= row["loss"] <= row["high"] for row in found["predicted"])
+    by_digest = {point.digest: point.number for point in study.records().measured}
+    assert [row["trial"] for row in found["predicted"]] == [
+        by_digest.get(row["digest"]) for row in found["predicted"]
+    ]
+    read = list(csv.DictReader(io.StringIO(run("front", "small", "--predicted", "--format", "csv").stdout)))
+    assert [int(row["model_bytes"]) for row in read] == sizes
+    table = run("front", "small", "--predicted").stdout
+    assert "Predicted front of 'small'" in table
+    assert found["verdict"] in table
+
+
+def test_measuring_the_predicted_optimum(study: JointStudy, run: Run) -> None:
+    result = run("study", "measure", "small", "--max-bytes", "60kB", "--format", "json")
+    point = json.loads(result.stdout)
+    (waiting,) = study.records().waiting
+    assert (waiting.digest, waiting.requested) == (point["digest"], True)
+    assert point["model_bytes"] <= 60_000
+    text = run("study", "measure", "small", "--max-bytes", "60kB").stdout
+    assert text.startswith("put into the queue of study 'small': ")
+    assert "predicted loss " in text
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("1kB", "a plan of the search space has at least"), ("many", "a size is a number with")],
+)
+def test_a_bad_size_is_one_line(study: JointStudy, run: Run, size: str, message: str) -> None:
+    result = run("study", "measure", "small", "--max-bytes", size)
+    assert result.exit_code != 0
+    assert message in f"{result.stderr}{result.exception}"
+    assert study.records().waiting == ()
+
+
+def test_refining_shows_means_errors_and_a_verdict(study: JointStudy, run: Run, layout: ModelLayout) -> None:
+    assert "under one seed" in run("front", "small").stdout
+    result = run("study", "refine", "small", "--seeds", "2")
+    num = len(study.records().waiting)
+    assert result.stderr == f"study 'small': {num} trials put into the queue\n"
+    again = run("study", "refine", "small", "--seeds", "2")
+    assert again.stderr == "study 'small': nothing to do: all of these trials are there\n"
+    Worker(study, FakeRunner(layout, noise=0.01)).run()
+    rows = json.loads(run("front", "small", "--format", "json").stdout)
+    by_number = {point.number: point for point in study.records().measured}
+    for row in rows:
+        point = by_number[row["trial"]]
+        assert row["num_seeds"] == len(point.trials)
+        assert row["standard_error"] == point.standard_error("loss")
+        assert row["loss"] == point.values["loss"]
+    compared = [row for row in rows if row["confidence"] is not None]
+    assert all(0 <= row["confidence"] <= 1 and row["compared_to"] for row in compared)
+    table = run("front", "small").stdout
+    assert "(3 seeds)" in table
+    assert "searching has" in table
+    assert ("Points that further seeds took off the front" in table) == any(row["fallen"] for row in rows)

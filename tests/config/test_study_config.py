@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jointsearch.config.study import StudyConfig, differences
+from jointsearch.config.yaml_file import load_study
+from jointsearch.errors import StudyFileError
+
+VALID = """\
+model:
+  id: some/model
+task:
+  type: causal-lm
+  data:
+    package: json
+"""
+
+
+def write(folder: Path, text: str, name: str = "tiny.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message(folder: Path, text: str) -> str:
+    """What is said about a study file, without the path before the first colon."""
+    path = write(folder, text)
+    with pytest.raises(StudyFileError) as caught:
+        load_study(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}:")
+    assert "\n" not in line
+    return line.removeprefix(f"{path}:")
+
+
+def from_values(**changes: Any) -> StudyConfig:
+    return StudyConfig.model_validate({"name": "tiny", **yaml.safe_load(VALID), **changes})
+
+
+def test_a_small_study_file_has_defaults_for_the_rest(tmp_path: Path) -> None:
+    config = load_study(write(tmp_path, VALID))
+    assert config.name == "tiny"  # the file's name
+    assert config.quality == "loss"
+    assert config.objectives == ("loss", "model_bytes")
+    assert config.search_space.bits == (4, 8, 16)
+    assert (config.search.sampler, config.search.trials) == ("additive", 100)
+    assert config.model.trust_remote_code is False
+
+
+def test_a_name_in_the_file_is_kept(tmp_path: Path) -> None:
+    assert load_study(write(tmp_path, "name: other\n" + VALID)).name == "other"
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
+    """YAML 1.1 reads 1e-3, without a point, as a text."""
+    config = load_study(write(tmp_path, VALID + "calibration: {learning_rate: 3e-3}\n"))
+    assert config.calibration.learning_rate == 0.003
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        (
+            VALID + "serach:\n  trials: 3\n",
+            ["7: unknown key 'serach'", "did you mean 'search'?", "(valid: name"],
+        ),
+        (
+            VALID + "calibration:\n  steps: 3\n  batchsize: 4\n",
+            ["9: unknown key 'calibration.batchsize'", "did you mean 'batch_size'?"],
+        ),
+        (
+            VALID.replace("package", "pakage"),
+            ["6: unknown key 'task.data.pakage'", "did you mean 'package'?", "valid: hub, config"],
+        ),
+        (
+            VALID + "search_space:\n  overrides:\n  - group: '*.mlp'\n    bit: [4]\n",
+            [
+                "10: unknown key 'search_space.overrides.0.bit'",
+                "did you mean 'bits'?",
+                "(valid: group, bits, ranks)",
+            ],
+        ),
+        (VALID + "zzzzzz: 1\n", ["7: unknown key 'zzzzzz' (valid: name"]),
+        (VALID.replace("  type: causal-lm\n", ""), ["3: the key 'task.type' is required"]),
+        ("name: x\n", ["1: the key 'model' is required"]),
+        (
+            VALID.replace("causal-lm", "causal-ml"),
+            [
+                "4: task.type must be",
+                "'question-answering', but got 'causal-ml'",
+                "did you mean 'causal-lm'?",
+            ],
+        ),
+        (
+            VALID + "search: {trials: 5,\n  sampler: nsga}\n",
+            [
+                "8: search.sampler must be 'additive', 'nsga2', 'tpe', 'gp', 'random' or 'qr-adaptor'",
+                "got 'nsga'",
+                "did you mean 'nsga2'?",
+            ],
+        ),
+        (VALID + "calibration:\n  steps: 0\n", ["8: calibration.steps: ", "greater than 0, but got 0"]),
+        (VALID + "calibration:\n  steps: many\n", ["8: calibration.steps: ", "but got 'many'"]),
+        (VALID + "lora:\n  dropout: 1\n", ["8: lora.dropout: ", "less than 1, but got 1"]),
+        (
+            VALID + "search_space:\n  bits:\n  - 4\n  - 5\n",
+            ["10: search_space.bits.1 ", "4, 8 or 16, but got 5"],
+        ),
+        (
+            VALID + "search_space:\n  ranks: [4, 8, 4]\n",
+            ["8: search_space.ranks: the choices must differ, but got [4, 8, 4]"],
+        ),
+        (
+            VALID + "objectives: [loss, model_byte]\n",
+            [
+                "objectives: must be among loss, perplexity",
+                "but got 'model_byte'",
+                "did you mean 'model_bytes'?",
+            ],
+        ),
+        (VALID + "objectives: [loss]\n", ["two or more different names, but got ['loss']"]),
+        (VALID + "objectives: [loss, loss]\n", ["two or more different names"]),
+        (
+            VALID + "objectives: [model_bytes, loss]\n",
+            [
+                "the first must be a quality (loss, perplexity, bits_per_byte, accuracy)",
+                "'model_bytes'",
+            ],
+        ),
+        (
+            VALID + "    hub: wikitext\n",
+            ["5: task.data: exactly one of hub, files, folder and package", "['hub', 'package']"],
+        ),
+        (
+            VALID.replace("package: json", "files: {validation: a.txt}"),
+            ["5: task.data: files must name a train split, but got ['validation']"],
+        ),
+        (VALID + "name: a b\n", ["7: name: ", "but got 'a b'"]),
+        (VALID + "device: gpu\n", ["7: device: ", "but got 'gpu'"]),
+        (VALID + "model:\n  id: other\n", ["7: the key 'model' is there twice"]),
+        (VALID + "search:\n  trials: 3\n  seed: 1\n  trials: 5\n", ["10: the key 'trials' is there twice"]),
+        (
+            VALID + "search_space:\n  overrides:\n  - group: a\n    group: b\n",
+            ["10: the key 'group' is there twice"],
+        ),
+        (VALID + "search: [1,\n", ["not valid YAML"]),
+        ("model: {id: x\ntask: y\n", ["2: not valid YAML"]),
+        ("- model\n- task\n", [" a study file must be a mapping with the keys name, description, model"]),
+        ("", [" a study file must be a mapping"]),
+        (VALID + "search: quick\n", ["7: search: "]),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, pieces: list[str]) -> None:
+    found = message(tmp_path, text)
+    assert [piece for piece in pieces if piece not in found] == [], found
+    if pieces[0][0].isdigit():
+        assert found.startswith(pieces[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        VALID + "description: 2024-13-45\n",
+        VALID + "description: &a [*a]\n",
+        VALID + "? [a]\n: b\n",
+        VALID + "? {a: b}\n: c\n",
+        VALID + "description: 'a\0b'\n",
+        VALID.replace("some/model", '"./a\\0b"'),
+        VALID.replace("some/model", "~nobody-of-this-name/model"),
+    ],
+    ids=["date", "endless", "list key", "mapping key", "control character", "null in path", "no home"],
+)
+def test_odd_yaml_is_refused_like_any_mistake(tmp_path: Path, text: str) -> None:
+    assert message(tmp_path, text)
+
+
+def test_the_first_of_several_mistakes_is_named(tmp_path: Path) -> None:
+    text = VALID.replace("id:", "ident:") + "calibration:\n  steps: 0\n"
+    assert message(tmp_path, text).startswith("1: the key 'model.id' is required")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match=r"nothing\.yaml: cannot be read \(No such file"):
+        load_study(tmp_path / "nothing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(StudyFileError, match=r"binary\.yaml: cannot be read \("):
+        load_study(tmp_path / "binary.yaml")
+
+
+def test_relative_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "studies" / "one"
+    folder.mkdir(parents=True)
+    text = VALID.replace("some/model", "../model").replace(
+        "package: json", "files: {train: data/a.txt, test: /abs/b.txt}"
+    )
+    write(folder, text)
+    monkeypatch.chdir(tmp_path)
+    config = load_study(Path("studies/one/tiny.yaml"))
+    assert config.model.id == str(tmp_path / "studies" / "model")
+    assert config.task.data.files == {"train": str(folder / "data" / "a.txt"), "test": "/abs/b.txt"}
+    assert load_study(folder / "tiny.yaml").digest == config.digest
+
+
+def test_a_hub_id_is_no_path(tmp_path: Path) -> None:
+    assert load_study(write(tmp_path, VALID)).model.id == "some/model"
+
+
+def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = load_study(write(tmp_path, VALID.replace("some/model", "~/model")))
+    assert config.model.id == "/home/someone/model"
+
+
+def test_digest_is_the_same_whatever_the_order_of_keys(tmp_path: Path) -> None:
+    turned = """\
+task:
+  data: {package: json}
+  type: causal-lm
+model: {id: some/model}
+search_space:
+  ranks: [16, 0, 8, 4]
+"""
+    assert load_study(write(tmp_path, turned)).digest == load_study(write(tmp_path, VALID)).digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"search": {"trials": 7}},
+        {"description": "something else"},
+        {"full_run": {"epochs": 9}},
+    ],
+)
+def test_what_finished_trials_do_not_depend_on_is_no_part_of_the_identity(change: dict[str, Any]) -> None:
+    assert from_values(**change) != from_values()
+    assert from_values(**change).digest == from_values().digest
+    assert differences(from_values().identity, from_values(**change).identity) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"calibration": {"steps": 80}}, "calibration.steps: 60 -> 80"),
+        ({"search": {"sampler": "tpe"}}, "search.sampler: additive -> tpe"),
+        ({"search": {"seed": 1}}, "search.seed: 0 -> 1"),
+        ({"lora": {"dtype": "bfloat16"}}, "lora.dtype: float32 -> bfloat16"),
+        ({"search_space": {"ranks": [0, 4]}}, "search_space.ranks: [0, 4, 8, 16] -> [0, 4]"),
+        ({"model": {"id": "other"}}, "model.id: some/model -> other"),
+    ],
+)
+def test_a_change_that_matters_is_said(change: dict[str, Any], difference: str) -> None:
+    assert from_values(**change).digest != from_values().digest
+    assert differences(from_values().identity, from_values(**change).identity) == [difference]
+
+
+def test_differences_of_keys_that_only_one_side_has() -> None:
+    old = {"a": {"b": 1, "c": 2}, "same": [1]}
+    new = {"a": {"b": 1, "d": 3}, "same": [1], "e": "x"}
+    assert differences(old, new) == ["a.c: 2 -> (none)", "a.d: (none) -> 3", "e: (none) -> x"]
+
+
+def test_a_study_survives_json() -> None:
+    config = from_values(search_space={"overrides": [{"group": "*.mlp", "bits": [16, 4]}]})
+    again = StudyConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+    assert again.digest == config.digest

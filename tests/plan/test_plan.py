@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
+
+MODULES = {
+    "b": ModuleChoice(bits=8, rank=0),
+    "a": ModuleChoice(bits=4, rank=16),
+    "c": ModuleChoice(bits=16, rank=2),
+}
+
+
+def test_digest_is_the_sha256_of_the_canonical_json() -> None:
+    plan = Plan(modules={"b": ModuleChoice(bits=16, rank=0), "a": ModuleChoice(bits=4, rank=8)})
+    text = (
+        '{"lora":{"alpha":null,"alpha_over_rank":2.0,"dropout":0.0,"dtype":"float32",'
+        '"init":"default","variant":"lora"},'
+        '"modules":{"a":{"bits":4,"rank":8},"b":{"bits":16,"rank":0}},'
+        '"quantization":{"double_quant":true,"int8_threshold":6.0}}'
+    )
+    assert plan.digest == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_digest_does_not_depend_on_the_order_of_modules() -> None:
+    turned = dict(reversed(MODULES.items()))
+    assert list(turned) != list(MODULES)
+    assert Plan(modules=turned).digest == Plan(modules=MODULES).digest
+    assert list(Plan(modules=turned).modules) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modules": MODULES | {"a": ModuleChoice(bits=8, rank=16)}},
+        {"modules": MODULES | {"a": ModuleChoice(bits=4, rank=8)}},
+        {"modules": MODULES | {"d": ModuleChoice(bits=16, rank=0)}},
+        {"quantization": QuantizationSettings(double_quant=False)},
+        {"quantization": QuantizationSettings(int8_threshold=0)},
+        {"lora": LoraSettings(alpha_over_rank=1)},
+        {"lora": LoraSettings(dropout=0.1)},
+        {"lora": LoraSettings(variant="dora")},
+        {"lora": LoraSettings(init="loftq")},
+        {"lora": LoraSettings(dtype="bfloat16")},
+    ],
+)
+def test_any_difference_changes_the_digest(change: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"modules": MODULES, **change}
+    assert Plan(**fields).digest != Plan(modules=MODULES).digest
+
+
+def test_only_quantized_and_adapted_modules_are_listed() -> None:
+    plan = Plan(modules=MODULES)
+    assert plan.bits == {"a": 4, "b": 8}
+    assert plan.ranks == {"a": 16, "c": 2}
+
+
+def test_json_keeps_everything() -> None:
+    plan = Plan(
+        modules=MODULES,
+        quantization=QuantizationSettings(double_quant=False, int8_threshold=3.5),
+        lora=LoraSettings(alpha_over_rank=1.5, dropout=0.1, dtype="bfloat16"),
+    )
+    again = Plan.model_validate_json(plan.model_dump_json())
+    assert again == plan
+    assert again.digest == plan.digest
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"modules": {"a": {"bits": 5, "rank": 0}}}, ("modules", "a", "bits")),
+        ({"modules": {"a": {"bits": 4, "rank": -1}}}, ("modules", "a", "rank")),
+        ({"modules": {"a": {"bits": 4, "rank": 1, "alpha": 2}}}, ("modules", "a", "alpha")),
+        ({"modules": {}, "bits": 4}, ("bits",)),
+        ({"modules": {}, "lora": {"dropout": 1.0}}, ("lora", "dropout")),
+        ({"modules": {}, "lora": {"alpha_over_rank": 0}}, ("lora", "alpha_over_rank")),
+        ({"modules": {}, "quantization": {"int8_threshold": -1}}, ("quantization", "int8_threshold")),
+    ],
+)
+def test_values_outside_of_the_rules_are_refused(fields: dict[str, Any], place: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Plan.model_validate(fields)
+    assert [error["loc"] for error in caught.value.errors()] == [place]
+
+
+def test_a_plan_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Plan(modules=MODULES).lora = LoraSettings()  # type: ignore[misc]
+
+
+def test_the_scale_is_constant_in_lora_and_falls_with_the_root_of_the_rank_in_rslora() -> None:
+    plain = LoraSettings(alpha_over_rank=1.5)
+    assert [(plain.alpha_of(rank), plain.scale(rank)) for rank in (2, 16)] == [(3.0, 1.5), (24.0, 1.5)]
+    stabilized = LoraSettings(variant="rslora", alpha=12)
+    assert [(stabilized.alpha_of(rank), stabilized.scale(rank)) for rank in (4, 16)] == [(12, 6), (12, 3)]
+    assert LoraSettings(variant="rslora").scale(16) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"alpha": 8}, "alpha is for variant: rslora"),
+        ({"variant": "dora", "init": "pissa"}, "init: pissa is for the variants lora and rslora"),
+        ({"variant": "dora", "init": "loftq"}, "init: loftq is for the variants lora and rslora"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LoraSettings(**fields)

@@ -1,0 +1,333 @@
+"""Verdicts on hand-made trials, with a t-test written out from its formula."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.trial import create_trial
+from scipy.stats import t as student
+
+from jointsearch.config.study import StudyConfig
+from jointsearch.errors import StudyError
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
+from jointsearch.search.attributes import PROBE, stored_probe
+from jointsearch.search.probe import Probe, ScoredPlan
+from jointsearch.study.analysis.prediction import (
+    Convergence,
+    fit_surrogate,
+    measure_optimum,
+    predict_front,
+    probe_correlation,
+)
+from jointsearch.study.analysis.refine import refine
+from jointsearch.study.analysis.verdict import Verdict, judge
+from jointsearch.study.records import CONVERGED
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
+
+Configure = Callable[..., StudyConfig]
+Create = Callable[..., JointStudy]
+
+
+def add(study: JointStudy, name: str, size: int, losses: dict[int, float], label: str = "") -> None:
+    """A plan's complete trials, one per seed, with made-up bytes."""
+    for seed, loss in losses.items():
+        study.optuna_study.add_trial(
+            create_trial(
+                values=[loss, size],
+                user_attrs={
+                    "plan": {"modules": {}},
+                    "digest": name,
+                    "label": label,
+                    "seed": seed,
+                    "measurement": {"metrics": {"loss": loss}, "model_bytes": size},
+                },
+            )
+        )
+
+
+@pytest.fixture
+def study(create: Create) -> JointStudy:
+    return create(search_space={"enqueue": []})
+
+
+def test_one_seed_decides_nothing(study: JointStudy) -> None:
+    add(study, "u", 100, {0: 2.0}, "uniform 4-bit rank 4")
+    add(study, "p", 110, {0: 1.9})
+    verdict = judge(study)
+    (found,) = verdict.comparisons
+    assert (found.point.digest, found.seeds, found.confidence, found.significant) == ("p", (), None, False)
+    assert found.baseline is not None
+    assert found.baseline.label == "uniform 4-bit rank 4"
+    assert found.gain == pytest.approx(0.1)
+    assert verdict.sentence.startswith("undecided: 1 points of the front look better")
+    assert "`jointsearch study refine small`" in verdict.sentence
+
+
+def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(study: JointStudy) -> None:
+    """Seeds differ by far more than plans do; seed 0 chose the point and says nothing."""
+    uniform = {0: 2.0, 1: 2.5, 2: 1.5, 3: 2.2}
+    ahead = {0: 0.9, 1: 0.020, 2: 0.030, 3: 0.025}
+    add(study, "u", 100, uniform, "uniform 8-bit rank 4")
+    add(study, "worse", 90, dict.fromkeys(uniform, 3.0), "uniform 4-bit rank 4")
+    add(study, "p", 110, {seed: uniform[seed] - ahead[seed] for seed in uniform})
+    verdict = judge(study)
+    (found,) = [entry for entry in verdict.comparisons if entry.point.digest == "p"]
+    assert found.seeds == (1, 2, 3)
+    assert found.gain == pytest.approx(0.025)
+    # t = mean / (s / √3) with s = 0.005, two degrees of freedom, one side
+    statistic = 0.025 / (0.005 / math.sqrt(3))
+    assert found.confidence == pytest.approx(1 - student.sf(statistic, 2), abs=1e-9)
+    assert found.significant
+    assert verdict.sentence == (
+        "searching has paid: 1 of 1 tested points of the front beat the best uniform plan of no more bytes; "
+        f"trial {found.point.number} beats uniform 8-bit rank 4 by 0.0250 "
+        f"with {found.confidence:.1%} confidence (3 further seeds)"
+    )
+
+
+def test_a_gain_within_noise_has_not_paid(study: JointStudy) -> None:
+    add(study, "u", 100, {0: 2.0, 1: 2.00, 2: 2.02, 3: 1.99}, "uniform 8-bit rank 8")
+    add(study, "p", 110, {0: 1.8, 1: 1.97, 2: 2.05, 3: 1.98})
+    verdict = judge(study)
+    assert not verdict.comparisons[0].significant
+    assert verdict.sentence == "searching has not paid: uniform 8-bit rank 8 is within noise"
+
+
+def test_many_points_raise_the_bar(study: JointStudy) -> None:
+    """p = 0.04 is enough alone, and not as the best of ten: Benjamini and Hochberg, 0.04 · 10 / 1 > 0.05."""
+    rng = np.random.default_rng(0)
+    seeds = range(5)
+    add(study, "u", 10, dict.fromkeys(seeds, 2.0), "uniform 8-bit rank 8")
+    wanted = student.isf(0.04, 3) * 0.01 / math.sqrt(4)  # a mean of four with s = 0.01
+    wiggle = np.array([0.5, -0.5, 0.5, -0.5]) * 0.01 * math.sqrt(3)
+    add(study, "good", 30, {0: 1.0} | {s + 1: 2.0 - wanted - wiggle[s] for s in range(4)})
+    assert judge(study).comparisons[0].confidence == pytest.approx(0.96, abs=1e-6)
+    assert judge(study).comparisons[0].significant
+    for number in range(9):
+        noise = 0.01 * rng.standard_normal(5)
+        noise[0], noise[1:] = 0.0, noise[1:] - noise[1:].mean()
+        front = {seed: 2.0 - 1e-4 * (number + 1) - noise[seed] for seed in seeds}
+        add(study, f"equal {number}", 11 + number, front)
+    verdict = judge(study)
+    assert len(verdict.comparisons) == 10
+    assert not any(entry.significant for entry in verdict.comparisons)
+    assert verdict.sentence.startswith("searching has not paid: uniform 8-bit rank 8")
+
+
+def test_equal_differences_need_no_test(study: JointStudy) -> None:
+    add(study, "u", 100, {0: 2.0, 1: 2.5, 2: 2.25}, "uniform 8-bit rank 8")
+    add(study, "p", 110, {0: 1.5, 1: 2.0, 2: 1.75})
+    (found,) = judge(study).comparisons
+    assert (found.gain, found.confidence, found.significant) == (0.5, 1.0, True)
+
+
+def test_points_that_do_not_survive(study: JointStudy) -> None:
+    add(study, "u", 100, {0: 2.0, 1: 2.0, 2: 2.0}, "uniform 8-bit rank 8")
+    add(study, "lucky", 110, {0: 1.8, 1: 2.2, 2: 2.3})  # 2.1 in the mean
+    add(study, "good", 120, {0: 1.9, 1: 1.9, 2: 1.9})
+    add(study, "never", 130, {0: 2.5})
+    verdict = judge(study)
+    assert [point.digest for point in verdict.fallen] == ["lucky"]
+    assert [entry.point.digest for entry in verdict.comparisons] == ["good"]
+
+
+def test_a_maximized_quality(create: Create) -> None:
+    study = create(search_space={"enqueue": []}, objectives=["accuracy", "model_bytes"])
+    add(study, "u", 100, {0: 0.5, 1: 0.50, 2: 0.52}, "uniform 8-bit rank 8")
+    add(study, "p", 110, {0: 0.6, 1: 0.60, 2: 0.61})
+    (found,) = judge(study).comparisons
+    assert found.gain == pytest.approx(0.095)
+    assert found.confidence is not None
+    assert found.confidence > 0.95
+
+
+def test_nothing_to_compare(study: JointStudy) -> None:
+    add(study, "u", 100, {0: 2.0}, "uniform 8-bit rank 8")
+    verdict = judge(study)
+    assert verdict == Verdict(
+        (), (), "searching has not paid: the front is made of uniform plans, or of none as small"
+    )
+
+
+@dataclass
+class SeedRunner:
+    """The fake runner with noise, and seeds that differ by far more than that."""
+
+    layout: ModelLayout
+
+    def run(self, plan: Plan, budget: Budget) -> Measurement:
+        found = FakeRunner(self.layout, noise=0.001).run(plan, budget)
+        metrics = found.metrics | {"loss": found.metrics["loss"] + 0.1 * math.sin(budget.seed)}
+        return found.model_copy(update={"metrics": metrics, "seed": budget.seed})
+
+
+def test_refining_measures_the_front_and_its_rivals_with_further_seeds(
+    create: Create, layout: ModelLayout
+) -> None:
+    study = create(
+        search={"sampler": "additive", "trials": 14}, search_space={"bits": [4, 8, 16], "ranks": [0, 4]}
+    )
+    runner = SeedRunner(layout)
+    Worker(study, runner).run()
+    before = study.records()
+    rivals = {
+        max(
+            (b for b in before.baselines if b.measurement.model_bytes <= point.measurement.model_bytes),
+            key=lambda b: -b.values["loss"],
+            default=point,
+        ).digest
+        for point in before.front
+    }
+    wanted = {point.digest for point in before.front} | rivals
+    assert refine(study, 2) == 2 * len(wanted)
+    assert refine(study, 2) == 0  # they wait
+    Worker(study, runner).run()
+    records = study.records()
+    assert len(records.complete) == 14 + 2 * len(wanted)
+    for point in records.measured:
+        expected = [0, 1, 2] if point.digest in wanted else [0]
+        assert [trial.seed for trial in point.trials] == expected
+        assert [trial.measurement.seed for trial in point.trials] == expected
+    names = {point.digest: point.label for point in before.measured}
+    assert all(point.label == names[point.digest] for point in records.measured)
+    tested = [entry for entry in judge(study, records).comparisons if entry.baseline is not None]
+    assert any(entry.seeds == (1, 2) for entry in tested)
+    refine(study, 3)  # what is left of three seeds, for the front as it is now
+    assert {trial.seed for trial in study.records().waiting} >= {3}
+
+
+def test_refining_needs_a_front(create: Create) -> None:
+    with pytest.raises(StudyError, match="no complete trial yet"):
+        refine(create(), 2)
+
+
+def test_the_predicted_optimum_is_measured(create: Create, layout: ModelLayout) -> None:
+    study = create(search={"sampler": "additive", "trials": 14})
+    with pytest.raises(StudyError, match="a prediction needs 3 measured plans, but study 'small' has 0"):
+        predict_front(study)
+    Worker(study, FakeRunner(layout)).run()
+    budget = 60_000
+    point = measure_optimum(study, budget)
+    assert point.model_bytes <= budget
+    Worker(study, FakeRunner(layout)).run()
+    last = study.records().trials[-1]
+    assert last.requested
+    assert last.plan == study.space.plan(point.values)
+    assert last.measurement.model_bytes == point.model_bytes
+    assert point.low - 0.05 <= last.values["loss"] <= point.high + 0.05
+    # of all plans that were measured none of so few bytes is better
+    assert last.values["loss"] == min(
+        trial.values["loss"] for trial in study.records().complete if trial.values["model_bytes"] <= budget
+    )
+
+
+STOP: dict[str, Any] = {"when": "converged", "gain": 0.01, "trials": 5, "after": 12}
+
+
+def test_a_converged_study_ends_before_its_trials(
+    create: Create, configure: Configure, layout: ModelLayout
+) -> None:
+    study = create(search={"sampler": "additive", "trials": 60, "stop": STOP})
+    Worker(study, FakeRunner(layout)).run()
+    records = study.records()
+    num = len(records.complete)
+    assert 12 <= num < 60
+    assert study.converged
+    assert study.optuna_study.user_attrs[CONVERGED] == num
+    assert study.num_left(records) == 0
+    Worker(study, FakeRunner(layout)).run()  # another worker stops at once
+    assert len(study.records().complete) == num
+
+    study.request(study.space.plan(study.space.uniform(4, 4)), seed=5)
+    assert study.num_left(study.records()) == 1
+    Worker(study, FakeRunner(layout)).run()  # what a person asks for is measured all the same
+    assert len(study.records().complete) == num + 1
+
+    # without stop, or with another one, the search goes on
+    going = study.with_config(configure(search={"sampler": "additive", "trials": num + 3}))
+    assert going.config.digest == study.config.digest
+    assert not going.converged
+    Worker(going, FakeRunner(layout)).run()
+    assert sum(trial.searched for trial in going.records().complete) == num + 3
+
+
+def test_a_search_that_gains_does_not_stop(create: Create, layout: ModelLayout) -> None:
+    study = create(
+        search={"sampler": "random", "trials": 16, "stop": {**STOP, "gain": 1e-9, "after": 4}},
+        search_space={"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16], "enqueue": []},
+        name="gains",
+    )
+    assert not Convergence(study).reached(study.records())  # baselines wait
+    study = create(
+        search={"sampler": "random", "trials": 16, "stop": {**STOP, "gain": 1e-9, "after": 4}},
+        search_space={"bits": [4, 8, 16], "ranks": [0, 1, 2, 4, 8, 16], "enqueue": []},
+    )
+    Worker(study, FakeRunner(layout)).run()
+    assert len(study.records().complete) == 16
+    assert not study.converged
+
+
+def test_the_model_of_a_study_has_all_its_trials(create: Create, layout: ModelLayout) -> None:
+    study = create()
+    Worker(study, FakeRunner(layout)).run()
+    surrogate = fit_surrogate(study)
+    assert len(surrogate.observed.values) == len(study.records().measured)
+
+
+def test_a_probe_is_compared_with_real_trials(create: Create, layout: ModelLayout) -> None:
+    study = create(search={"sampler": "random", "trials": 20}, search_space={"ranks": [0, 2, 4, 8]})
+    assert probe_correlation(study) is None
+    rng = random.Random(0)
+    values = [study.space.sample(rng) for _ in range(100)]
+    losses = [FakeRunner(layout).run(study.space.plan(v), Budget()).metrics["loss"] for v in values]
+
+    def store(sign: int) -> None:
+        plans = tuple(ScoredPlan(values=v, score=sign * x) for v, x in zip(values, losses, strict=True))
+        probe = Probe(kind="weight-sharing", plans=plans)
+        study.optuna_study.set_user_attr(PROBE, probe.model_dump(mode="json"))
+
+    store(1)
+    assert probe_correlation(study) is None  # nothing is measured
+    Worker(study, FakeRunner(layout)).run()
+    found = probe_correlation(study)
+    assert found is not None
+    assert found > 0.9
+    store(-1)
+    assert probe_correlation(study) == pytest.approx(-found, abs=0.1)
+
+
+@pytest.mark.parametrize("variant", ["lora", "dora"])  # weight-sharing has no nested ranks with DoRA
+def test_sensitivities_as_a_probe(create: Create, layout: ModelLayout, variant: str) -> None:
+    study = create(
+        search={"sampler": "additive", "probe": "sensitivity", "trials": 20},
+        search_space={"ranks": [0, 2, 4, 8]},
+        lora={"variant": variant},
+    )
+    Worker(study, FakeRunner(layout)).run()
+    probe = stored_probe(study.optuna_study)
+    assert probe is not None
+    assert (probe.kind, probe.plans) == ("sensitivity", ())
+    measured = FakeRunner(layout).sensitivities(8).modules
+    for group in study.space.groups:
+        scores = probe.groups[group.name]
+        errors = [
+            sum(measured[m.name].output_error.get(bits, 0) for m in group.modules) for bits in group.bits
+        ]
+        assert scores.bits == pytest.approx(errors)
+        fisher = sum(measured[m.name].fisher * m.num_weights for m in group.modules if m.adaptable)
+        shares = [math.log(1 + rank) / math.log(9) for rank in group.ranks] if group.ranks[1:] else [0]
+        assert scores.ranks == pytest.approx([-fisher * share for share in shares])
+    found = probe_correlation(study)
+    assert found is not None
+    assert found > 0.5

@@ -1,0 +1,124 @@
+"""Optuna's gRPC storage proxy: heartbeats that it lacks, workers that die behind it, no proxy at all."""
+
+from __future__ import annotations
+
+import builtins
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from jointsearch.cli import main
+from jointsearch.config.study import StudyConfig
+from jointsearch.errors import StorageError, UnsupportedError
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.records import RETRY_OF
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.storage.proxy import BEAT, open_proxied
+from jointsearch.study.study import JointStudy, create_study
+
+Configure = Callable[..., StudyConfig]
+Launch = Callable[..., subprocess.Popen[str]]
+WaitFor = Callable[..., None]
+
+
+@pytest.fixture
+def port() -> int:
+    """A free one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found: int = server.getsockname()[1]
+    return found
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def study(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    port: int,
+    configure: Configure,
+    layout: ModelLayout,
+    launch: Launch,
+    wait_for: WaitFor,
+) -> Iterator[JointStudy]:
+    """A study of ten trials, made through a proxy that serves a database of each kind."""
+    url = f"sqlite:///{tmp_path}/studies.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    launch("proxy", url, str(port), log="proxy")
+    wait_for(lambda: "serving at" in (tmp_path / "proxy").read_text())
+    storage = open_storage(f"grpc://127.0.0.1:{port}", create=True)
+    yield create_study(storage, configure(search={"trials": 10}), layout)
+    storage.close()
+
+
+def test_a_worker_that_is_killed_behind_the_proxy_is_missed(
+    study: JointStudy, port: int, launch: Launch, wait_for: WaitFor, tmp_path: Path
+) -> None:
+    url = f"grpc://127.0.0.1:{port}"
+    victim = launch("work", url, study.name, "0", "hang", log="victim")
+    # its heart beats, so it is not taken for lost although it takes longer than that
+    wait_for(lambda: any(trial.frozen.user_attrs.get(BEAT, 0) >= 6 for trial in study.records().trials))
+    (running,) = study.records().running
+    victim.send_signal(signal.SIGKILL)
+    other = launch("work", url, study.name, "0.1")
+    assert other.wait(90) == 0, (tmp_path / "log").read_text() + (tmp_path / "proxy").read_text()
+    records = study.records()
+    assert len(records.complete) == 10
+    assert records.running == records.failed == ()
+    assert [trial.number for trial in records.trials if trial.state == TrialState.FAIL] == [running.number]
+    again = [trial for trial in records.complete if RETRY_OF in trial.frozen.user_attrs]
+    assert [(trial.digest, trial.label) for trial in again] == [(running.digest, running.label)]
+
+
+def test_without_a_proxy_it_is_one_line(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jointsearch.study.storage.proxy.REACH_SECONDS", 0.5)
+    arguments = ["study", "list", "--storage", f"grpc://127.0.0.1:{port}"]
+    monkeypatch.setattr(sys, "argv", ["jointsearch", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"Error: a storage proxy must answer at grpc://127.0.0.1:{port}; "
+        f"start one with `jointsearch storage proxy --port {port}`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["grpc://host", "grpc://user:hunter2@host:1", "grpc://:13000", "grpc://h:1/x"]
+)
+def test_an_address_is_a_host_and_a_port(url: str) -> None:
+    with pytest.raises(StorageError, match="must be grpc://host:port") as caught:
+        open_storage(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_grpc(name: str, *rest: Any) -> Any:
+        if name == "grpc":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_grpc)
+    with pytest.raises(UnsupportedError, match=r"pip install 'jointsearch\[grpc\]'"):
+        open_proxied("grpc://127.0.0.1:1")
+
+
+def test_a_proxy_of_a_proxy_is_refused(
+    study: JointStudy, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["jointsearch", "storage", "proxy", "--storage", f"grpc://127.0.0.1:{port}"]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    assert "a proxy must serve a database, but got another proxy" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""SQLite where it cannot write: a full disk, a limit on the file's size, a database that is read-only."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jointsearch.cli import cli, main
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import JointStudy, create_study
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
+
+Configure = Callable[..., StudyConfig]
+Create = Callable[..., JointStudy]
+Launch = Callable[..., subprocess.Popen[str]]
+WaitFor = Callable[..., None]
+
+
+def check_finished(study: JointStudy, log: str) -> None:
+    """All trials are there, and none was measured twice."""
+    records = study.records()
+    assert len(records.complete) == len(records.trials) == 12, log
+    ran = [line for line in log.splitlines() if line.startswith("ran ")]
+    assert len(ran) == len(set(ran)) == sum(trial.copy_of is None for trial in records.complete)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 megabytes, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"size=16m,uid={os.geteuid()}", "tmpfs", str(folder)]
+    try:
+        allowed = subprocess.run(mount, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("a file system can be mounted by root alone")
+    yield folder
+    subprocess.run([*sudo, "umount", "--lazy", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take all the room there is."""
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError as error:
+                assert "No space left" in str(error)
+
+
+def test_a_full_disk_is_waited_for(
+    small_disk: Path,
+    configure: Configure,
+    layout: ModelLayout,
+    launch: Launch,
+    wait_for: WaitFor,
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{small_disk}/studies.db"
+    storage = open_storage(url, create=True)
+    study = create_study(storage, configure(search={"trials": 12}), layout)
+    worker = launch("work", url, study.name, "0.5")
+    wait_for(lambda: len(study.records().complete) >= 2)
+    fill(small_disk / "ballast")
+    wait_for(lambda: "trying again" in (tmp_path / "log").read_text())
+    assert "database or disk is full" in (tmp_path / "log").read_text()
+    num_written = len(study.records().complete)
+    assert worker.poll() is None
+    assert num_written < 12
+    (small_disk / "ballast").unlink()
+    log = (tmp_path / "log").read_text()
+    assert worker.wait(60) == 0, log
+    check_finished(study, (tmp_path / "log").read_text())
+    storage.engine.dispose()
+
+
+def test_a_limit_on_the_size_of_files_is_waited_for(
+    create: Create, url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+) -> None:
+    """What every user can try: the operating system refuses to let the database grow."""
+    study = create(search={"trials": 12})
+    worker = launch("work", url, study.name, "0.2")
+    wait_for(lambda: len(study.records().complete) >= 2)
+    now = (tmp_path / "studies.db-wal").stat().st_size
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (now, resource.RLIM_INFINITY))
+    wait_for(lambda: "disk I/O error); trying again" in (tmp_path / "log").read_text())
+    assert worker.poll() is None
+    assert len(study.records().complete) < 12
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert worker.wait(60) == 0, (tmp_path / "log").read_text()
+    check_finished(study, (tmp_path / "log").read_text())
+
+
+@pytest.mark.parametrize(
+    "command", [["worker", "small"], ["study", "pause", "small"], ["select", "small", "--trial", "0"]]
+)
+def test_a_read_only_database_is_one_line(
+    create: Create,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    class Ready(FakeRunner):
+        notes = ()
+
+    study = create()
+    Worker(study, FakeRunner(study.layout), max_trials=1).run()
+    monkeypatch.setattr("jointsearch.assemble.build_runner", lambda config, layout: Ready(layout))
+    url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
+    monkeypatch.setattr(sys, "argv", ["jointsearch", *command, "--storage", url])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "Error: the storage must be there, readable and writable, but attempt to write a readonly database\n"
+    )
+    assert len(study.records().complete) == 1
+
+
+def test_a_read_only_database_can_be_looked_at(create: Create, tmp_path: Path) -> None:
+    create()
+    url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
+    result = CliRunner().invoke(cli, ["study", "status", "small", "--storage", url], catch_exceptions=False)
+    assert "waiting" in result.stdout

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+from scipy.stats import linregress, t
+
+from jointsearch.measurement import LossPoint, Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget
+from jointsearch.search.attributes import EXPECTED
+from jointsearch.study.records import RUNG
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.early_stopping import MIN_TRIALS, Forecast
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
+
+Create = Callable[..., JointStudy]
+
+STEP = 3
+
+
+def test_the_forecast_is_the_prediction_of_a_regression() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 0.2, 25)
+    y = 0.4 + 0.8 * x + rng.normal(0.0, 0.05, 25)
+    forecast = Forecast.of(x, y, 3.3)
+    assert forecast is not None
+    line = linregress(x, y)
+    assert forecast.mean == pytest.approx(line.intercept + 3.3 * line.slope)
+    # the variance of a new value: that of the noise, and that of the line at 3.3
+    noise = np.sum((y - line.intercept - line.slope * x) ** 2) / 23
+    at_33 = line.intercept_stderr**2 + (3.3 * line.stderr) ** 2 - 2 * 3.3 * x.mean() * line.stderr**2
+    assert forecast.scale == pytest.approx(np.sqrt(noise + at_33))
+    low, high = t.interval(0.9, 23, forecast.mean, forecast.scale)
+    assert forecast.chance_below(low) == pytest.approx(0.05)
+    assert forecast.chance_below(high) == pytest.approx(0.95)
+
+
+def test_few_trials_foretell_nothing() -> None:
+    x = np.linspace(2, 3, MIN_TRIALS)
+    assert Forecast.of(x[1:], x[1:], 2.5) is None
+    assert Forecast.of(np.full(MIN_TRIALS, 2.0), x, 2.5) is None
+    exact = Forecast.of(x, 2 * x, 2.5)
+    assert exact is not None
+    assert exact.mean == pytest.approx(5.0)
+
+
+@dataclass
+class RungRunner:
+    """The fake runner with a rung on the way, whose loss is the final one and a little more."""
+
+    layout: ModelLayout
+    num_steps: list[int] = field(default_factory=list)
+
+    def run(self, plan: Plan, budget: Budget) -> Measurement:
+        found = FakeRunner(self.layout).run(plan, budget)
+        self.num_steps.append(STEP)
+        rung = found.metrics["loss"] + 0.2 + 0.0005 * (int(plan.digest, 16) % 3)
+        budget.at_rung(STEP, rung)
+        self.num_steps[-1] = 2 * STEP
+        points = (LossPoint(step=STEP, loss=rung), LossPoint(step=2 * STEP, loss=found.metrics["loss"]))
+        return found.model_copy(update={"validation_losses": points})
+
+
+WIDE = {
+    "search": {"trials": 60, "sampler": "random", "seed": 5},
+    "search_space": {"bits": [4, 8, 16], "ranks": [0, 2, 4, 8]},
+}
+
+
+def test_dominated_trials_stop_and_the_front_is_that_without_stopping(
+    create: Create, layout: ModelLayout
+) -> None:
+    study = create(**WIDE)
+    runner = RungRunner(layout)
+    Worker(study, runner).run()
+    records = study.records()
+    assert len(records.trials) == 60
+    assert len(records.complete) + len(records.pruned) == 60
+    assert len(records.pruned) >= 10
+    copies = [trial for trial in records.complete if trial.copy_of is not None]
+    assert sorted(runner.num_steps) == [3] * len(records.pruned) + [6] * (len(records.complete) - len(copies))
+    # every plan to its end, by the fake runner itself
+    finals = {t.number: FakeRunner(layout).run(t.plan, Budget()) for t in records.trials}
+    points = {n: (f.metrics["loss"], f.model_bytes) for n, f in finals.items()}
+    for trial in records.pruned:
+        loss, size = points[trial.number]
+        assert any(other[0] <= loss and other[1] <= size for n, other in points.items() if n != trial.number)
+        assert trial.frozen.user_attrs[RUNG]["step"] == STEP
+        assert trial.frozen.user_attrs[EXPECTED] == pytest.approx(loss, abs=0.01)
+    trained, spent = len(runner.num_steps), sum(runner.num_steps)
+    assert records.share_saved(2 * STEP) == pytest.approx(1 - spent / (trained * 2 * STEP))
+    assert not any(trial.label for trial in records.pruned)  # baselines are measured to their end
+    assert records.num_left(60) == 0
+
+
+def test_without_early_stopping_all_go_to_their_end(create: Create, layout: ModelLayout) -> None:
+    search = {**WIDE["search"], "early_stopping": False}
+    study = create(**{**WIDE, "search": search})
+    Worker(study, RungRunner(layout)).run()
+    assert {trial.state for trial in study.records().trials} == {TrialState.COMPLETE}

@@ -1,0 +1,429 @@
+"""Selections, and full runs of them with a trainer that answers at once."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from jointsearch.config.yaml_file import load_study
+from jointsearch.errors import OutputError, RunInterrupted, StudyError
+from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan_file import PlanFile
+from jointsearch.runner import Budget
+from jointsearch.study.control import Wanted
+from jointsearch.study.full_runs import FullRun, RunState, claim, selections, write
+from jointsearch.study.storage.liveness import STALE_SECONDS
+from jointsearch.study.storage.opening import open_storage, outages
+from jointsearch.study.study import JointStudy, create_study, open_study
+from jointsearch.study.worker.full_runs import FullRunWorker
+from jointsearch.study.worker.liveness import LostRuns
+from jointsearch.study.worker.trials import Worker
+from jointsearch.study.worker.trials import full_runs as full_run_worker
+from jointsearch.testing import FakeRunner
+
+Reopen = Callable[[], JointStudy]
+
+FIXTURES = Path(__file__).parents[2] / "domain_fixtures"
+
+NUM_STEPS = 4
+
+
+@dataclass
+class FakeTrainer:
+    """Measures as the fake runner does, and remembers what it was given."""
+
+    before_step: Callable[[int], None] = lambda step: None
+    trained: list[tuple[PlanFile, Path]] = field(default_factory=list)
+
+    def __call__(
+        self,
+        plan: PlanFile,
+        folder: Path,
+        *,
+        at_step: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Measurement:
+        self.trained.append((plan, folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        for step in range(1, NUM_STEPS + 1):
+            self.before_step(step)
+            if should_stop():
+                raise RunInterrupted(f"stopped before step {step}")
+            at_step(step, NUM_STEPS)
+        return FakeRunner(plan.layout).run(plan.plan, Budget())
+
+    @property
+    def trials(self) -> list[int]:
+        return [plan.origin.trial for plan, _ in self.trained if plan.origin]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, layout: ModelLayout) -> Path:
+    """A database with the study 'small', whose four trials are complete."""
+    path = tmp_path_factory.mktemp("storage") / "studies.db"
+    storage = open_storage(f"sqlite:///{path}", create=True)
+    config = load_study(FIXTURES / "study.yaml")
+    config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})})
+    Worker(create_study(storage, config, layout), FakeRunner(layout)).run()
+    storage.engine.dispose()
+    return path
+
+
+@pytest.fixture
+def reopen(finished: Path, url: str, tmp_path: Path) -> Iterator[Callable[[], JointStudy]]:
+    """Opens a copy of the study, as another process would."""
+    shutil.copy(finished, tmp_path / "studies.db")
+    opened = []
+
+    def again() -> JointStudy:
+        opened.append(open_storage(url))
+        return open_study(opened[-1], "small")
+
+    yield again
+    for storage in opened:
+        storage.engine.dispose()
+
+
+@pytest.fixture
+def study(reopen: Reopen) -> JointStudy:
+    return reopen()
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def work(study: JointStudy, train: FakeTrainer, output: Path, *, max_runs: int | None = None) -> None:
+    """A worker that leaves as soon as there is nothing to do."""
+    FullRunWorker(study, train, output, max_runs=max_runs, idle_exit_seconds=0).run()
+
+
+def states(study: JointStudy) -> dict[int, str]:
+    return {trial: run.state.value for trial, run in study.full_runs().items()}
+
+
+def test_selections_have_notes_and_times(study: JointStudy, reopen: Reopen) -> None:
+    before = datetime.now(UTC)
+    study.select(3, "the best")
+    study.select(1)
+    assert study.selection == 1
+    found = reopen()
+    assert found.selection == 1
+    selected = selections(found.optuna_study.user_attrs)
+    assert [(selection.trial, selection.note) for selection in selected.values()] == [
+        (3, "the best"),
+        (1, ""),
+    ]
+    for selection in selected.values():
+        assert selection.at is not None
+        assert before <= selection.at <= datetime.now(UTC)
+    study.select(3, "the best of four")
+    assert [(run.trial, run.selection.note, run.state) for run in found.full_runs().values()] == [
+        (1, "", "waiting"),
+        (3, "the best of four", "waiting"),
+    ]
+
+
+def test_a_selection_is_withdrawn(study: JointStudy, output: Path) -> None:
+    for trial in (0, 1, 2):
+        study.select(trial)
+    study.withdraw(0)
+    assert study.selection == 2
+    study.withdraw(2)
+    assert study.selection == study.chosen == 1
+    with pytest.raises(StudyError, match=r"must be a selected one \(\[1\]\), but got 2"):
+        study.withdraw(2)
+    train = FakeTrainer()
+    work(study, train, output)
+    assert train.trials == [1]
+    study.withdraw(1)
+    assert study.selection is None
+    assert states(study) == {1: "complete"}
+
+
+def test_a_selection_of_an_older_study_is_trained(reopen: Reopen, output: Path) -> None:
+    # a bare number, as it was before there were notes
+    reopen().optuna_study.set_user_attr("selection", 2)
+    study = reopen()
+    (waiting,) = study.full_runs().values()
+    assert (waiting.trial, waiting.selection.note, waiting.selection.at) == (2, "", None)
+    train = FakeTrainer()
+    work(study, train, output)
+    assert train.trials == [study.selection] == [2]
+    assert states(study) == {2: "complete"}
+    study.withdraw(2)
+    assert study.selection is None
+
+
+def test_selected_plans_are_trained_in_turn(study: JointStudy, output: Path, layout: ModelLayout) -> None:
+    study.select(3, "large")
+    study.select(0)
+    lines: list[str] = []
+    train = FakeTrainer()
+    FullRunWorker(study, train, output, tell=lines.append, idle_exit_seconds=0).run()
+    assert train.trained == [
+        (study.plan_file(3), output / "small-trial-3"),
+        (study.plan_file(0), output / "small-trial-0"),
+    ]
+    for run in study.full_runs().values():
+        plan = study.records().trials[run.trial].plan
+        assert run.measurement == FakeRunner(layout).run(plan, Budget())
+        assert (run.state, run.step, run.num_steps, run.failure) == (RunState.COMPLETE, 4, 4, "")
+        assert run.folder == str(output / f"small-trial-{run.trial}")
+        assert run.began is not None
+        assert run.ended is not None
+        assert timedelta(0) <= run.ended - run.began < timedelta(seconds=30)
+    assert [line.split(":")[0] for line in lines] == [
+        f"full run of trial {trial} {event}" for trial in (3, 0) for event in ("started", "complete")
+    ]
+    # a new note changes no result, and nothing is trained again
+    study.select(3, "for the server")
+    work(study, train, output)
+    assert len(train.trained) == 2
+    assert study.full_runs()[3].selection.note == "for the server"
+
+
+def test_a_limited_number_of_runs(study: JointStudy, output: Path) -> None:
+    for trial in (0, 1, 2):
+        study.select(trial)
+    train = FakeTrainer()
+    work(study, train, output, max_runs=2)
+    assert train.trials == [0, 1]
+    assert states(study) == {0: "complete", 1: "complete", 2: "waiting"}
+
+
+def test_of_two_workers_one_has_the_run(study: JointStudy, output: Path, reopen: Reopen) -> None:
+    for trial in (0, 1, 2, 3):
+        study.select(trial)
+    runs = study.full_runs()
+    first = claim(study.optuna_study, runs[0], "host:1", output / "one")
+    assert first is not None
+    assert claim(study.optuna_study, runs[0], "host:2", output / "two") is None
+    assert study.full_runs()[0] == first
+
+    train = FakeTrainer(before_step=lambda step: time.sleep(0.01))
+    barrier = threading.Barrier(2)
+
+    def one(mine: JointStudy) -> None:
+        barrier.wait()
+        work(mine, train, output)
+
+    threads = [threading.Thread(target=one, args=[reopen()]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(train.trials) == [1, 2, 3]
+    assert study.full_runs()[0] == first  # that of a living worker
+
+
+def test_an_interrupted_run_goes_on_in_its_folder(study: JointStudy, output: Path, tmp_path: Path) -> None:
+    study.select(1)
+    train = FakeTrainer()
+    worker = FullRunWorker(study, train, output)
+
+    def stop(step: int) -> None:
+        if step == 3:
+            worker.stop()
+
+    train.before_step = stop
+    worker.run()
+    (run,) = study.full_runs().values()
+    assert (run.state, run.step, run.num_steps, run.measurement) == (RunState.INTERRUPTED, 2, 4, None)
+    train.before_step = lambda step: None
+    work(study, train, tmp_path / "elsewhere")
+    assert [folder for _, folder in train.trained] == [output / "small-trial-1"] * 2
+    (after,) = study.full_runs().values()
+    assert (after.state, after.began) == (RunState.COMPLETE, run.began)
+
+
+def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: JointStudy, output: Path) -> None:
+    study.select(1)
+    run = claim(study.optuna_study, study.full_runs()[1], "elsewhere:7", Path("/nowhere/small-trial-1"))
+    assert run is not None
+    write(study.optuna_study, run.model_copy(update={"state": RunState.INTERRUPTED}))
+    train = FakeTrainer()
+    work(study, train, output)
+    assert [folder for _, folder in train.trained] == [output / "small-trial-1"]
+
+
+def test_a_withdrawn_run_is_not_taken_up_again(study: JointStudy, output: Path) -> None:
+    study.select(1)
+    run = claim(study.optuna_study, study.full_runs()[1], "host:1", output)
+    assert run is not None
+    write(study.optuna_study, run.model_copy(update={"state": RunState.INTERRUPTED}))
+    study.withdraw(1)
+    train = FakeTrainer()
+    work(study, train, output)
+    assert train.trained == []
+    assert states(study) == {1: "interrupted"}
+
+
+def test_a_failed_run_says_why_and_is_tried_again_when_selected_again(
+    study: JointStudy, output: Path, tmp_path: Path
+) -> None:
+    def fail(step: int) -> None:
+        raise OutputError("the folder must be empty, but it is not")
+
+    study.select(1)
+    study.select(2)
+    train = FakeTrainer(before_step=fail)
+    work(study, train, output)
+    work(study, train, output)
+    assert train.trials == [1, 2]  # one does not keep the other from its turn
+    runs = study.full_runs()
+    assert [(run.state, run.failure) for run in runs.values()] == [
+        ("failed", "the folder must be empty, but it is not")
+    ] * 2
+    study.select(1, "once more")
+    assert states(study) == {2: "failed", 1: "waiting"}
+    train.before_step = lambda step: None
+    work(study, train, tmp_path / "elsewhere")
+    assert train.trained[2:] == [(study.plan_file(1), tmp_path / "elsewhere" / "small-trial-1")]
+    run = study.full_runs()[1]
+    assert (run.state, run.failure, run.selection.note) == ("complete", "", "once more")
+
+
+def test_a_selected_trial_without_a_plan_fails(study: JointStudy, output: Path) -> None:
+    study.select(9)
+    work(study, FakeTrainer(), output)
+    assert study.full_runs()[9].failure == "the trial must be one of study 'small', which has 4, but got 9"
+
+
+def test_a_bug_fails_the_run_and_ends_the_worker(study: JointStudy, output: Path) -> None:
+    def fail(step: int) -> None:
+        raise ZeroDivisionError("by zero")
+
+    study.select(1)
+    with pytest.raises(ZeroDivisionError):
+        work(study, FakeTrainer(before_step=fail), output)
+    assert (study.full_runs()[1].state, study.full_runs()[1].failure) == ("failed", "by zero")
+
+
+def test_a_second_ctrl_c_leaves_at_once(study: JointStudy, output: Path) -> None:
+    def interrupt(step: int) -> None:
+        raise KeyboardInterrupt
+
+    study.select(1)
+    with pytest.raises(KeyboardInterrupt):
+        work(study, FakeTrainer(before_step=interrupt), output)
+    assert states(study) == {1: "interrupted"}
+
+
+def test_a_run_is_lost_when_its_heart_is_silent(study: JointStudy, output: Path) -> None:
+    now = [0.0]
+    lost = LostRuns(clock=lambda: now[0])
+    for trial in (1, 2):
+        study.select(trial)
+        assert claim(study.optuna_study, study.full_runs()[trial], "host:1", output)
+    assert lost.among(study.full_runs()) == set()
+    now[0] += STALE_SECONDS / 2
+    living = study.full_runs()[2].model_copy(update={"heartbeat": datetime.now(UTC)})
+    assert write(study.optuna_study, living)
+    assert lost.among(study.full_runs()) == set()
+    now[0] += STALE_SECONDS / 2 + 1
+    assert lost.among(study.full_runs()) == {1}
+
+
+def test_the_run_of_a_dead_worker_comes_back(
+    study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.select(1)
+    (output / "begun").mkdir(parents=True)
+    dead = claim(study.optuna_study, study.full_runs()[1], "host:1", output / "begun")
+    assert dead is not None
+    train = FakeTrainer()
+    work(study, train, output)
+    assert train.trained == []  # it could be living
+    monkeypatch.setattr(full_run_worker, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(full_run_worker, "POLL_SECONDS", 0.05)
+    FullRunWorker(study, train, output, max_runs=1).run()
+    assert [folder for _, folder in train.trained] == [output / "begun"]
+    assert states(study) == {1: "complete"}
+    assert not write(study.optuna_study, dead)  # too late
+    assert states(study) == {1: "complete"}
+
+
+def test_a_living_worker_beats_and_leaves_what_was_taken_from_it(
+    study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full_run_worker, "HEARTBEAT_SECONDS", 0.02)
+    study.select(1)
+    seen: list[FullRun] = []
+    other: list[FullRun | None] = []
+
+    def look(step: int) -> None:
+        if step == 3:
+            deadline = time.monotonic() + 10
+            while not seen or seen[-1].step < 2:
+                seen.append(study.full_runs()[1])
+                assert time.monotonic() < deadline
+            stored = study.full_runs()[1]
+            while not other or other[-1] is None:  # a heartbeat may come between
+                other.append(claim(study.optuna_study, study.full_runs()[1], "host:1", output))
+            assert stored.state == RunState.RUNNING
+            time.sleep(0.5)
+
+    train = FakeTrainer(before_step=look)
+    work(study, train, output, max_runs=1)
+    assert len({run.heartbeat for run in seen}) > 1
+    assert (seen[-1].step, seen[-1].num_steps) == (2, 4)
+    assert study.full_runs()[1] == other[-1]
+
+
+def test_a_result_waits_for_the_database(
+    study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(outages, "_last_outage", outages._last_outage)
+    refused: list[FullRun] = []
+
+    def refuse_twice(study_: object, run: FullRun) -> bool:
+        if len(refused) < 2:
+            refused.append(run)
+            raise OperationalError("UPDATE", None, Exception("the server is away"))
+        return write(study.optuna_study, run)
+
+    monkeypatch.setattr(full_run_worker, "write", refuse_twice)
+    study.select(1)
+    work(study, FakeTrainer(), output)
+    assert len(refused) == 2
+    assert states(study) == {1: "complete"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state"),
+    [(Wanted.PAUSE, "complete"), (Wanted.STOP, "complete"), (Wanted.CANCEL, "interrupted")],
+)
+def test_a_worker_obeys_what_is_wanted(
+    study: JointStudy, output: Path, wanted: Wanted, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointsearch.study.control.POLL_SECONDS", 0.02)
+
+    def say(step: int) -> None:
+        if step == 2:
+            study.want(wanted)
+            time.sleep(0.5)
+
+    study.select(1)
+    study.select(2)
+    work(study, FakeTrainer(before_step=say), output)
+    assert states(study) == {1: state, 2: "waiting"}
+
+
+def test_a_stopped_study_is_not_worked_on(study: JointStudy, output: Path) -> None:
+    study.select(1)
+    study.want(Wanted.STOP)
+    with pytest.raises(StudyError, match="those of 'small' are to stop; `jointsearch study resume small`"):
+        work(study, FakeTrainer(), output)
+    assert states(study) == {1: "waiting"}
