@@ -24,20 +24,23 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Budget
-from jointsearch.study import queue
+from jointsearch.study.storage import liveness as heartbeats
+from jointsearch.study.storage import opening
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.storage.opening import opening as storage
 from jointsearch.study.study import create_study, find_study, open_study, study_names
+from jointsearch.study.worker import liveness, proxy_server, time_limit
 from jointsearch.study.worker.signals import stop_on_signals
-from jointsearch.study.worker.trials import Worker, proxy_server, time_limit
+from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
 
 # a test cannot wait for minutes until a lost worker is missed
-storage.HEARTBEAT_SECONDS = queue.HEARTBEAT_SECONDS = proxy_server.HEARTBEAT_SECONDS = 1
-storage.STALE_SECONDS = queue.STALE_SECONDS = 4
+for module in (heartbeats, opening, liveness, proxy_server):
+    module.HEARTBEAT_SECONDS = 1
+for module in (heartbeats, opening, liveness):
+    module.STALE_SECONDS = 4
 time_limit.GRACE_SECONDS = 1
 
 

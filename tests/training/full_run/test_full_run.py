@@ -20,10 +20,10 @@ from jointsearch.errors import JointSearchError, OutputError, PlanError, RunInte
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile, read_plan, write_plan
 from jointsearch.space import SearchSpace
+from jointsearch.training.full_run import run as module
 from jointsearch.training.full_run.evaluation import evaluate_run, load_run
 from jointsearch.training.full_run.folder import finished_run, measurement_of
 from jointsearch.training.full_run.run import check_model, full_run
-from jointsearch.training.full_run.run import run as module
 
 
 @pytest.fixture(scope="module")
