@@ -20,7 +20,7 @@ from rich.console import Console
 from jointsearch.cli.study_progress import StudyProgress
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.task import SequenceClassificationSettings
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.launchers import Fleet, run_workers
 from jointsearch.launchers.local import only
@@ -38,7 +38,7 @@ from jointsearch.study.study import (
     check_unchanged,
     create_study,
     find_study,
-    open_study,
+    load_study,
 )
 from jointsearch.study.worker.full_runs import FullRunWorker
 from jointsearch.study.worker.signals import stop_on_signals
@@ -56,14 +56,14 @@ EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
 def read_study_file(file: str) -> StudyConfig:
     """The study of a YAML file or of an embedded study's name; raises ``StudyFileError``."""
     if file in EMBEDDED:
-        return load_study(EMBEDDED[file])
+        return read_study(EMBEDDED[file])
     path = Path(file)
     if not path.is_file():
         raise StudyFileError(
             f"a study is a YAML file or one of {', '.join(EMBEDDED)}, but there is no '{file}'"
             + nearest(file, EMBEDDED)
         )
-    return load_study(path)
+    return read_study(path)
 
 
 def read_layout(config: StudyConfig) -> ModelLayout:
@@ -171,7 +171,7 @@ def work(
     quiet: bool = False,
 ) -> JointStudy:
     """Run trials of a stored study in this process, on ``device`` instead of the study's."""
-    study = open_study(open_storage(url), name)
+    study = load_study(name, url)
     device = _seen_alone(device)
     config = study.config if device is None else study.config.model_copy(update={"device": device})
     runner = _loaded_runner(config, study.layout, console)
@@ -196,7 +196,7 @@ def train_selected(
 
     ``progress`` is told the step, the number of steps and what is logged; ``tell`` gets all other lines.
     """
-    study = open_study(open_storage(url), name)
+    study = load_study(name, url)
     device = _seen_alone(device)
     quiet_libraries()
     from jointsearch.training.full_run.folder import finished_run, measurement_of

@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import RDBStorage
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study
@@ -112,7 +112,7 @@ def layout() -> ModelLayout:
 @pytest.fixture
 def configure() -> Configure:
     """The small study's config (4 baselines, 10 trials, random), with other values for some sections."""
-    config = load_study(FIXTURES / "study.yaml").model_dump(mode="json")
+    config = read_study(FIXTURES / "study.yaml").model_dump(mode="json")
 
     def changed(**sections: Any) -> StudyConfig:
         values = dict(config)

@@ -62,10 +62,9 @@ def report(name: str, output: Path | None, folder: Path | None, storage_url: str
     _need("dash")
     from jointsearch.dashboard.report import report_html, write_pictures
     from jointsearch.files import write_text
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    study = open_study(open_storage(storage_url), name)
+    study = load_study(name, storage_url)
     if output is not None:
         write_text(output, report_html(study))
         click.echo(f"wrote {output}", err=True)

@@ -159,10 +159,9 @@ def export(name: str, output: Path, storage_url: str) -> None:
 
 
 def _open(name: str, storage_url: str) -> JointStudy:
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    return open_study(open_storage(storage_url), name)
+    return load_study(name, storage_url)
 
 
 def _rows(found: JointStudy, records: StudyRecords, verdict: Verdict) -> list[dict[str, Any]]:

@@ -53,13 +53,12 @@ def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:
     """Input, output and reference of every stored example of a trial or a run."""
     if Path(source).is_dir():
         return _of_run(Path(source))
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
     name, _, number = source.partition(":")
     if number and not number.isdecimal():
         raise StudyError(f"a trial is NAME:NUMBER, and a run a folder that is there, but got '{source}'")
-    study = open_study(open_storage(storage_url), name)
+    study = load_study(name, storage_url)
     trial = study.complete_trial(int(number) if number else study.chosen)
     return [example.model_dump() for example in trial.measurement.examples]
 

@@ -24,14 +24,13 @@ def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> 
     from jointsearch.front.objectives import format_bytes, format_value
     from jointsearch.front.selection import parse_bytes
     from jointsearch.study.analysis.prediction import measure_optimum
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
     try:
         budget = parse_bytes(max_bytes)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--max-bytes") from None
-    found = open_study(open_storage(storage_url), name)
+    found = load_study(name, storage_url)
     point = measure_optimum(found, budget)
     if output_format == "json":
         print_json(
@@ -74,9 +73,8 @@ def refine(name: str, seeds: int, storage_url: str) -> None:
       jointsearch study start quickstart
     """
     from jointsearch.study.analysis.refine import refine
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    num = refine(open_study(open_storage(storage_url), name), seeds)
+    num = refine(load_study(name, storage_url), seeds)
     text = f"{num} trials put into the queue" if num else "nothing to do: all of these trials are there"
     click.echo(f"study '{name}': {text}", err=True)

@@ -35,10 +35,9 @@ def status(name: str, watch: bool, storage_url: str, output_format: str) -> None
       jointsearch study status quickstart
       jointsearch study status quickstart --watch
     """
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    found = open_study(open_storage(storage_url), name)
+    found = load_study(name, storage_url)
     while True:
         current = _status(found)
         if watch and sys.stdout.isatty():

@@ -190,10 +190,9 @@ def retry(name: str, trial: int | None, storage_url: str) -> None:
       jointsearch study retry quickstart
       jointsearch study retry quickstart --trial 7
     """
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    numbers = open_study(open_storage(storage_url), name).retry(trial)
+    numbers = load_study(name, storage_url).retry(trial)
     text = f"trials {', '.join(map(str, numbers))}" if numbers else "no trial has failed: nothing"
     click.echo(f"{text} put back into the queue of study '{name}'", err=True)
 
@@ -213,11 +212,10 @@ def import_trials(name: str, other: str, from_storage: str | None, storage_url: 
     Example:
       jointsearch study import quickstart --from quickstart --from-storage sqlite:///old.db
     """
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    target = open_study(open_storage(storage_url), name)
-    count = target.import_from(open_study(open_storage(from_storage or storage_url), other))
+    target = load_study(name, storage_url)
+    count = target.import_from(load_study(other, from_storage or storage_url))
     click.echo(f"imported {count} trials of study '{other}' into '{name}'", err=True)
 
 
@@ -291,8 +289,7 @@ def _options(given: tuple[str, ...], launcher: str) -> dict[str, str]:
 
 def _want(name: str, storage_url: str, state: str, effect: str) -> None:
     from jointsearch.study.control import Wanted
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
-    open_study(open_storage(storage_url), name).want(Wanted(state))
+    load_study(name, storage_url).want(Wanted(state))
     click.echo(f"study '{name}': {effect}", err=True)

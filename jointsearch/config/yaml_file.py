@@ -17,7 +17,7 @@ from jointsearch.config.study import StudyConfig, is_folder_id
 from jointsearch.errors import StudyFileError, first_line, nearest
 
 
-def load_study(path: Path) -> StudyConfig:
+def read_study(path: Path) -> StudyConfig:
     """Read and validate a study file; raises ``StudyFileError`` with the line and the nearest valid key."""
     try:
         text = path.read_text(encoding="utf-8")

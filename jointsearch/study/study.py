@@ -44,6 +44,7 @@ from jointsearch.study.records import (
     StudyRecords,
     TrialRecord,
 )
+from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.warm_start import enqueue_known, enqueue_measured
 
 
@@ -269,6 +270,11 @@ def open_study(storage: BaseStorage, name: str) -> JointStudy:
         there = f" (there are {', '.join(names)})" if names else " (the storage has none)"
         raise StudyError(f"there is no study '{name}'{nearest(name, names) or there}")
     return study
+
+
+def load_study(name: str, url: str) -> JointStudy:
+    """The study of that name in the storage at ``url``; raises ``StorageError`` and ``StudyError``."""
+    return open_study(open_storage(url), name)
 
 
 def study_names(storage: BaseStorage) -> list[str]:

@@ -38,7 +38,7 @@ from transformers import (  # noqa: E402
 
 from jointsearch.config.space import SpaceSettings  # noqa: E402
 from jointsearch.config.study import ModelSettings, StudyConfig  # noqa: E402
-from jointsearch.config.yaml_file import load_study  # noqa: E402
+from jointsearch.config.yaml_file import read_study  # noqa: E402
 from jointsearch.plan.layout import ModelLayout  # noqa: E402
 from jointsearch.plan.peft import lora_config  # noqa: E402
 from jointsearch.plan.plan import ModuleChoice, Plan, QuantizationSettings  # noqa: E402
@@ -99,7 +99,7 @@ def preparing(model: str, task: str) -> dict[str, float]:
 
 def training_speed() -> dict[str, float]:
     """Tokens per second of a calibration run and of a plain PEFT + bitsandbytes loop, in turn."""
-    config = load_study(QUICKSTART)
+    config = read_study(QUICKSTART)
     layout = read_layout(config.model, config.task.type)
     space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
     # stock bitsandbytes leaves embeddings alone, so the plan does too
@@ -157,12 +157,11 @@ def plain_loop(config: StudyConfig, plan: Plan, layout: ModelLayout) -> float:
 def quickstart_study(url: str) -> dict[str, float]:
     """The whole embedded study: its time, and what of it is neither training nor evaluation."""
     from jointsearch.study.records import COPY_OF
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.study import open_study
+    from jointsearch.study.study import load_study
 
     command = [*COMMAND, "study", "start", "quickstart", "--storage", url]
     command_seconds = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-    complete = open_study(open_storage(url), "quickstart").records().complete
+    complete = load_study("quickstart", url).records().complete
     measured = [trial for trial in complete if COPY_OF not in trial.frozen.user_attrs]
     whole = max(t.frozen.datetime_complete for t in complete) - min(t.frozen.datetime_start for t in complete)
     working = sum(
@@ -211,7 +210,7 @@ def print_memory(folder: str, bits: list[int]) -> None:
     from jointsearch.plan.cost import weight_bytes
     from jointsearch.training.device import measure_peak_memory
 
-    config = load_study(QUICKSTART)
+    config = read_study(QUICKSTART)
     config = config.model_copy(
         update={
             "model": ModelSettings(id=folder),

@@ -35,7 +35,7 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Budget
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study, open_study
+from jointsearch.study.study import JointStudy, create_study, load_study
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["open", "work"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        study = open_study(open_storage(os.environ["BENCHMARK_STORAGE"]), "benchmark")
+        study = load_study("benchmark", os.environ["BENCHMARK_STORAGE"])
         if arguments.part == "work":
             Worker(study, Sleeping(study.layout)).run()
         else:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.quickstart.pretrain import cpu_name
 
 BASELINE_BITS = (4, 8, 16)
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="instead of the file's number")
     parser.add_argument("--output", type=Path, help="a folder instead of NAME beside the study file")
     args = parser.parse_args()
-    config = load_study(args.study)
+    config = read_study(args.study)
     output = args.output or args.study.with_name(config.name)
     with tempfile.TemporaryDirectory(prefix="jointsearch-") as name:
         folder = Path(name)

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from jointsearch.cli import cli, main
 from jointsearch.cli.worker import parse_seconds
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a finished study 'small', a study 'empty' without trials, and a foreign one."""
     path = tmp_path_factory.mktemp("storage") / "studies.db"
     storage = open_storage(f"sqlite:///{path}", create=True)
-    config = load_study(STUDY_FILE)
+    config = read_study(STUDY_FILE)
     Worker(create_study(storage, config, LAYOUT), FailsThird()).run()
     create_study(
         storage, StudyConfig.model_validate({**config.model_dump(mode="json"), "name": "empty"}), LAYOUT

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from jointsearch.config.study import StudyConfig, differences
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError
 
 VALID = """\
@@ -30,7 +30,7 @@ def message(folder: Path, text: str) -> str:
     """What is said about a study file, without the path before the first colon."""
     path = write(folder, text)
     with pytest.raises(StudyFileError) as caught:
-        load_study(path)
+        read_study(path)
     line = str(caught.value)
     assert line.startswith(f"{path}:")
     assert "\n" not in line
@@ -42,7 +42,7 @@ def from_values(**changes: Any) -> StudyConfig:
 
 
 def test_a_small_study_file_has_defaults_for_the_rest(tmp_path: Path) -> None:
-    config = load_study(write(tmp_path, VALID))
+    config = read_study(write(tmp_path, VALID))
     assert config.name == "tiny"  # the file's name
     assert config.quality == "loss"
     assert config.objectives == ("loss", "model_bytes")
@@ -52,12 +52,12 @@ def test_a_small_study_file_has_defaults_for_the_rest(tmp_path: Path) -> None:
 
 
 def test_a_name_in_the_file_is_kept(tmp_path: Path) -> None:
-    assert load_study(write(tmp_path, "name: other\n" + VALID)).name == "other"
+    assert read_study(write(tmp_path, "name: other\n" + VALID)).name == "other"
 
 
 def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
     """YAML 1.1 reads 1e-3, without a point, as a text."""
-    config = load_study(write(tmp_path, VALID + "calibration: {learning_rate: 3e-3}\n"))
+    config = read_study(write(tmp_path, VALID + "calibration: {learning_rate: 3e-3}\n"))
     assert config.calibration.learning_rate == 0.003
 
 
@@ -185,10 +185,10 @@ def test_the_first_of_several_mistakes_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match=r"nothing\.yaml: cannot be read \(No such file"):
-        load_study(tmp_path / "nothing.yaml")
+        read_study(tmp_path / "nothing.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(StudyFileError, match=r"binary\.yaml: cannot be read \("):
-        load_study(tmp_path / "binary.yaml")
+        read_study(tmp_path / "binary.yaml")
 
 
 def test_relative_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,19 +199,19 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: p
     )
     write(folder, text)
     monkeypatch.chdir(tmp_path)
-    config = load_study(Path("studies/one/tiny.yaml"))
+    config = read_study(Path("studies/one/tiny.yaml"))
     assert config.model.id == str(tmp_path / "studies" / "model")
     assert config.task.data.files == {"train": str(folder / "data" / "a.txt"), "test": "/abs/b.txt"}
-    assert load_study(folder / "tiny.yaml").digest == config.digest
+    assert read_study(folder / "tiny.yaml").digest == config.digest
 
 
 def test_a_hub_id_is_no_path(tmp_path: Path) -> None:
-    assert load_study(write(tmp_path, VALID)).model.id == "some/model"
+    assert read_study(write(tmp_path, VALID)).model.id == "some/model"
 
 
 def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    config = load_study(write(tmp_path, VALID.replace("some/model", "~/model")))
+    config = read_study(write(tmp_path, VALID.replace("some/model", "~/model")))
     assert config.model.id == "/home/someone/model"
 
 
@@ -224,7 +224,7 @@ model: {id: some/model}
 search_space:
   ranks: [16, 0, 8, 4]
 """
-    assert load_study(write(tmp_path, turned)).digest == load_study(write(tmp_path, VALID)).digest
+    assert read_study(write(tmp_path, turned)).digest == read_study(write(tmp_path, VALID)).digest
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import BertConfig
 
 from jointsearch.config.task import DataSettings, TaskSettings
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError
 from jointsearch.front.objectives import QUALITIES
 
@@ -203,7 +203,7 @@ def test_a_study_file_says_which_metrics_its_task_has(
         "model: {id: some/model}\n" + yaml.safe_dump({"task": task}) + f"objectives: {objectives}\n"
     )
     with pytest.raises(StudyFileError) as caught:
-        load_study(path)
+        read_study(path)
     line = path.read_text().splitlines().index(f"objectives: {objectives}") + 1
     assert str(caught.value) == f"{path}:{line}: objectives: '{quality}' is no metric of this {valid}"
 
@@ -213,6 +213,6 @@ def test_a_study_file_with_words_that_yaml_reads_as_booleans(tmp_path: Path) -> 
     text = "model: {id: m}\ntask:\n  type: sequence-classification\n  data: {hub: d}\n  labels: [no, yes]\n"
     path.write_text(text)
     with pytest.raises(StudyFileError, match=r":5: task\.labels: must be texts or whole numbers"):
-        load_study(path)
+        read_study(path)
     path.write_text(text.replace("[no, yes]", "['no', 'yes']"))
-    assert load_study(path).task.labels == ("no", "yes")
+    assert read_study(path).task.labels == ("no", "yes")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from peft.utils.constants import DUMMY_TARGET_MODULES
 
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import OutputError, PlanError
 from jointsearch.files import write_text
 from jointsearch.plan.layout import ModelLayout
@@ -19,7 +19,7 @@ from jointsearch.plan.plan_file import Origin, PlanFile, read_plan, write_plan
 
 FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
 LAYOUT = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
-STUDY = load_study(FIXTURES / "study.yaml")
+STUDY = read_study(FIXTURES / "study.yaml")
 RANKS = {
     "embed": 0,
     "layers.0.attn.q": 4,

@@ -21,7 +21,7 @@ from jointsearch.config.task import (
     Seq2SeqLMSettings,
     SequenceClassificationSettings,
 )
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.space import SearchSpace
 from jointsearch.study.study import build_space
@@ -135,7 +135,7 @@ NUM_GROUPS = {
 
 
 def study(name: str) -> StudyConfig:
-    return load_study(ROOT / "studies" / f"{name}.yaml")
+    return read_study(ROOT / "studies" / f"{name}.yaml")
 
 
 def layout_for(config: StudyConfig) -> ModelLayout:
@@ -154,11 +154,11 @@ def space_for(name: str) -> tuple[ModelLayout, SearchSpace]:
 
 @pytest.mark.parametrize("path", STUDY_FILES, ids=lambda path: path.name)
 def test_a_study_file_loads(path: Path) -> None:
-    assert load_study(path).search.trials >= 24
+    assert read_study(path).search.trials >= 24
 
 
 def test_every_study_has_its_model_and_its_own_name() -> None:
-    configs = {path.stem: load_study(path) for path in READY}
+    configs = {path.stem: read_study(path) for path in READY}
     assert {name: config.model.id for name, config in configs.items()} == MODELS
     assert all(config.name == name for name, config in configs.items())
     assert not set(configs) & set(EMBEDDED)
@@ -167,7 +167,7 @@ def test_every_study_has_its_model_and_its_own_name() -> None:
 def test_every_task_is_there_with_its_models() -> None:
     found: dict[str, set[str]] = {}
     for path in READY:
-        config = load_study(path)
+        config = read_study(path)
         found.setdefault(config.task.type, set()).add(config.model.id)
     assert found == TASKS
 
@@ -231,7 +231,7 @@ def test_embeddings_tied_to_a_head_weigh_what_the_files_say() -> None:
 
 
 def test_no_study_reads_labels_that_glue_does_not_have() -> None:
-    configs = [load_study(path) for path in READY]
+    configs = [read_study(path) for path in READY]
     glue = {
         config.task.data.config: config.task for config in configs if config.task.data.hub == "nyu-mll/glue"
     }
@@ -319,7 +319,7 @@ def test_the_readmes_study_file_is_valid(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "study.yaml"
     path.write_text(block)
-    config = load_study(path)
+    config = read_study(path)
     assert config.name == "my-study"
     assert config.search_space.overrides[0].bits == (8,)
     with torch.device("meta"):

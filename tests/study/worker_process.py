@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jointsearch.cli import main as jointsearch
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
@@ -28,7 +28,7 @@ from jointsearch.study.storage import liveness as heartbeats
 from jointsearch.study.storage import opening
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import create_study, find_study, open_study, study_names
+from jointsearch.study.study import create_study, find_study, load_study, study_names
 from jointsearch.study.worker import liveness, proxy_server, time_limit
 from jointsearch.study.worker.signals import stop_on_signals
 from jointsearch.study.worker.trials import Worker
@@ -74,14 +74,14 @@ def main() -> None:
         return
     name = words[0]
     if action == "create":
-        config = load_study(FIXTURES / "study.yaml").model_copy(update={"name": name})
+        config = read_study(FIXTURES / "study.yaml").model_copy(update={"name": name})
         layout = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
         opened = open_storage(url, create=True)
         with creation_lock(url):
             study = find_study(opened, name) or create_study(opened, config, layout)
         print(f"trials {len(study.records().trials)}")
         return
-    study = open_study(open_storage(url), name)
+    study = load_study(name, url)
     end = words[2] if words[2:] else ""
     runner = SlowRunner(study.layout, float(words[1]) if words[1:] else 0.05, end)
     worker = Worker(study, runner, max_trials=1 if end == "fail" else None)

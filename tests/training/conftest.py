@@ -42,9 +42,9 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def config(study_file: Path) -> StudyConfig:
-    from jointsearch.config.yaml_file import load_study
+    from jointsearch.config.yaml_file import read_study
 
-    return load_study(study_file)
+    return read_study(study_file)
 
 
 @pytest.fixture(scope="session")

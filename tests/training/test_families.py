@@ -17,7 +17,7 @@ import yaml
 from jointsearch.assemble import start_study
 from jointsearch.cli.common import messages
 from jointsearch.config.study import ModelSettings
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import ModelError
 from jointsearch.training.full_run.evaluation import evaluate_run
 from jointsearch.training.full_run.run import full_run
@@ -91,7 +91,7 @@ def case(request: pytest.FixtureRequest, family_models: Path, rows_file: Path, t
 
 def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], int]) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
-    study = start_study(load_study(case), url, messages())
+    study = start_study(read_study(case), url, messages())
     records = study.records()
     # every bits × rank is tried first, and one random plan
     assert [len(records.complete), len(records.failed)] == [7, 0], [t.failure for t in records.failed]

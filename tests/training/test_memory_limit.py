@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from jointsearch.config.study import load_study
+from jointsearch.config.study import read_study
 from jointsearch.runner import Budget
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import create_study
@@ -18,7 +18,7 @@ from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.calibration import CalibrationRunner
 
 file, folder = sys.argv[1:]
-config = load_study(Path(file))
+config = read_study(Path(file))
 config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 1})})
 huge = config.calibration.model_copy(update={"batch_size": 20_000})
 layout = read_layout(config.model, config.task.type)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from jointsearch.assemble import EMBEDDED
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.quickstart import corpus
 
 FOLDER = EMBEDDED["quickstart"].parent / "model"
@@ -58,7 +58,7 @@ def test_the_record_names_no_place_of_the_machine_it_was_made_on() -> None:
 
 
 def test_the_study_reads_an_installed_package() -> None:
-    config = load_study(EMBEDDED["quickstart"])
+    config = read_study(EMBEDDED["quickstart"])
     assert config.task.data.package == "transformers"
     assert config.search.trials >= 24
 

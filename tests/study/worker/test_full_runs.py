@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import OutputError, RunInterrupted, StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
@@ -73,7 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, layout: ModelLayout) -> P
     """A database with the study 'small', whose four trials are complete."""
     path = tmp_path_factory.mktemp("storage") / "studies.db"
     storage = open_storage(f"sqlite:///{path}", create=True)
-    config = load_study(FIXTURES / "study.yaml")
+    config = read_study(FIXTURES / "study.yaml")
     config = config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})})
     Worker(create_study(storage, config, layout), FakeRunner(layout)).run()
     storage.engine.dispose()

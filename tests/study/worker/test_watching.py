@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from jointsearch.assemble import read_layout
-from jointsearch.config.yaml_file import load_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study
 
@@ -127,7 +127,7 @@ def tiny(secret_url: str, tmp_path: Path) -> Iterator[JointStudy]:
     """A study of two real trials: one trains nothing and completes, the other one diverges."""
     file = tmp_path / "tiny.yaml"
     file.write_text(STUDY.format(model=QUICKSTART / "model"))
-    config = load_study(file)
+    config = read_study(file)
     storage = open_storage(secret_url, create=True)
     yield create_study(storage, config, read_layout(config))
     storage.engine.dispose()
