@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from jointsearch.errors import StudyError
-from jointsearch.plan.plan import Record
+from jointsearch.plan.record import Record
 
 
 class LossPoint(Record):

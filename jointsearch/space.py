@@ -1,8 +1,9 @@
-"""The search space: modules in groups, and the bits and ranks that each group can have.
+"""The search space: modules in groups, and the weight formats and ranks that each group can have.
 
-Every group is one Optuna parameter ``<group>.bits`` and one ``<group>.rank``, each an ordinal: its
-value is the position in the group's sorted choices, because samplers that know an order (TPE, GP)
-find better plans with it than with unordered categories. A choice of one is no parameter.
+Every group is one Optuna parameter ``<group>.bits`` (``<group>.format`` where a format has no number of its
+own) and one ``<group>.rank``, each an ordinal: its value is the position in the group's sorted choices,
+because samplers that know an order (TPE, GP) find better plans with it than with unordered categories. A
+choice of one is no parameter.
 """
 
 from __future__ import annotations
@@ -10,16 +11,25 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from statistics import fmean
-from typing import Literal
 
 from jointsearch.config.space import SpaceSettings
 from jointsearch.errors import StudyFileError, nearest
+from jointsearch.plan.formats import (
+    FORMATS,
+    OF_BITS,
+    UNQUANTIZED,
+    QuantizationSettings,
+    by_precision,
+    with_bits,
+)
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import ModuleChoice, Plan
 
 
 @dataclass(frozen=True)
@@ -31,16 +41,39 @@ class Group:
     part: Part | None
     """None where a group holds several parts (``group_by: block``)."""
     modules: tuple[ModuleSpec, ...]
-    bits: tuple[Literal[4, 8, 16], ...]
+    formats: tuple[str, ...]
+    """From the coarsest."""
     ranks: tuple[int, ...]
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Nominal bits of the formats."""
+        return tuple(FORMATS[name].bits for name in self.formats)
+
+    @property
+    def format_parameter(self) -> str:
+        """The name of the Optuna parameter that chooses the format."""
+        numbered = set(self.formats) <= set(OF_BITS.values())
+        return f"{self.name}.bits" if numbered else f"{self.name}.format"
+
+    @property
+    def rank_parameter(self) -> str:
+        return f"{self.name}.rank"
+
+    def choice(self, spec: ModuleSpec, weight_format: str, rank: int) -> ModuleChoice:
+        """What the group's choice means for one of its modules."""
+        return ModuleChoice(
+            format=weight_format if spec.quantizable else UNQUANTIZED, rank=rank if spec.adaptable else 0
+        )
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A uniform plan: the same bits and rank wherever the space offers them."""
+    """A uniform plan: the same format and rank wherever the space offers them."""
 
-    label: str
-    values: dict[str, int]
+    name: str
+    params: dict[str, int]
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -85,7 +118,7 @@ class SearchSpace:
         return cls(
             groups=tuple(_group(name, specs, settings, lora) for name, specs in members.items()),
             fixed={
-                spec.name: ModuleChoice(bits=16, rank=0)
+                spec.name: ModuleChoice(format=UNQUANTIZED, rank=0)
                 for spec in layout.modules
                 if spec.name not in included or not (spec.quantizable or spec.adaptable)
             },
@@ -93,75 +126,98 @@ class SearchSpace:
             lora=lora,
         )
 
-    @property
-    def parameters(self) -> dict[str, tuple[int, ...]]:
+    @cached_property
+    def parameters(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
         """The choices of every Optuna parameter, by its name."""
-        return {
-            name: choices
-            for group in self.groups
-            for name, choices in ((f"{group.name}.bits", group.bits), (f"{group.name}.rank", group.ranks))
-            if len(choices) > 1
-        }
+        found: dict[str, tuple[int, ...] | tuple[str, ...]] = {}
+        for group in self.groups:
+            if len(group.formats) > 1:
+                numbered = group.format_parameter.endswith(".bits")
+                found[group.format_parameter] = group.bits if numbered else group.formats
+            if len(group.ranks) > 1:
+                found[group.rank_parameter] = group.ranks
+        return found
 
-    def plan(self, values: Mapping[str, int]) -> Plan:
-        """The plan of a trial's parameter values (positions in the choices)."""
+    def plan(self, params: Mapping[str, int]) -> Plan:
+        """The plan of a trial's parameters (positions in the choices)."""
         modules = dict(self.fixed)
         for group in self.groups:
-            bits = group.bits[values.get(f"{group.name}.bits", 0)]
-            rank = group.ranks[values.get(f"{group.name}.rank", 0)]
-            for spec in group.modules:
-                modules[spec.name] = ModuleChoice(
-                    bits=bits if spec.quantizable else 16, rank=rank if spec.adaptable else 0
-                )
+            weight_format = group.formats[params.get(group.format_parameter, 0)]
+            rank = group.ranks[params.get(group.rank_parameter, 0)]
+            modules |= {spec.name: group.choice(spec, weight_format, rank) for spec in group.modules}
         return Plan(modules=modules, quantization=self.quantization, lora=self.lora)
 
-    def values_of(self, plan: Plan) -> dict[str, int] | None:
-        """Parameter values whose plan is ``plan``; None where the space does not have it."""
-        values = {}
+    def params_of(self, plan: Plan) -> dict[str, int] | None:
+        """The parameters whose plan is ``plan``; None where the space does not have it."""
+        if plan.quantization != self.quantization or plan.lora != self.lora:
+            return None
+        expected = dict(self.fixed)
+        params: dict[str, int] = {}
         for group in self.groups:
-            choices = [plan.modules[spec.name] for spec in group.modules if spec.name in plan.modules]
-            bits = min((choice.bits for choice in choices), default=16)
-            rank = max((choice.rank for choice in choices), default=0)
-            if bits not in group.bits or rank not in group.ranks:
+            chosen = [(spec, plan.modules.get(spec.name)) for spec in group.modules]
+            formats = [choice.format for spec, choice in chosen if choice and spec.quantizable]
+            ranks = [choice.rank for spec, choice in chosen if choice and spec.adaptable]
+            weight_format, rank = (formats or [UNQUANTIZED])[0], (ranks or [0])[0]
+            if weight_format not in group.formats or rank not in group.ranks:
                 return None
-            values[f"{group.name}.bits"] = group.bits.index(bits)
-            values[f"{group.name}.rank"] = group.ranks.index(rank)
-        values = {name: value for name, value in values.items() if name in self.parameters}
-        return values if self.plan(values) == plan else None
+            params[group.format_parameter] = group.formats.index(weight_format)
+            params[group.rank_parameter] = group.ranks.index(rank)
+            expected |= {spec.name: group.choice(spec, weight_format, rank) for spec in group.modules}
+        return self._searched(params) if plan.modules == expected else None
 
     def nearest(self, plan: Plan) -> dict[str, int]:
-        """Parameter values nearest to the mean bits and the mean rank that ``plan`` gives each group."""
-        values = {}
+        """The parameters nearest to the mean bits and the mean rank that ``plan`` gives each group."""
+        params = {}
         for group in self.groups:
             chosen = [(spec, plan.modules[spec.name]) for spec in group.modules]
-            bits = [choice.bits for spec, choice in chosen if spec.quantizable]
+            formats = [choice.format for spec, choice in chosen if spec.quantizable] or [UNQUANTIZED]
             ranks = [choice.rank for spec, choice in chosen if spec.adaptable]
-            values[f"{group.name}.bits"] = _nearest_position(group.bits, fmean(bits or [16]))
-            values[f"{group.name}.rank"] = _nearest_position(group.ranks, fmean(ranks or [0]))
-        return {name: value for name, value in values.items() if name in self.parameters}
+            params[group.format_parameter] = _position_of(group, formats)
+            params[group.rank_parameter] = _nearest_position(group.ranks, fmean(ranks or [0]))
+        return self._searched(params)
 
-    def uniform(self, bits: int, rank: int) -> dict[str, int]:
-        """Parameter values nearest to ``bits`` and ``rank`` everywhere."""
-        values = {}
+    def uniform(self, weight_format: str, rank: int) -> dict[str, int]:
+        """The parameters nearest to one format and rank everywhere."""
+        params = {}
         for group in self.groups:
-            values[f"{group.name}.bits"] = _nearest_position(group.bits, bits)
-            values[f"{group.name}.rank"] = _nearest_position(group.ranks, rank)
-        return {name: value for name, value in values.items() if name in self.parameters}
+            params[group.format_parameter] = _position_of(group, [weight_format])
+            params[group.rank_parameter] = _nearest_position(group.ranks, rank)
+        return self._searched(params)
 
     def baselines(self) -> Iterator[Baseline]:
-        """The uniform plan of every bits and rank that some group offers, cheapest bits first."""
-        all_bits = sorted({bits for group in self.groups for bits in group.bits})
+        """The uniform plan of every format and rank that some group offers, the coarsest first."""
+        formats = by_precision({name for group in self.groups for name in group.formats})
         adaptable = [group for group in self.groups if any(spec.adaptable for spec in group.modules)]
         ranks = sorted({rank for group in adaptable for rank in group.ranks} or {0})
-        seen: set[str] = set()
-        for bits, rank in itertools.product(all_bits, ranks):
-            values = self.uniform(bits, rank)
-            if (key := self.plan(values).digest) not in seen:
-                seen.add(key)
-                yield Baseline(f"uniform {bits}-bit rank {rank}", values)
+        seen: set[Plan] = set()
+        for weight_format, rank in itertools.product(formats, ranks):
+            params = self.uniform(weight_format, rank)
+            plan = self.plan(params)
+            if plan not in seen:
+                seen.add(plan)
+                yield Baseline(f"uniform {FORMATS[weight_format].shown} rank {rank}", params, plan)
+
+    def is_uniform(self, plan: Plan) -> bool:
+        """Whether the plan has one format and one rank wherever its modules can have them.
+
+        Also one that the space does not have: at another rank, or with another variant of adapters.
+        """
+        specs = [spec for group in self.groups for spec in group.modules]
+        formats = {plan.modules[spec.name].format for spec in specs if spec.quantizable}
+        ranks = {plan.modules[spec.name].rank for spec in specs if spec.adaptable}
+        return (len(formats) <= 1 and len(ranks) <= 1) or plan in self._uniform_plans
+
+    @cached_property
+    def _uniform_plans(self) -> frozenset[Plan]:
+        """With the exceptions that overrides make."""
+        return frozenset(baseline.plan for baseline in self.baselines())
+
+    def _searched(self, params: dict[str, int]) -> dict[str, int]:
+        """Without those that have one choice alone."""
+        return {name: position for name, position in params.items() if name in self.parameters}
 
     def sample(self, rng: random.Random) -> dict[str, int]:
-        """Parameter values drawn uniformly."""
+        """Parameters drawn uniformly."""
         return {name: rng.randrange(len(choices)) for name, choices in self.parameters.items()}
 
 
@@ -174,15 +230,15 @@ def _group_name(spec: ModuleSpec, group_by: str) -> str:
 
 
 def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings, lora: LoraSettings) -> Group:
-    bits, ranks = settings.bits, settings.ranks
+    formats, ranks = settings.format_choices, settings.ranks
     for rule in settings.overrides:
         if fnmatchcase(name, rule.group):
-            bits, ranks = rule.bits or bits, rule.ranks or ranks
+            formats, ranks = rule.format_choices or formats, rule.ranks or ranks
     if not any(spec.quantizable for spec in specs):
-        bits = (16,)
+        formats = (UNQUANTIZED,)
     if not any(spec.adaptable for spec in specs):
         ranks = (0,)
-    unsupported = [b for b in bits if b not in lora.bits] if ranks[-1] else []
+    unsupported = [FORMATS[f].bits for f in formats if not lora.supports(f)] if ranks[-1] else []
     for spec in specs:
         if spec.adaptable and spec.quantizable and unsupported:
             raise StudyFileError(
@@ -200,7 +256,7 @@ def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings, lora: Lo
         block=specs[0].block,
         part=parts.pop() if len(parts) == 1 else None,
         modules=tuple(specs),
-        bits=bits,
+        formats=formats,
         ranks=ranks,
     )
 
@@ -217,6 +273,13 @@ def _check_used(field: str, patterns: Iterable[str], names: Iterable[str]) -> No
                 f"search_space.{field} must match a name, but '{pattern}' matches none of {len(names)} "
                 f"(the first is '{names[0]}'){nearest(pattern, names)}"
             )
+
+
+def _position_of(group: Group, formats: Sequence[str]) -> int:
+    """Of the format that all have, if the group offers it; else of the one nearest to their mean bits."""
+    if len(set(formats)) == 1 and formats[0] in group.formats:
+        return group.formats.index(formats[0])
+    return group.formats.index(with_bits(fmean(FORMATS[name].bits for name in formats), group.formats))
 
 
 def _nearest_position(choices: tuple[int, ...], wanted: float) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from jointsearch.measurement import Example, Measurement
 from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.formats import FORMATS, INT8, NF4
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
@@ -19,8 +20,8 @@ from jointsearch.runner import Budget
 class FakeRunner:
     """An additive loss with diminishing returns, drawn from module names. Deterministic.
 
-    loss = 1.8 + Σ_m w_m (q(bits_m) + 0.5 / (1 + rank_m)) + ε with weights w_m that sum to 1, q the
-    relative errors of NF4, int8 and 16 bits, and ε ~ N(0, noise²) from (seed, plan).
+    loss = 1.8 + Σ_m w_m (q(format_m) + 0.5 / (1 + rank_m)) + ε with weights w_m that sum to 1, q the
+    formats' relative errors, and ε ~ N(0, noise²) from (seed, plan).
     """
 
     layout: ModelLayout
@@ -29,9 +30,8 @@ class FakeRunner:
     def run(self, plan: Plan, budget: Budget) -> Measurement:
         weights = {name: _uniform(name) for name in plan.modules}
         total = sum(weights.values())
-        error = {4: 0.09, 8: 0.007, 16: 0.0}
         loss = 1.8 + sum(
-            weights[name] / total * (error[choice.bits] + 0.5 / (1 + choice.rank))
+            weights[name] / total * (FORMATS[choice.format].relative_error + 0.5 / (1 + choice.rank))
             for name, choice in plan.modules.items()
         )
         loss += random.Random(f"{budget.seed}/{plan.digest}").gauss(0.0, 1.0) * self.noise
@@ -58,10 +58,11 @@ class FakeRunner:
         modules = {}
         for spec in self.layout.modules:
             weight = _uniform(spec.name)
+            errors = {entry.name: entry.relative_error * weight for entry in (NF4, INT8)}
             modules[spec.name] = ModuleSensitivity(
                 weight_norm=spec.num_weights**0.5,
-                weight_error={4: 0.09 * weight, 8: 0.007 * weight},
-                output_error={4: 0.09 * weight, 8: 0.007 * weight},
+                weight_error=errors,
+                output_error=errors,
                 fisher=weight,
                 gradient_norm=weight,
                 movement=weight,

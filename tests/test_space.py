@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from jointsearch.config.space import SpaceSettings
 from jointsearch.errors import StudyFileError
+from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import LoraSettings, Plan, QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import Plan
 from jointsearch.space import SearchSpace
 
 LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "domain_fixtures/layout.json").read_text())
@@ -163,21 +165,21 @@ def test_choices_must_be_possible_and_differ(settings: dict[str, Any]) -> None:
 def test_baselines_are_every_bits_times_rank() -> None:
     space = build()
     found = list(space.baselines())
-    assert [baseline.label for baseline in found] == [
+    assert [baseline.name for baseline in found] == [
         f"uniform {bits}-bit rank {rank}" for bits in (4, 8, 16) for rank in (0, 4)
     ]
     for baseline, (bits, rank) in zip(found, [(b, r) for b in (4, 8, 16) for r in (0, 4)], strict=True):
-        modules = space.plan(baseline.values).modules
+        modules = baseline.plan.modules
         assert {choice.bits for choice in modules.values()} == {bits}
         assert {choice.rank for name, choice in modules.items() if name != "embed"} == {rank}
         assert modules["embed"].rank == 0
-        assert baseline.values.keys() == space.parameters.keys()
+        assert baseline.params.keys() == space.parameters.keys()
 
 
 def test_baselines_take_the_nearest_choice_and_come_once() -> None:
     space = build(bits=[4, 16], ranks=[0, 2], overrides=[{"group": "*.mlp", "bits": [8]}])
     found = {
-        baseline.label: {name: choice.bits for name, choice in space.plan(baseline.values).modules.items()}
+        baseline.name: {name: choice.bits for name, choice in baseline.plan.modules.items()}
         for baseline in space.baselines()
     }
     # some group has 8 bits; the others are as near to 4, so "uniform 8-bit" would be the first plan again
@@ -191,11 +193,11 @@ def test_the_label_of_a_baseline_says_its_rank() -> None:
     """Also where the one rank is no choice, and the embedding cannot have it."""
     space = build(bits=[4, 16], ranks=[2])
     found = list(space.baselines())
-    assert {choice.rank for baseline in found for choice in space.plan(baseline.values).modules.values()} == {
+    assert {choice.rank for baseline in found for choice in baseline.plan.modules.values()} == {
         0,
         2,
     }
-    assert [baseline.label for baseline in found] == ["uniform 4-bit rank 2", "uniform 16-bit rank 2"]
+    assert [baseline.name for baseline in found] == ["uniform 4-bit rank 2", "uniform 16-bit rank 2"]
 
 
 def test_samples_cover_every_choice_and_repeat_with_the_seed() -> None:
@@ -221,7 +223,7 @@ def test_values_of_a_plan_are_those_it_was_made_of(group_by: str) -> None:
     rng = random.Random(4)
     for _ in range(100):
         values = space.sample(rng)
-        assert space.values_of(space.plan(values)) == values
+        assert space.params_of(space.plan(values)) == values
 
 
 def test_plans_outside_of_the_space_have_no_values() -> None:
@@ -229,14 +231,14 @@ def test_plans_outside_of_the_space_have_no_values() -> None:
     plan = space.plan(dict.fromkeys(space.parameters, 0))
     choices = plan.modules
 
-    def changed(name: str, **choice: int) -> Plan:
+    def changed(name: str, **choice: Any) -> Plan:
         other = choices[name].model_copy(update=choice)
         return plan.model_copy(update={"modules": {**choices, name: other}})
 
-    assert space.values_of(plan) == dict.fromkeys(space.parameters, 0)
+    assert space.params_of(plan) == dict.fromkeys(space.parameters, 0)
     outside = {
         "a rank that is no choice": changed("layers.0.attn.q", rank=3),
-        "two bits in one group": changed("layers.0.attn.q", bits=8),
+        "two bits in one group": changed("layers.0.attn.q", format="int8"),
         "two ranks in one group": changed("layers.0.attn.q", rank=4),
         "an adapter where none can be": changed("embed", rank=4),
         "a module less": plan.model_copy(
@@ -247,5 +249,5 @@ def test_plans_outside_of_the_space_have_no_values() -> None:
         ),
         "another lora": plan.model_copy(update={"lora": LoraSettings(dtype="bfloat16")}),
     }
-    assert {what: space.values_of(other) for what, other in outside.items()} == dict.fromkeys(outside)
-    assert build(exclude=["embed"]).values_of(changed("embed", bits=4)) is None
+    assert {what: space.params_of(other) for what, other in outside.items()} == dict.fromkeys(outside)
+    assert build(exclude=["embed"]).params_of(changed("embed", format="nf4")) is None

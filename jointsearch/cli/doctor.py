@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jointsearch.cli.common import format_option, print_json, print_table, storage_option
+from jointsearch.plan.formats import OF_BITS
 
 LIBRARIES = (
     "torch",
@@ -61,9 +62,9 @@ def _devices() -> dict[str, Any]:
     except ImportError as error:
         return {"devices": f"cannot be tried: {error}"}
     return {
-        f"{device}, {bits} bits": check_format(device, bits)
+        f"{device}, {bits} bits": check_format(device, name)
         for device in available_devices()
-        for bits in (4, 8, 16)
+        for bits, name in OF_BITS.items()
     }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from jointsearch.plan.plan import Record
+from jointsearch.plan.formats import FORMATS, OF_BITS, by_precision
+from jointsearch.plan.record import Record
 
 
 def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -14,6 +15,16 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"the choices must differ, but got {list(values)}")
     return tuple(sorted(values))
 
+
+def _formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        FORMATS.checked(name)
+    if len(set(names)) != len(names):
+        raise ValueError(f"the choices must differ, but got {list(names)}")
+    return by_precision(names)
+
+
+FormatChoices = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_formats)]
 
 BitsChoices = Annotated[tuple[Literal[4, 8, 16], ...], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -50,7 +61,20 @@ class Override(Record):
     group: str
     """A group's name, or a pattern such as ``*.mlp``."""
     bits: BitsChoices | None = None
+    formats: FormatChoices | None = None
+    """In place of ``bits``."""
     ranks: RankChoices | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.bits is not None and self.formats is not None:
+            raise ValueError("a rule has bits or formats, but got both")
+        return self
+
+    @property
+    def format_choices(self) -> tuple[str, ...] | None:
+        """The formats that the rule leaves, from the coarsest; None where it says nothing of them."""
+        return formats_of(self.bits) if self.bits is not None else self.formats
 
 
 class SpaceSettings(Record):
@@ -59,6 +83,9 @@ class SpaceSettings(Record):
     group_by: Literal["block", "part", "module"] = "part"
     """One choice per block, per attention and feed-forward network of a block, or per module."""
     bits: BitsChoices = (4, 8, 16)
+    """4 is the format nf4, 8 is int8, 16 is the model's own 16-bit type."""
+    formats: FormatChoices | None = None
+    """Weight formats by name, in place of ``bits``."""
     ranks: RankChoices = (0, 4, 8, 16)
     include: tuple[str, ...] = ("*",)
     """Patterns of module names; what matches none stays at 16 bits without an adapter."""
@@ -67,3 +94,19 @@ class SpaceSettings(Record):
     enqueue: tuple[Enqueued, ...] = ("uniform",)
     """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front; every other
     strategy is one plan, the nearest that the space has."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.formats is not None and "bits" in self.model_fields_set and self.bits != (4, 8, 16):
+            raise ValueError("a search space has bits or formats, but got both")
+        return self
+
+    @property
+    def format_choices(self) -> tuple[str, ...]:
+        """The formats to choose from, from the coarsest."""
+        return self.formats or formats_of(self.bits)
+
+
+def formats_of(bits: tuple[int, ...]) -> tuple[str, ...]:
+    """The formats that are called by these bits."""
+    return tuple(OF_BITS[choice] for choice in bits)

@@ -14,7 +14,10 @@ from jointsearch.config.space import SpaceSettings
 from jointsearch.config.task import Positive, TaskSettings
 from jointsearch.errors import nearest
 from jointsearch.front.objectives import OBJECTIVES, QUALITIES
-from jointsearch.plan.plan import LoraSettings, QuantizationSettings, Record, digest
+from jointsearch.plan.formats import QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.methods import METHODS
+from jointsearch.plan.record import Record, digest
 
 DEFAULT_STORAGE = "sqlite:///jointsearch.db"
 
@@ -139,9 +142,10 @@ class StudyConfig(Record):
     @field_validator("lora")
     @classmethod
     def _no_strategy(cls, lora: LoraSettings) -> LoraSettings:
-        if lora.variant == "adalora":
+        if not METHODS[lora.variant].searchable:
             raise ValueError(
-                "variant: adalora leaves no ranks to search; `jointsearch compare` compares a study with it"
+                f"variant: {lora.variant} leaves no ranks to search; "
+                "`jointsearch compare` compares a study with it"
             )
         return lora
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from jointsearch.config.template import Template, template_columns
-from jointsearch.plan.plan import Record
+from jointsearch.plan.record import Record
 
 Positive = Annotated[int, Field(gt=0)]
 Split = Literal["train", "validation", "test"]

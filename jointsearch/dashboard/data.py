@@ -394,7 +394,7 @@ def _place(spec: ModuleSpec) -> tuple[str, str]:
 
 
 def _to_nearest_uniform(study: JointStudy, table: FrontTable, trial: int) -> Comparison | None:
-    names = {baseline.label for baseline in study.space.baselines()}
+    names = {baseline.name for baseline in study.space.baselines()}
     point = table.point(trial)
     rivals = [other for other in table.points if other.label in names and other.trial != trial]
     if not rivals:

@@ -1,16 +1,7 @@
 """The bytes of a plan, from its shapes alone, equal to what a saved checkpoint and adapter hold.
 
-For a weight of n = out · in elements, with blocks of 64 weights and of 256 scales as in QLoRA
-(arXiv 2305.14314, section 3), bitsandbytes saves
-
-    NF4                    ⌈n/2⌉ packed + 4·⌈n/64⌉ scales (float32) + 64 code
-    NF4, double quantized  ⌈n/2⌉ packed + ⌈n/64⌉ scales (uint8) + 4·⌈⌈n/64⌉/256⌉ second scales
-                           + 64 code + 1024 second code
-    int8                   n + 4·out scales (float32) + 1 format byte
-    16 bits                2·n
-
-The only thing left out is the ``quant_state`` text of an NF4 module (about 170 bytes): its length
-depends on a printed float. Biases and everything outside of the layout's modules are 16-bit.
+Every weight has the bytes of its format (``plan.formats``); biases and everything outside of the layout's
+modules are 16-bit; adapters have their own type.
 """
 
 from __future__ import annotations
@@ -19,13 +10,11 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jointsearch.plan.formats import FORMATS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.plan.plan import LoraSettings, Plan, QuantizationSettings
-
-NF4_BLOCK = 64
-NF4_NESTED_BLOCK = 256
-NF4_CODE_BYTES = 16 * 4
-NF4_NESTED_CODE_BYTES = 256 * 4
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.methods import METHODS
+from jointsearch.plan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -50,28 +39,24 @@ class PlanCost:
         return asdict(self)
 
 
-def weight_bytes(spec: ModuleSpec, bits: int, settings: QuantizationSettings) -> int:
-    """Bytes of the module's weight and its scales at ``bits``, without the bias."""
-    n = spec.num_weights
-    if bits == 16:
-        return 2 * n
-    if bits == 8:
-        return n + 4 * spec.shape[0] + 1
-    num_scales = -(-n // NF4_BLOCK)
-    packed_bytes = -(-n // 2) + NF4_CODE_BYTES
-    if not settings.double_quant:
-        return packed_bytes + 4 * num_scales
-    nested_bytes = 4 * -(-num_scales // NF4_NESTED_BLOCK) + NF4_NESTED_CODE_BYTES
-    return packed_bytes + num_scales + nested_bytes
+def weight_bytes(spec: ModuleSpec, weight_format: str, settings: QuantizationSettings) -> int:
+    """Bytes of the module's weight and its scales in a format, without the bias."""
+    return FORMATS[weight_format].weight_bytes(spec.shape, settings)
 
 
 def adapter_parameters(spec: ModuleSpec, rank: int, settings: LoraSettings) -> int:
-    """Trained parameters of the module: LoRA's A (rank, in) and B (out, rank) with DoRA's norms (out) or
-    AdaLoRA's singular values (rank), or a new head."""
+    """Trained parameters of the module: those of the method's adapter, or of a new head."""
     head = spec.num_weights + spec.shape[0] * spec.has_bias if spec.trained else 0
-    norms = spec.shape[0] if settings.variant == "dora" and rank else 0
-    values = rank if settings.variant == "adalora" else 0
-    return rank * sum(spec.shape) + norms + values + head
+    return METHODS[settings.variant].adapter_parameters(spec.shape, rank) + head
+
+
+def module_bytes(
+    spec: ModuleSpec, weight_format: str, rank: int, quantization: QuantizationSettings, lora: LoraSettings
+) -> int:
+    """All of ``model_bytes`` that is the module's: weight, scales, bias and adapter."""
+    bias = 2 * spec.shape[0] * spec.has_bias
+    adapter = adapter_parameters(spec, rank, lora) * adapter_element_bytes(lora)
+    return weight_bytes(spec, weight_format, quantization) + bias + adapter
 
 
 def adapter_element_bytes(settings: LoraSettings) -> int:
@@ -86,7 +71,7 @@ def plan_cost(layout: ModelLayout, plan: Plan) -> PlanCost:
     by_part: defaultdict[str, int] = defaultdict(int, {part.value: 0 for part in Part})
     for spec in layout.modules:
         choice = plan.modules[spec.name]
-        weight = weight_bytes(spec, choice.bits, plan.quantization)
+        weight = weight_bytes(spec, choice.format, plan.quantization)
         bias = 2 * spec.shape[0] * spec.has_bias
         parameters = adapter_parameters(spec, choice.rank, plan.lora)
         weights_bytes += weight

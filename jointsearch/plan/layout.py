@@ -7,10 +7,14 @@ on it is plain data, so that bytes, groups and figures need neither weights nor 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jointsearch.errors import PlanError
-from jointsearch.plan.plan import Plan, Record
+from jointsearch.plan.formats import FORMATS, ModuleKind
+from jointsearch.plan.record import Record
+
+if TYPE_CHECKING:
+    from jointsearch.plan.plan import Plan
 
 
 class Part(StrEnum):
@@ -31,7 +35,7 @@ class ModuleSpec(Record):
     """
 
     name: str
-    kind: Literal["linear", "conv1d", "embedding"]
+    kind: ModuleKind
     block: str
     """The block that it belongs to (``layers.3``, ``decoder.block.0``); empty outside of blocks."""
     part: Part
@@ -87,11 +91,17 @@ class ModelLayout(Record):
                 "use the model that the plan was made for"
             )
         for name, choice in plan.modules.items():
-            if choice.bits < 16 and not by_name[name].quantizable:
-                raise PlanError(f"{name} cannot be quantized, but the plan gives it {choice.bits} bits")
+            entry = FORMATS[choice.format]
+            if entry.is_quantized and not by_name[name].quantizable:
+                raise PlanError(f"{name} cannot be quantized, but the plan gives it {entry.bits} bits")
+            if entry.is_quantized and by_name[name].kind not in entry.kinds:
+                raise PlanError(
+                    f"{entry.name} is for {', '.join(entry.kinds)}, but the plan gives it to {name}, "
+                    f"which is {by_name[name].kind}"
+                )
             if choice.rank > 0 and not by_name[name].adaptable:
                 raise PlanError(f"{name} cannot have an adapter, but the plan gives it rank {choice.rank}")
-            if choice.rank > 0 and choice.bits not in plan.lora.bits:
+            if choice.rank > 0 and not plan.lora.supports(choice.format):
                 raise PlanError(
                     f"lora.init: {plan.lora.init} needs bits among {list(plan.lora.bits)}, "
                     f"but the plan gives {name} {choice.bits}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from jointsearch.plan.plan import Plan
 
 PEFT_TASK_TYPES = {
     "causal-lm": "CAUSAL_LM",

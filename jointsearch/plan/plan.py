@@ -1,121 +1,128 @@
-"""A plan: the bits of every layer's frozen weights and the LoRA rank of every layer's adapter.
+"""A plan: the format of every layer's frozen weights and the LoRA rank of every layer's adapter.
 
-A plan also carries how the bits and ranks are realised (``QuantizationSettings``,
-``LoraSettings``), because the bytes and the numerics follow from both. It is plain data: it is
-stored with each trial, exported as JSON, and read by machines that have no torch.
-
-NF4 and double quantization: Dettmers et al., QLoRA, arXiv 2305.14314, sections 2 and 3.
-LLM.int8(): Dettmers et al., arXiv 2208.07339. LoRA: Hu et al., arXiv 2106.09685.
+A plan also carries how formats and ranks are realised (``QuantizationSettings``, ``LoraSettings``), because
+the bytes and the numerics follow from both. It is plain data: it is stored with each trial, exported as JSON,
+and read by machines that have no torch.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import AfterValidator, Field, InstanceOf, PlainSerializer, field_validator, model_validator
 
+from jointsearch.errors import PlanError
+from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.methods import METHODS
+from jointsearch.plan.peft import lora_config
+from jointsearch.plan.record import Record, digest
+from jointsearch.registry import load
 
-class Record(BaseModel):
-    """Frozen plain data that refuses unknown fields."""
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class QuantizationSettings(Record):
-    """How quantized weights are stored and multiplied."""
-
-    double_quant: bool = True
-    """Quantize the NF4 scales too (QLoRA, section 3): 0.127 instead of 0.5 bits per weight."""
-
-    int8_threshold: float = Field(default=6.0, ge=0)
-    """Activations above it are multiplied in 16 bits (LLM.int8(), section 3.2); 0 turns it off."""
-
-
-class LoraSettings(Record):
-    """What all adapters have in common."""
-
-    variant: Literal["lora", "rslora", "dora", "adalora"] = "lora"
-    """``rslora`` scales by alpha / √rank (arXiv 2312.03732); ``dora`` also trains the norm of every
-    output's weights (arXiv 2402.09353). ``adalora`` moves ranks between modules while it trains
-    (arXiv 2303.10512): a plan's ranks are those that it ends with on average. It is a strategy to compare
-    with; a study cannot have it."""
-
-    init: Literal["default", "pissa", "loftq"] = "default"
-    """Where adapters start: at nothing, at the largest part of a 16-bit weight (``pissa``), or at what
-    NF4 took away from it (``loftq``)."""
-
-    alpha_over_rank: float = Field(default=2.0, gt=0)
-    """The scale alpha / rank of every adapter: constant, so that rank is the only difference."""
-
-    alpha: float | None = Field(default=None, gt=0)
-    """The alpha of every adapter, for ``rslora`` alone; by default 8, a scale of 2 at rank 16."""
-
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type that adapters are trained and saved in."""
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        if self.alpha is not None and self.variant != "rslora":
-            raise ValueError("alpha is for variant: rslora; others have alpha_over_rank")
-        if self.init != "default" and self.variant not in ("lora", "rslora"):
-            raise ValueError(f"init: {self.init} is for the variants lora and rslora, but got {self.variant}")
-        return self
-
-    def alpha_of(self, rank: int) -> float:
-        """PEFT's ``lora_alpha`` of an adapter of that rank."""
-        return (self.alpha or 8.0) if self.variant == "rslora" else self.alpha_over_rank * rank
-
-    def scale(self, rank: int) -> float:
-        """What B A is multiplied by."""
-        return self.alpha_of(rank) / (rank**0.5 if self.variant == "rslora" else rank)
-
-    @property
-    def bits(self) -> tuple[int, ...]:
-        """The bits of modules that adapters with this start can have: what PEFT supports."""
-        return {"default": (4, 8, 16), "pissa": (16,), "loftq": (4, 16)}[self.init]
+    from jointsearch.config.study import StudyConfig
+    from jointsearch.quantization.plugin import JointSearchConfig
 
 
 class ModuleChoice(Record):
-    """What a plan says about one module."""
+    """What a plan says about one module. ``bits: 4`` is read as ``format: nf4``, 8 as int8, 16 as 16bit."""
 
-    bits: Literal[4, 8, 16]
-    """NF4, LLM.int8(), or the model's own 16-bit type."""
+    format: Annotated[str, AfterValidator(FORMATS.checked)]
+    """Of the frozen weight: a name of ``plan.formats``."""
     rank: int = Field(ge=0)
     """LoRA rank; 0 means that the module has no adapter."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_bits(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "bits" not in values or "format" in values:
+            return values
+        bits = values["bits"]
+        if isinstance(bits, bool) or bits not in OF_BITS:
+            raise ValueError(f"bits must be among {', '.join(map(str, OF_BITS))}, but got {bits!r}")
+        rest = {name: value for name, value in values.items() if name != "bits"}
+        return {"format": OF_BITS[bits], **rest}
+
+    @property
+    def bits(self) -> int:
+        """Nominal bits of the format."""
+        return FORMATS[self.format].bits
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plans are stored: the formats that have a number are called by it."""
+        if OF_BITS.get(self.bits) == self.format:
+            return {"bits": self.bits, "rank": self.rank}
+        return {"format": self.format, "rank": self.rank}
 
 
 Choices = Annotated[
     dict[str, ModuleChoice],
-    PlainSerializer(lambda modules: {n: {"bits": c.bits, "rank": c.rank} for n, c in modules.items()}),
+    PlainSerializer(lambda modules: {name: choice.as_dict() for name, choice in modules.items()}),
 ]
 
 
+@dataclass(frozen=True)
+class PlanContext:
+    """What a plan was made for, and where it comes from; no part of what the plan is."""
+
+    layout: ModelLayout
+    study: StudyConfig
+    source: Any = None
+    """Of an exported plan: the ``PlanSource``."""
+
+
 class Plan(Record):
-    """Bits and rank by full module name; modules that are not named are left alone."""
+    """Format and rank by full module name; modules that are not named are left alone.
+
+    Two plans are equal if their modules, quantization and adapters are. A plan of a study also knows the
+    model's layout and the study's settings (``context``): it can be saved, loaded into transformers and PEFT,
+    and trained.
+    """
 
     modules: Choices
     quantization: QuantizationSettings = QuantizationSettings()
     lora: LoraSettings = LoraSettings()
+    context: InstanceOf[PlanContext] | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("modules")
     @classmethod
     def _in_order(cls, modules: dict[str, ModuleChoice]) -> dict[str, ModuleChoice]:
         return dict(sorted(modules.items()))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that two plans share only if they are the same plan."""
         return digest(self.model_dump(mode="json"))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """pydantic's, whose copy has a digest of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """Format by name of the modules that are quantized."""
+        return {name: c.format for name, c in self.modules.items() if FORMATS[c.format].is_quantized}
+
     @property
     def bits(self) -> dict[str, int]:
-        """Bits by name of the modules that are quantized (below 16 bits)."""
-        return {name: choice.bits for name, choice in self.modules.items() if choice.bits < 16}
+        """Nominal bits by name of the modules that are quantized."""
+        return {name: FORMATS[name_of_format].bits for name, name_of_format in self.formats.items()}
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -127,20 +134,59 @@ class Plan(Record):
         if not ranks:
             return self
         modules = {
-            name: ModuleChoice(bits=choice.bits, rank=ranks.get(name, 0))
+            name: ModuleChoice(format=choice.format, rank=ranks.get(name, 0))
             for name, choice in self.modules.items()
         }
-        return self.model_copy(update={"modules": modules})
+        return Plan(modules=modules, quantization=self.quantization, lora=self.lora, context=self.context)
 
     def distilled(self, ranks: Mapping[str, int]) -> Plan:
         """An adaptive plan's last ranks as a plan of plain LoRA; any other plan itself."""
-        if self.lora.variant != "adalora":
+        if METHODS[self.lora.variant].searchable:
             return self
         lora = self.lora.model_copy(update={"variant": "lora"})
-        return self.ending_with(ranks).model_copy(update={"lora": lora})
+        modules = self.ending_with(ranks).modules
+        return Plan(modules=modules, quantization=self.quantization, lora=lora, context=self.context)
 
+    def within(self, context: PlanContext) -> Plan:
+        """The same plan as one of that model and study."""
+        return Plan.model_construct(
+            modules=self.modules, quantization=self.quantization, lora=self.lora, context=context
+        )
 
-def digest(value: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Plan:
+        """Read an exported plan; raises ``PlanError`` if it is missing, damaged or edited inconsistently."""
+        from jointsearch.plan.plan_file import read_plan
+
+        return read_plan(Path(path)).with_context
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write ``plan.json``, whole or not at all; raises ``OutputError`` where that cannot be."""
+        from jointsearch.plan.plan_file import PlanFile, write_plan
+
+        write_plan(PlanFile.of(self), Path(path))
+
+    def lora_config(self) -> LoraConfig:
+        """PEFT's config of the plan's adapters, for ``peft.get_peft_model``."""
+        context = self.known_context
+        config: LoraConfig = load("peft:LoraConfig")(
+            **lora_config(self, context.layout, context.study.task.type)
+        )
+        return config
+
+    def quantization_config(self) -> JointSearchConfig:
+        """For ``from_pretrained(…, quantization_config=…)``: every module in its format while it loads."""
+        config: JointSearchConfig = load("jointsearch.quantization.plugin:JointSearchConfig").of(
+            self, self.known_context.layout
+        )
+        return config
+
+    @property
+    def known_context(self) -> PlanContext:
+        """The context; raises ``PlanError`` where the plan has none."""
+        if self.context is None:
+            raise PlanError(
+                "a plan must belong to a study to be saved or trained, but this one has no layout and no "
+                "settings; take it from Study.select, Study.plan or Plan.load"
+            )
+        return self.context

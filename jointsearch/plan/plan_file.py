@@ -19,12 +19,13 @@ from jointsearch.files import write_text
 from jointsearch.plan.cost import PlanCost, plan_cost
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.peft import lora_config
-from jointsearch.plan.plan import Plan, Record, digest
+from jointsearch.plan.plan import Plan, PlanContext
+from jointsearch.plan.record import Record, digest
 
 VERSION = 1
 
 
-class Origin(Record):
+class PlanSource(Record):
     """Where a plan comes from."""
 
     study: str
@@ -47,13 +48,13 @@ class PlanFile(Record):
     plan: Plan
     layout: ModelLayout
     study: StudyConfig
-    origin: Origin | None = None
+    origin: PlanSource | None = None
     peft: dict[str, Any]
     """Arguments of ``peft.LoraConfig``."""
 
     @classmethod
     def build(
-        cls, plan: Plan, layout: ModelLayout, study: StudyConfig, origin: Origin | None = None
+        cls, plan: Plan, layout: ModelLayout, study: StudyConfig, origin: PlanSource | None = None
     ) -> PlanFile:
         layout.check(plan)
         return cls(
@@ -65,6 +66,17 @@ class PlanFile(Record):
             origin=origin,
             peft=lora_config(plan, layout, study.task.type),
         )
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanFile:
+        """The file of a plan that knows its context; raises ``PlanError`` where it does not."""
+        context = plan.known_context
+        return cls.build(plan, context.layout, context.study, context.source)
+
+    @property
+    def with_context(self) -> Plan:
+        """The plan, which knows the rest of the file."""
+        return self.plan.within(PlanContext(self.layout, self.study, self.origin))
 
     @property
     def cost(self) -> PlanCost:
@@ -93,7 +105,8 @@ def read_plan(path: Path) -> PlanFile:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise PlanError(f"{path}: damaged at {where}: {problem['msg']}") from None
+        reason = problem.get("ctx", {}).get("error", problem["msg"])
+        raise PlanError(f"{path}: damaged at {where}: {reason}") from None
     try:
         plan.layout.check(plan.plan)
     except PlanError as error:

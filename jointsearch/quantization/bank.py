@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from jointsearch.plan.plan import QuantizationSettings
+from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.quantization.formats import empty_module, quantized_weight
 from jointsearch.quantization.tying import tied_modules
 
@@ -31,7 +31,7 @@ class QuantizedBank:
         self._settings = settings
         self._dtype = dtype
         self._tied = tied_modules(model)
-        self._modules: dict[tuple[str, int], dict[str, nn.Module]] = {}
+        self._modules: dict[tuple[str, str], dict[str, nn.Module]] = {}
 
     @property
     def model(self) -> PreTrainedModel:
@@ -39,9 +39,9 @@ class QuantizedBank:
         return self._model
 
     def assemble(
-        self, bits: Mapping[str, int], copied: Callable[[str], bool] = lambda name: False
+        self, formats: Mapping[str, str], copied: Callable[[str], bool] = lambda name: False
     ) -> PreTrainedModel:
-        """A model whose named modules have 4 or 8 bits; all others are the base model's own.
+        """A model whose named modules have these formats; all others are the base model's own.
 
         A trial that changes parameters of the base model gets copies of those that ``copied`` names.
         """
@@ -49,22 +49,22 @@ class QuantizedBank:
         shared = [t for name, t in self._model.named_parameters() if not copied(name)]
         memo: dict[int, object] = {id(t): t for t in shared}
         memo |= {id(t): t for t in self._model.buffers()}
-        for name, module_bits in bits.items():
-            for path, module in self._quantized(name, module_bits).items():
+        for name, weight_format in formats.items():
+            for path, module in self._quantized(name, weight_format).items():
                 memo[id(self._model.get_submodule(path))] = module
         model = copy.deepcopy(self._model, memo)
         # PEFT looks at both before it wraps a bitsandbytes module
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
         return model
 
-    def _quantized(self, name: str, bits: int) -> dict[str, nn.Module]:
+    def _quantized(self, name: str, weight_format: str) -> dict[str, nn.Module]:
         """The module in its format, and those tied to it, by path."""
-        if (name, bits) not in self._modules:
+        if (name, weight_format) not in self._modules:
             weight: nn.Parameter | None = None
             modules = {}
             for path in (name, *self._tied.get(name, ())):
                 original = self._model.get_submodule(path)
-                module = empty_module(original, bits, self._settings, original.weight.dtype)
+                module = empty_module(original, weight_format, self._settings, original.weight.dtype)
                 if weight is None:
                     weight = quantized_weight(module, original.weight.data, self._dtype)
                 module.weight = weight
@@ -73,5 +73,5 @@ class QuantizedBank:
                 if hasattr(module, "scales"):
                     module.scales  # noqa: B018  keeps the scales before a tied head takes them
                 modules[path] = module
-            self._modules[name, bits] = modules
-        return self._modules[name, bits]
+            self._modules[name, weight_format] = modules
+        return self._modules[name, weight_format]

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from jointsearch.plan.plan import QuantizationSettings
+from jointsearch.plan.formats import NF4, QuantizationSettings
 from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit, Linear8bit
 
 QUANTIZED = (Linear4bit, Linear8bit, Embedding4bit, Embedding8bit)
@@ -40,7 +40,7 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
 
 
 def empty_module(
-    module: nn.Module, bits: int, settings: QuantizationSettings, dtype: torch.dtype
+    module: nn.Module, weight_format: str, settings: QuantizationSettings, dtype: torch.dtype
 ) -> nn.Module:
     """A quantized module without content (on the meta device) that can stand in for ``module``.
 
@@ -50,14 +50,14 @@ def empty_module(
     with torch.device("meta"):
         if isinstance(module, nn.Embedding):
             shape = module.num_embeddings, module.embedding_dim
-            if bits == 4:
+            if weight_format == NF4.name:
                 empty = Embedding4bit(*shape, double_quant=settings.double_quant, dtype=dtype)
             else:
                 empty = Embedding8bit(*shape, dtype=dtype)
         else:
             out_features, in_features = linear_shape(module)
             has_bias = module.bias is not None
-            if bits == 4:
+            if weight_format == NF4.name:
                 empty = Linear4bit(
                     in_features,
                     out_features,

@@ -34,7 +34,9 @@ from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from jointsearch.errors import PlanError
-from jointsearch.plan.plan import QuantizationSettings
+from jointsearch.plan.formats import NF4, OF_BITS, QuantizationSettings
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, read_plan
 from jointsearch.quantization.formats import (
     QUANTIZED,
@@ -52,22 +54,26 @@ QUANT_METHOD = "jointsearch"
 
 @register_quantization_config(QUANT_METHOD)
 class JointSearchConfig(QuantizationConfigMixin):
-    """Which modules have 4 or 8 bits; lives in a checkpoint's ``config.json``.
+    """Which modules have which weight format; lives in a checkpoint's ``config.json``.
 
-    ``bits`` maps full module names to 4 or 8. ``dtype`` is the model's 16-bit type, that of all else.
+    ``formats`` maps full module names to names of formats (``bits``, as version 0.1.0 wrote them, to 4 or 8).
+    ``dtype`` is the model's 16-bit type, that of all else.
     """
 
     def __init__(
         self,
-        bits: dict[str, int],
+        formats: dict[str, str] | None = None,
         dtype: str = "bfloat16",
         double_quant: bool = True,
         int8_threshold: float = 6.0,
         quant_method: str = QUANT_METHOD,
+        bits: dict[str, int] | None = None,
         **ignored: Any,
     ) -> None:
         self.quant_method = quant_method
-        self.bits = dict(bits)
+        self.formats = {name: OF_BITS[of_module] for name, of_module in (bits or {}).items()} | (
+            formats or {}
+        )
         self.dtype = dtype
         self.double_quant = double_quant
         self.int8_threshold = int8_threshold
@@ -76,11 +82,16 @@ class JointSearchConfig(QuantizationConfigMixin):
     def from_plan(cls, plan: PlanFile | str | PathLike[str]) -> JointSearchConfig:
         """The config of an exported plan; raises ``PlanError`` if the file is damaged."""
         file = plan if isinstance(plan, PlanFile) else read_plan(Path(plan))
+        return cls.of(file.plan, file.layout)
+
+    @classmethod
+    def of(cls, plan: Plan, layout: ModelLayout) -> JointSearchConfig:
+        """The config of a plan for the model of ``layout``."""
         return cls(
-            bits=file.plan.bits,
-            dtype=file.layout.dtype,
-            double_quant=file.plan.quantization.double_quant,
-            int8_threshold=file.plan.quantization.int8_threshold,
+            formats=plan.formats,
+            dtype=layout.dtype,
+            double_quant=plan.quantization.double_quant,
+            int8_threshold=plan.quantization.int8_threshold,
         )
 
     @property
@@ -174,17 +185,19 @@ def replace_modules(
 ) -> None:
     """Put empty quantized modules in the places that ``config`` names; ``model`` is on the meta device."""
     modules = dict(model.named_modules())
-    if unknown := [name for name in config.bits if name not in modules]:
+    if unknown := [name for name in config.formats if name not in modules]:
         raise PlanError(
             f"a plan must fit its model, but {type(model).__name__} has no module {', '.join(unknown[:5])}"
         )
     tied = tied_modules(model)
-    for name, bits in config.bits.items():
+    for name, weight_format in config.formats.items():
         for path in (name, *tied.get(name, ())):
-            module = empty_module(modules[path], bits, config.settings, dtype)
+            module = empty_module(modules[path], weight_format, config.settings, dtype)
             if pre_quantized:
                 # transformers casts a checkpoint's tensor to the type of the parameter that waits for it
-                module.weight.data = module.weight.data.to(torch.uint8 if bits == 4 else torch.int8)
+                module.weight.data = module.weight.data.to(
+                    torch.uint8 if weight_format == NF4.name else torch.int8
+                )
             model.set_submodule(path, module)
 
 

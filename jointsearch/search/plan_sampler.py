@@ -47,7 +47,7 @@ class PlanSampler(BaseSampler):
         chosen = self.propose(study, trial.number)
         # other workers must see it before its parameters are written one by one
         study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, chosen.tolist())
-        return dict(self._options.values(chosen))
+        return dict(self._options.params(chosen))
 
     def sample_independent(
         self,

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jointsearch.plan.plan import Record
+from jointsearch.plan.record import Record
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.search.additive.options import Options, rank_curve
 from jointsearch.space import Group, SearchSpace
@@ -59,7 +59,8 @@ def sensitivity_probe(sensitivities: Sensitivities, space: SearchSpace, seconds:
 def _scores(group: Group, sensitivities: Sensitivities) -> GroupScores:
     measured = sensitivities.modules
     errors = [
-        sum(measured[spec.name].output_error.get(bits, 0.0) for spec in group.modules) for bits in group.bits
+        sum(measured[spec.name].output_error.get(name, 0.0) for spec in group.modules)
+        for name in group.formats
     ]
     fisher = sum(measured[spec.name].fisher * spec.num_weights for spec in group.modules if spec.adaptable)
     shares = np.concatenate([[0.0], np.cumsum(rank_curve(group.ranks))])
@@ -74,7 +75,7 @@ def group_effects(probe: Probe, options: Options) -> Floats:
     effects = np.zeros((int(options.offsets[-1]), 2))
     for start, entry in zip(options.offsets, options.groups, strict=False):
         scores = probe.groups.get(entry.group.name, GroupScores())
-        num_bits, num_ranks = entry.num_bits_steps, entry.num_rank_steps
+        num_bits, num_ranks = entry.num_format_steps, entry.num_rank_steps
         effects[start : start + num_bits, 0] = _steps(scores.bits, num_bits)
         effects[start + num_bits : start + num_bits + num_ranks, 1] = _steps(scores.ranks, num_ranks)
     return effects

@@ -93,7 +93,7 @@ class QRAdaptorSampler(PlanSampler):
             above = set(order[: round(share * len(order))].tolist())
             level = rng.random()
             for group, entry in enumerate(self._options.groups):
-                steps = entry.num_rank_steps if axis else entry.num_bits_steps
+                steps = entry.num_rank_steps if axis else entry.num_format_steps
                 position = round(level * steps)
                 position = min(steps, position + 1) if group in above else max(0, position - 1)
                 chosen[group] += position * (1 if axis else len(entry.group.ranks))

@@ -16,8 +16,8 @@ from jointsearch.strategies.integer_program import cheapest_errors
 from jointsearch.strategies.ranks import equal_weights, ranks_within, uniform_ranks
 from jointsearch.strategies.settings import Bits, StrategySettings
 
-Error = Callable[[ModuleSensitivity, int], float]
-"""What a module loses at a number of bits."""
+Error = Callable[[ModuleSensitivity, str], float]
+"""What a module loses in a format."""
 
 
 def quantization_error(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
@@ -26,26 +26,26 @@ def quantization_error(layout: ModelLayout, settings: StrategySettings, max_byte
     AQLoRA's rule (arXiv 2608.23816), in the manner of HAWQ (Dong et al., arXiv 1905.03696), which ranks
     layers by sensitivity: modules by falling ‖W - Q(W)‖ / ‖W‖, those that do not fit passed over.
     """
-    return _largest_first(layout, settings, max_bytes, lambda found, bits: found.weight_error.get(bits, 0.0))
+    return _largest_first(layout, settings, max_bytes, lambda found, name: found.weight_error.get(name, 0.0))
 
 
 def output_error(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The modules with the largest relative error of their outputs get 8 bits, then 16, up to the budget: as
     ``quantization_error``, but on calibration data."""
-    return _largest_first(layout, settings, max_bytes, lambda found, bits: found.output_error.get(bits, 0.0))
+    return _largest_first(layout, settings, max_bytes, lambda found, name: found.output_error.get(name, 0.0))
 
 
 def ilp(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The bits of least squared error Σ ‖W - Q(W)‖² under the budget. LQ-LoRA's integer program
     (Guo et al., arXiv 2311.12023, section 3.3)."""
-    return _by_program(layout, settings, max_bytes, lambda found, bits: found.squared_error(bits))
+    return _by_program(layout, settings, max_bytes, lambda found, name: found.squared_error(name))
 
 
 def ilp_fisher(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The bits of least squared error under the budget, weighted by Fisher information (LQ-LoRA, section
     3.4, weights elements; here all elements of a module have its mean)."""
     return _by_program(
-        layout, settings, max_bytes, lambda found, bits: found.fisher * found.squared_error(bits)
+        layout, settings, max_bytes, lambda found, name: found.fisher * found.squared_error(name)
     )
 
 
@@ -58,7 +58,11 @@ def _largest_first(
     for wanted in (8, 16):
         better = settings.bits_of(layout, wanted)
         open_to_more = [spec.name for spec in layout.modules if better[spec.name] > bits[spec.name]]
-        for name in sorted(open_to_more, key=lambda n: -error(settings.sensitivity_of(n), bits[n])):
+        lost = {
+            name: error(settings.sensitivity_of(name), settings.format_of(layout[name], bits[name]))
+            for name in open_to_more
+        }
+        for name in sorted(open_to_more, key=lambda n: -lost[n]):
             more = {**bits, name: better[name]}
             if settings.bytes_of(layout, more, ranks) <= budget:
                 bits = more
@@ -76,10 +80,14 @@ def _by_program(layout: ModelLayout, settings: StrategySettings, max_bytes: int 
             found = settings.sensitivity_of(spec.name)
             smallest = settings.weight_bytes(spec, fewest[spec.name])
             costs[spec.name] = {
-                bits: (settings.weight_bytes(spec, bits) - smallest, error(found, bits)) for bits in choices
+                bits: (
+                    settings.weight_bytes(spec, bits) - smallest,
+                    error(found, settings.format_of(spec, bits)),
+                )
+                for bits in choices
             }
     bits = {**fewest, **(cheapest_errors(costs, room) if room > 0 else {})}
-    return _filled(layout, settings, max_bytes, bits, ranks)  # type: ignore[arg-type]
+    return _filled(layout, settings, max_bytes, bits, ranks)
 
 
 def _budget(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> int:

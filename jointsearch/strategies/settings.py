@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from jointsearch.config.space import SpaceSettings
 from jointsearch.errors import PlanError
 from jointsearch.front.objectives import format_bytes
-from jointsearch.plan.cost import adapter_element_bytes, adapter_parameters, weight_bytes
+from jointsearch.plan.cost import module_bytes, weight_bytes
+from jointsearch.plan.formats import (
+    FORMATS,
+    OF_BITS,
+    UNQUANTIZED,
+    QuantizationSettings,
+    by_precision,
+    with_bits,
+)
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
 from jointsearch.space import SearchSpace
 
-Bits = Literal[4, 8, 16]
-ALL_BITS: tuple[Bits, ...] = (4, 8, 16)
+Bits = int
+"""Nominal bits: rules speak of them, and every module has the format of its own that is nearest."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,10 @@ class StrategySettings:
     """Of every module, where a strategy has no rule for bits."""
     quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
-    pinned_bits: Mapping[str, tuple[Bits, ...]] = field(default_factory=dict)
-    """The bits that a module may have, where a study leaves it no other."""
+    formats: tuple[str, ...] = tuple(OF_BITS.values())
+    """What modules can have."""
+    pinned_formats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The formats that a module may have, where a study leaves it no other."""
     no_adapter: frozenset[str] = frozenset()
     """Modules that a study gives no adapter."""
     sensitivities: Sensitivities | None = None
@@ -44,11 +54,11 @@ class StrategySettings:
         The choices of bits and ranks that all groups share are the search's, and bind no strategy. The
         rank is by default the middle one of the study's.
         """
-        pinned: dict[str, tuple[Bits, ...]] = dict.fromkeys(space.fixed, (16,))
+        pinned: dict[str, tuple[str, ...]] = dict.fromkeys(space.fixed, (UNQUANTIZED,))
         no_adapter = set(space.fixed)
         for group in space.groups:
-            if group.bits != settings.bits:
-                pinned |= {spec.name: group.bits for spec in group.modules}
+            if group.formats != settings.format_choices:
+                pinned |= {spec.name: group.formats for spec in group.modules}
             if group.ranks[-1] == 0:
                 no_adapter |= {spec.name for spec in group.modules}
         ranks = settings.ranks
@@ -56,7 +66,8 @@ class StrategySettings:
             rank=ranks[len(ranks) // 2] if rank is None else rank,
             quantization=space.quantization,
             lora=space.lora,
-            pinned_bits=pinned,
+            formats=settings.formats or tuple(OF_BITS.values()),
+            pinned_formats=pinned,
             no_adapter=frozenset(no_adapter),
         )
 
@@ -64,9 +75,17 @@ class StrategySettings:
         """The modules that can have an adapter, in the order of the forward pass."""
         return [spec for spec in layout.modules if spec.adaptable and spec.name not in self.no_adapter]
 
+    def formats_of(self, spec: ModuleSpec) -> tuple[str, ...]:
+        """The formats that a module can have, from the coarsest."""
+        return (
+            by_precision(self.pinned_formats.get(spec.name, self.formats))
+            if spec.quantizable
+            else (UNQUANTIZED,)
+        )
+
     def choices_of(self, spec: ModuleSpec) -> tuple[Bits, ...]:
-        """The bits that a module can have, rising."""
-        return self.pinned_bits.get(spec.name, ALL_BITS) if spec.quantizable else (16,)
+        """Their bits, rising."""
+        return tuple(sorted({FORMATS[name].bits for name in self.formats_of(spec)}))
 
     def bits_of(self, layout: ModelLayout, wanted: Mapping[str, int] | int) -> dict[str, Bits]:
         """Of every module the bits nearest to those ``wanted`` that it can have."""
@@ -78,6 +97,10 @@ class StrategySettings:
             for spec in layout.modules
         }
 
+    def format_of(self, spec: ModuleSpec, bits: Bits) -> str:
+        """The module's format of so many bits."""
+        return with_bits(bits, self.formats_of(spec))
+
     def plan(
         self,
         layout: ModelLayout,
@@ -86,7 +109,9 @@ class StrategySettings:
     ) -> Plan:
         """The plan of bits by module and ranks (none: no adapter); raises ``PlanError`` if it cannot be."""
         modules = {
-            spec.name: ModuleChoice(bits=bits[spec.name], rank=ranks.get(spec.name, 0))
+            spec.name: ModuleChoice(
+                format=self.format_of(spec, bits[spec.name]), rank=ranks.get(spec.name, 0)
+            )
             for spec in layout.modules
         }
         made = Plan(modules=modules, quantization=self.quantization, lora=self.lora)
@@ -97,16 +122,19 @@ class StrategySettings:
         self, layout: ModelLayout, bits: Mapping[str, int], ranks: Mapping[str, int] | None = None
     ) -> int:
         """``model_bytes`` of such a plan (``cost.plan_cost`` of the whole says the same)."""
-        element_bytes = adapter_element_bytes(self.lora)
         return layout.other_bytes + sum(
-            self.weight_bytes(spec, bits[spec.name])
-            + 2 * spec.shape[0] * spec.has_bias
-            + element_bytes * adapter_parameters(spec, (ranks or {}).get(spec.name, 0), self.lora)
+            module_bytes(
+                spec,
+                self.format_of(spec, bits[spec.name]),
+                (ranks or {}).get(spec.name, 0),
+                self.quantization,
+                self.lora,
+            )
             for spec in layout.modules
         )
 
     def weight_bytes(self, spec: ModuleSpec, bits: int) -> int:
-        return weight_bytes(spec, bits, self.quantization)
+        return weight_bytes(spec, self.format_of(spec, bits), self.quantization)
 
     def sensitivity_of(self, name: str) -> ModuleSensitivity:
         """What was measured of a module."""

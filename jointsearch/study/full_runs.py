@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 
 from jointsearch.measurement import Measurement
-from jointsearch.plan.plan import Record
+from jointsearch.plan.record import Record
 from jointsearch.study.records import SELECTION
 from jointsearch.study.storage.locks import study_lock
 

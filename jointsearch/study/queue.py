@@ -16,14 +16,14 @@ from jointsearch.study.records import DIGEST, PLAN, PLAN_ATTRIBUTES, RETRY_OF, T
 
 def enqueue(study: optuna.Study, space: SearchSpace, plan: Plan, attributes: Mapping[str, Any]) -> None:
     """Put ``plan`` into the queue; without Optuna parameters where the space does not have it."""
-    values = space.values_of(plan)
+    params = space.params_of(plan)
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,
-            params=values or {},
-            distributions=dict(distributions(space)) if values is not None else {},
+            params=params or {},
+            distributions=dict(distributions(space)) if params is not None else {},
             user_attrs={PLAN: plan.model_dump(mode="json"), DIGEST: plan.digest, **attributes},
-            system_attrs=generation_of() if values is not None else {},
+            system_attrs=generation_of() if params is not None else {},
         )
     )
 

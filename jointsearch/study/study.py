@@ -17,8 +17,9 @@ from jointsearch.errors import StudyError, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.selection import at_knee
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import Plan, digest
-from jointsearch.plan.plan_file import Origin, PlanFile
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.plan_file import PlanFile, PlanSource
+from jointsearch.plan.record import digest
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Probe
 from jointsearch.search.optuna_compat import experimental_optuna
@@ -223,7 +224,7 @@ class JointStudy:
         that it has ended with."""
         trial = self.complete_trial(self.chosen if number is None else number)
         adapts = bool(trial.measurement.ranks)
-        origin = Origin(
+        origin = PlanSource(
             study=self.name,
             trial=trial.number,
             label=f"{trial.label}, distilled" if adapts else trial.label,

@@ -34,7 +34,7 @@ def enqueue_known(study: optuna.Study, space: SearchSpace, layout: ModelLayout, 
     for name in config.search_space.enqueue:
         if name == "uniform":
             for baseline in space.baselines():
-                _add(study, space, space.plan(baseline.values), baseline.label)
+                _add(study, space, baseline.plan, baseline.name)
         elif STRATEGIES[name].needs == "nothing":
             _add(study, space, STRATEGIES[name].plan(layout, settings), name)
 

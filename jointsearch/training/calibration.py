@@ -19,7 +19,8 @@ from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import LoraSettings, Plan
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.runner import Budget
@@ -164,7 +165,7 @@ class CalibrationRunner:
         changes_weights = plan.lora.init == "pissa"
         changes_types = self.training.prepare_for_kbit_training
         model = self._bank.assemble(
-            plan.bits,
+            plan.formats,
             lambda name: changes_types or (changes_weights and name.removesuffix(".weight") in plan.ranks),
         )
         if plan.lora.variant == "adalora":

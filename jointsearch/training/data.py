@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from jointsearch.config.task import SPLITS, DataSettings
 from jointsearch.errors import OFFLINE, DataError, first_line
-from jointsearch.plan.plan import digest
+from jointsearch.plan.record import digest
 
 TRUNCATED = "truncated"
 """A column of tokenized rows: whether something was cut off."""

@@ -1,4 +1,4 @@
-"""Tries each bit-width on a device: quantizes a layer and an embedding, runs them forward and backward."""
+"""Tries weight formats on a device: quantizes a layer and an embedding, runs them forward and backward."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from torch import nn
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import UnsupportedError, first_line
-from jointsearch.plan.cost import NF4_BLOCK
+from jointsearch.plan.formats import FORMATS, NF4, NF4_BLOCK, QuantizationSettings, by_precision
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
-from jointsearch.plan.plan import QuantizationSettings
 from jointsearch.quantization.formats import compute_dtype, empty_module, quantized_weight
 from jointsearch.space import SearchSpace
 
@@ -24,13 +23,13 @@ def available_devices() -> list[str]:
     return devices
 
 
-def check_format(device: str, bits: int) -> str:
+def check_format(device: str, weight_format: str) -> str:
     """``works``, or the first line of what went wrong."""
     place = torch.device(device)
     dtype = compute_dtype(place, torch.bfloat16)
     try:
         layer, table = (
-            _quantized(module.to(place, dtype), bits, dtype)
+            _quantized(module.to(place, dtype), weight_format, dtype)
             for module in (nn.Linear(128, 64, bias=False), nn.Embedding(16, 128))
         )
         rows = table(torch.arange(4, device=place))
@@ -45,14 +44,15 @@ def check_format(device: str, bits: int) -> str:
 def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout) -> None:
     """Raise ``UnsupportedError`` if the device cannot run a bit-width that the study can choose."""
     space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
-    for bits in sorted({bits for group in space.groups for bits in group.bits}):
-        if (state := check_format(str(device), bits)) != "works":
+    for name in by_precision({name for group in space.groups for name in group.formats}):
+        if (state := check_format(str(device), name)) != "works":
             raise UnsupportedError(
-                f"the study has {bits} bits, but on {device} {state.replace(':', ' with:', 1)}; "
+                f"the study has {FORMATS[name].bits} bits, "
+                f"but on {device} {state.replace(':', ' with:', 1)}; "
                 "use another device, or other search_space.bits; `jointsearch doctor` tries them all"
             )
     if config.lora.variant == "dora" and device.type == "cpu":
-        adapted = [group for group in space.groups if 4 in group.bits and group.ranks[-1]]
+        adapted = [group for group in space.groups if NF4.name in group.formats and group.ranks[-1]]
         check_dora([spec for group in adapted for spec in group.modules if spec.adaptable])
 
 
@@ -67,9 +67,9 @@ def check_dora(modules: Iterable[ModuleSpec]) -> None:
             )
 
 
-def _quantized(module: nn.Module, bits: int, dtype: torch.dtype) -> nn.Module:
-    if bits == 16:
+def _quantized(module: nn.Module, weight_format: str, dtype: torch.dtype) -> nn.Module:
+    if not FORMATS[weight_format].is_quantized:
         return module
-    empty = empty_module(module, bits, QuantizationSettings(), dtype)
+    empty = empty_module(module, weight_format, QuantizationSettings(), dtype)
     empty.weight = quantized_weight(empty, module.weight.data, torch.bfloat16)
     return empty

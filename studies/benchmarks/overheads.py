@@ -39,9 +39,10 @@ from transformers import (  # noqa: E402
 from jointsearch.config.space import SpaceSettings  # noqa: E402
 from jointsearch.config.study import ModelSettings, StudyConfig  # noqa: E402
 from jointsearch.config.yaml_file import read_study  # noqa: E402
+from jointsearch.plan.formats import QuantizationSettings  # noqa: E402
 from jointsearch.plan.layout import ModelLayout  # noqa: E402
 from jointsearch.plan.peft import lora_config  # noqa: E402
-from jointsearch.plan.plan import ModuleChoice, Plan, QuantizationSettings  # noqa: E402
+from jointsearch.plan.plan import ModuleChoice, Plan  # noqa: E402
 from jointsearch.quantization.bank import QuantizedBank  # noqa: E402
 from jointsearch.quantization.plugin import JointSearchConfig  # noqa: E402
 from jointsearch.runner import Budget  # noqa: E402
@@ -106,7 +107,7 @@ def training_speed() -> dict[str, float]:
     plan = Plan(
         modules={
             name: choice if choice.rank else ModuleChoice(bits=16, rank=0)
-            for name, choice in space.plan(space.uniform(4, 16)).modules.items()
+            for name, choice in space.plan(space.uniform("nf4", 16)).modules.items()
         }
     )
     runner = CalibrationRunner(config, layout)

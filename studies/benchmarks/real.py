@@ -190,9 +190,7 @@ def one_study(
 
 def measure_again(study: str, space: SearchSpace, books: Bookkeeper) -> None:
     """Train with the fresh seed what a front has at one of the moments, and the uniform plans."""
-    wanted = {
-        space.plan(baseline.values).digest: space.plan(baseline.values) for baseline in space.baselines()
-    }
+    wanted = {baseline.plan.digest: baseline.plan for baseline in space.baselines()}
     names = list(space.parameters)
     for line in read(RUNS):
         if line["study"] != study:

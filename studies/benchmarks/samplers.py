@@ -146,7 +146,7 @@ class Problem:
 
     @cached_property
     def uniform(self) -> list[dict[str, int]]:
-        return [baseline.values for baseline in self.space.baselines()]
+        return [baseline.params for baseline in self.space.baselines()]
 
     @cached_property
     def reference(self) -> tuple[float, float]:
@@ -352,7 +352,7 @@ def proposals() -> None:
         [
             create_trial(
                 values=[float(loss), float(problem.options.model_bytes(row))],
-                params=problem.options.values(row),
+                params=problem.options.params(row),
                 distributions=dist,
             )
             for row, loss in zip(chosen, losses, strict=True)

@@ -81,7 +81,7 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
             [
                 "10: unknown key 'search_space.overrides.0.bit'",
                 "did you mean 'bits'?",
-                "(valid: group, bits, ranks)",
+                "(valid: group, bits, formats, ranks)",
             ],
         ),
         (VALID + "zzzzzz: 1\n", ["7: unknown key 'zzzzzz' (valid: name"]),

@@ -9,8 +9,10 @@ import pytest
 
 from jointsearch.errors import PlanError
 from jointsearch.plan.cost import adapter_parameters, plan_cost, weight_bytes
+from jointsearch.plan.formats import OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import ModuleChoice, Plan
 
 LAYOUT = ModelLayout.model_validate_json(
     (Path(__file__).parents[1] / "domain_fixtures/layout.json").read_text()
@@ -42,7 +44,7 @@ def linear(out_features: int, in_features: int, **fields: Any) -> ModuleSpec:
 def test_weight_bytes(
     shape: tuple[int, int], bits: int, settings: QuantizationSettings, expected: int
 ) -> None:
-    assert weight_bytes(linear(*shape), bits, settings) == expected
+    assert weight_bytes(linear(*shape), OF_BITS[bits], settings) == expected
 
 
 def test_adapter_parameters_are_those_of_a_and_b() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan, QuantizationSettings
+from jointsearch.plan.formats import QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import ModuleChoice, Plan
 
 MODULES = {
     "b": ModuleChoice(bits=8, rank=0),
@@ -73,7 +75,7 @@ def test_json_keeps_everything() -> None:
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({"modules": {"a": {"bits": 5, "rank": 0}}}, ("modules", "a", "bits")),
+        ({"modules": {"a": {"bits": 5, "rank": 0}}}, ("modules", "a")),
         ({"modules": {"a": {"bits": 4, "rank": -1}}}, ("modules", "a", "rank")),
         ({"modules": {"a": {"bits": 4, "rank": 1, "alpha": 2}}}, ("modules", "a", "alpha")),
         ({"modules": {}, "bits": 4}, ("bits",)),

@@ -13,9 +13,10 @@ from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import OutputError, PlanError
 from jointsearch.files import write_text
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.peft import lora_config
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan
-from jointsearch.plan.plan_file import Origin, PlanFile, read_plan, write_plan
+from jointsearch.plan.plan import ModuleChoice, Plan
+from jointsearch.plan.plan_file import PlanFile, PlanSource, read_plan, write_plan
 
 FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
 LAYOUT = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
@@ -40,7 +41,7 @@ PLAN = Plan(
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A good plan.json."""
-    origin = Origin(study="small", trial=3, label="uniform", metrics={"loss": 2.5})
+    origin = PlanSource(study="small", trial=3, label="uniform", metrics={"loss": 2.5})
     write_plan(PlanFile.build(PLAN, LAYOUT, STUDY, origin), tmp_path / "plan.json")
     return tmp_path / "plan.json"
 
@@ -50,7 +51,7 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert content.plan == PLAN
     assert content.layout == LAYOUT
     assert content.study == STUDY
-    assert content.origin == Origin(study="small", trial=3, label="uniform", metrics={"loss": 2.5})
+    assert content.origin == PlanSource(study="small", trial=3, label="uniform", metrics={"loss": 2.5})
     assert content.digest == PLAN.digest
     # 9 modules of NF4 with two levels of scales, the biases of two q, LoRA in float32, and the rest
     weights = [100 * 64, 4096, 4096, 6144, 6144, 4096, 4096, 6144, 6144]
@@ -157,7 +158,7 @@ def _more(content: dict[str, Any]) -> None:
             _other_rank,
             ["damaged: digest must follow from the rest of the file", "export it again"],
         ),
-        (_bad_bits, ["damaged at plan.modules.embed.bits: "]),
+        (_bad_bits, ["damaged at plan.modules.embed: bits must be among 4, 8, 16, but got 3"]),
         (
             _other_model,
             [

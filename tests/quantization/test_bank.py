@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jointsearch.config.study import ModelSettings
-from jointsearch.plan.plan import QuantizationSettings
+from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.formats import empty_module, quantized_weight
 from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, dequantize

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import ModelSettings
 from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import Plan, QuantizationSettings
+from jointsearch.plan.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
 from jointsearch.space import SearchSpace

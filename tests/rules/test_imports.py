@@ -21,6 +21,7 @@ DOMAIN = tuple(
     for name in (
         "errors",
         "files",
+        "registry",
         "plan",
         "front",
         "config",

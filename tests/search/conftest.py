@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from jointsearch.config.space import SpaceSettings
+from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import LoraSettings, QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Observations
 from jointsearch.space import SearchSpace

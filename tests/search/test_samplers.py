@@ -46,10 +46,10 @@ def test_a_plan_from_outside_of_the_space_disturbs_no_sampler(
     create: Create, layout: ModelLayout, sampler: str
 ) -> None:
     study = create(search={"sampler": sampler, "trials": 13}, search_space={"ranks": [0, 2, 4, 8]})
-    outside = study.space.plan(study.space.uniform(16, 8))
+    outside = study.space.plan(study.space.uniform("16bit", 8))
     modules = outside.modules | {"layers.0.mlp.up": ModuleChoice(bits=8, rank=1)}
     outside = outside.model_copy(update={"modules": modules})
-    assert study.space.values_of(outside) is None
+    assert study.space.params_of(outside) is None
     study.request(outside)
     Worker(study, FakeRunner(layout)).run()
     assert len(study.records().complete) == 14

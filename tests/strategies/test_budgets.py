@@ -11,7 +11,8 @@ import transformers as hf
 from jointsearch.config.study import ModelSettings
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import LoraSettings, Plan
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import Plan
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.testing import FakeRunner

@@ -14,8 +14,10 @@ from jointsearch.config.space import Enqueued
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import PlanError
 from jointsearch.plan.cost import plan_cost, weight_bytes
+from jointsearch.plan.formats import OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout, Part
-from jointsearch.plan.plan import LoraSettings, Plan, QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.integer_program import cheapest_errors
@@ -200,16 +202,16 @@ def test_the_program_s_plan_has_the_least_error_of_all_plans(layout: ModelLayout
 
     def error(module: str, bits: int) -> float:
         found = measured.modules[module]
-        lost = 0.0 if bits == 16 else found.weight_error[bits] ** 2
+        lost = 0.0 if bits == 16 else found.weight_error[OF_BITS[bits]] ** 2
         return lost * (found.fisher if name == "ilp-fisher" else 1.0)
 
     small, large = (plan_cost(layout, plan(n, layout, fixed_rank)).model_bytes for n in ("qlora", "llm-int8"))
     specs = layout.modules
-    room = (small + large) // 2 - small + sum(weight_bytes(s, 4, quantization) for s in specs)
+    room = (small + large) // 2 - small + sum(weight_bytes(s, "nf4", quantization) for s in specs)
     best = min(
         sum(error(s.name, b) for s, b in zip(specs, choice, strict=True))
         for choice in product((4, 8, 16), repeat=len(specs))
-        if sum(weight_bytes(s, b, quantization) for s, b in zip(specs, choice, strict=True)) <= room
+        if sum(weight_bytes(s, OF_BITS[b], quantization) for s, b in zip(specs, choice, strict=True)) <= room
     )
     assert sum(error(n, c.bits) for n, c in made.modules.items()) == pytest.approx(best)
     assert plan_cost(layout, made).model_bytes <= (small + large) // 2

@@ -42,20 +42,20 @@ def test_same_plan_same_numbers_also_after_other_plans(runner: CalibrationRunner
 def test_a_fresh_runner_gives_the_same_numbers(
     runner: CalibrationRunner, config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
 ) -> None:
-    plan = space.plan(space.uniform(8, 2))
+    plan = space.plan(space.uniform("int8", 2))
     fresh = CalibrationRunner(config, tiny_layout)
     assert numbers(fresh.run(plan, Budget(seed=0))) == numbers(runner.run(plan, Budget(seed=0)))
 
 
 def test_what_is_measured(runner: CalibrationRunner, space: SearchSpace, tiny_layout: ModelLayout) -> None:
-    plan = space.plan(space.uniform(4, 8))
+    plan = space.plan(space.uniform("nf4", 8))
     result = runner.run(plan, Budget(seed=0))
     assert result.model_bytes == plan_cost(tiny_layout, plan).model_bytes
     assert result.num_tokens == 6 * 4 * 64
     assert [point.step for point in result.validation_losses] == [3, 6]
     assert result.validation_losses[-1].loss == result.metrics["loss"]
     assert result.train_losses[-1].step == 6
-    untrained = runner.run(space.plan(space.uniform(4, 0)), Budget(seed=0))
+    untrained = runner.run(space.plan(space.uniform("nf4", 0)), Budget(seed=0))
     assert untrained.num_tokens == 0
     assert result.metrics["loss"] < untrained.metrics["loss"] - 0.02
     assert result.metrics["perplexity"] == pytest.approx(math.exp(result.metrics["loss"]))
@@ -72,7 +72,7 @@ def test_what_is_measured(runner: CalibrationRunner, space: SearchSpace, tiny_la
 def test_the_loss_of_16_bits_untrained_is_that_of_plain_transformers(
     runner: CalibrationRunner, config: StudyConfig, space: SearchSpace
 ) -> None:
-    measured = runner.run(space.plan(space.uniform(16, 0)), Budget(seed=0))
+    measured = runner.run(space.plan(space.uniform("16bit", 0)), Budget(seed=0))
     task = build_task(config, load_config(config.model))
     model = AutoModelForCausalLM.from_pretrained(config.model.id, dtype=torch.float32).eval()
     batch = task.batch("validation", list(range(8)))
@@ -94,7 +94,7 @@ def test_divergence_is_a_failed_trial(
     wild = config.calibration.model_copy(update=changes)
     runner = CalibrationRunner(config.model_copy(update={"calibration": wild}), tiny_layout)
     with pytest.raises(TrialFailed, match=r"diverged: the (training|validation) loss is (nan|inf)"):
-        runner.run(space.plan(space.uniform(8, 8)), Budget(seed=0))
+        runner.run(space.plan(space.uniform("int8", 8)), Budget(seed=0))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_out_of_memory_is_a_failed_trial(
 
     monkeypatch.setattr(torch.Tensor, "backward", fail)
     with pytest.raises(TrialFailed, match="out of memory"):
-        runner.run(space.plan(space.uniform(8, 2)), Budget(seed=0))
+        runner.run(space.plan(space.uniform("int8", 2)), Budget(seed=0))
 
 
 def test_a_bug_is_no_failed_trial(
@@ -124,13 +124,13 @@ def test_a_bug_is_no_failed_trial(
 
     monkeypatch.setattr(torch.Tensor, "backward", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        runner.run(space.plan(space.uniform(8, 2)), Budget(seed=0))
+        runner.run(space.plan(space.uniform("int8", 2)), Budget(seed=0))
 
 
 def test_stopping_interrupts_between_steps(runner: CalibrationRunner, space: SearchSpace) -> None:
     asked = iter([False, False, True])
     with pytest.raises(TrialInterrupted, match="step 3 of 6"):
-        runner.run(space.plan(space.uniform(8, 2)), Budget(seed=0, should_stop=lambda: next(asked)))
+        runner.run(space.plan(space.uniform("int8", 2)), Budget(seed=0, should_stop=lambda: next(asked)))
 
 
 def test_all_plans_see_the_same_batches(config: StudyConfig) -> None:

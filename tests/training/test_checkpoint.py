@@ -123,5 +123,5 @@ def test_a_checkpoint_belongs_to_one_plan_and_seed(
     runner = CalibrationRunner(keeping(config, 1), tiny_layout)
     interrupt(runner, plan, 3)
     assert count_steps(runner, plan, 4)[1] == 6
-    assert count_steps(runner, space.plan(space.uniform(8, 2)), 3)[1] == 6
+    assert count_steps(runner, space.plan(space.uniform("int8", 2)), 3)[1] == 6
     assert checkpoints(home) == [f"{plan.digest}-3.pt"]

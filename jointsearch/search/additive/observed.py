@@ -91,7 +91,7 @@ class TrialReader:
         """The parameters of a trial that was read without them; none for a plan from outside of the space."""
         if PLAN not in trial.user_attrs:
             return {}
-        return self.options.space.values_of(Plan.model_validate(trial.user_attrs[PLAN])) or {}
+        return self.options.space.params_of(Plan.model_validate(trial.user_attrs[PLAN])) or {}
 
     @cached_property
     def _parameters(self) -> frozenset[str]:

@@ -5,15 +5,15 @@ Bytes are additive: a plan weighs what its modules weigh plus what no plan chang
 
     model_bytes(x) = fixed_bytes + Σ_g bytes_g(x_g)
 
-is exact for an option x_g = (bits, rank) of every group g. A tied weight belongs to the one module
+is exact for an option x_g = (format, rank) of every group g. A tied weight belongs to the one module
 that stores it and is counted there.
 
-The features of option (b, r) of a group are steps, an interaction and nothing else:
+The features of option (f, r) of a group are steps, an interaction and nothing else:
 
-    [bits ≥ b_2], …, [bits ≥ b_B], t_2(r), …, t_R(r), (1 − e(b)) · h(r)
+    [f ≥ f_2], …, [f ≥ f_B], t_2(r), …, t_R(r), (1 − e(f)) · h(r)
 
-with t_k(r) the share of the way from rank r_{k-1} to r_k on the scale log2(1 + r), e(b) ∈ [0, 1] how
-much of the error of the lowest bits is left, and h(r) ∈ [0, 1] the way from the lowest rank to the
+with t_k(r) the share of the way from rank r_{k-1} to r_k on the scale log2(1 + r), e(f) ∈ [0, 1] how
+much of the error of the coarsest format is left, and h(r) ∈ [0, 1] the way from the lowest rank to the
 highest. A group whose modules differ (in a plan from outside of the space) has their mean.
 """
 
@@ -27,16 +27,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from jointsearch.plan.cost import adapter_element_bytes, adapter_parameters, weight_bytes
+from jointsearch.plan.cost import module_bytes
+from jointsearch.plan.formats import FORMATS, UNQUANTIZED
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.plan import Plan
 from jointsearch.space import Group, SearchSpace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-ERROR = {4: 0.09, 8: 0.007, 16: 0.0}
-"""Relative error of a weight in NF4 and int8."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,18 @@ class GroupOptions:
 
     group: Group
     bytes: Ints
-    """(num_options,): of the group's weights, biases and adapters; bits vary slower than ranks."""
+    """(num_options,): of the group's weights, biases and adapters; formats vary slower than ranks."""
     features: Floats
     """(num_options, num_features)"""
 
     @property
-    def kind(self) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    def kind(self) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
         """Groups of one kind differ in the number of their block alone: ``layers.*.mlp``."""
-        return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", self.group.name), self.group.bits, self.group.ranks
+        return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", self.group.name), self.group.formats, self.group.ranks
 
     @property
-    def num_bits_steps(self) -> int:
-        return len(self.group.bits) - 1
+    def num_format_steps(self) -> int:
+        return len(self.group.formats) - 1
 
     @property
     def num_rank_steps(self) -> int:
@@ -64,7 +62,7 @@ class GroupOptions:
 
     @property
     def has_interaction(self) -> bool:
-        return self.num_bits_steps > 0 and self.num_rank_steps > 0
+        return self.num_format_steps > 0 and self.num_rank_steps > 0
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,20 @@ class Options:
     def of(cls, space: SearchSpace, layout: ModelLayout) -> Options:
         searched = {spec.name for group in space.groups for spec in group.modules}
         fixed_bytes = layout.other_bytes + sum(
-            _module_bytes(space, spec, 16, 0) for spec in layout.modules if spec.name not in searched
+            _module_bytes(space, spec, UNQUANTIZED, 0) for spec in layout.modules if spec.name not in searched
         )
         groups = tuple(
             GroupOptions(
                 group,
                 np.array(
                     [
-                        sum(_module_bytes(space, spec, bits, rank) for spec in group.modules)
-                        for bits in group.bits
+                        sum(_module_bytes(space, spec, weight_format, rank) for spec in group.modules)
+                        for weight_format in group.formats
                         for rank in group.ranks
                     ],
                     dtype=np.int64,
                 ),
-                np.array([_features(group, bits, rank) for bits in group.bits for rank in group.ranks]),
+                np.array([_features(group, f, rank) for f in group.formats for rank in group.ranks]),
             )
             for group in space.groups
         )
@@ -115,40 +113,37 @@ class Options:
         """The features of plans, (num_plans, num_features); ``chosen``: (num_plans, num_groups)."""
         return np.concatenate([entry.features[chosen[:, g]] for g, entry in enumerate(self.groups)], axis=1)
 
-    def values(self, chosen: Sequence[int] | Ints) -> dict[str, int]:
+    def params(self, chosen: Sequence[int] | Ints) -> dict[str, int]:
         """The Optuna parameters of a plan."""
-        values = {}
+        params = {}
         for entry, option in zip(self.groups, chosen, strict=True):
-            bits, rank = divmod(int(option), len(entry.group.ranks))
-            for name, position, choices in (
-                ("bits", bits, entry.group.bits),
-                ("rank", rank, entry.group.ranks),
-            ):
-                if len(choices) > 1:
-                    values[f"{entry.group.name}.{name}"] = position
-        return values
+            group = entry.group
+            position, rank = divmod(int(option), len(group.ranks))
+            if len(group.formats) > 1:
+                params[group.format_parameter] = position
+            if len(group.ranks) > 1:
+                params[group.rank_parameter] = rank
+        return params
 
-    def chosen(self, values: Mapping[str, int]) -> Ints:
+    def chosen(self, params: Mapping[str, int]) -> Ints:
         """The option of every group, (num_groups,), from Optuna parameters."""
         names = self._parameter_names
-        return np.array([values.get(bits, 0) * num + values.get(rank, 0) for bits, rank, num in names])
+        return np.array([params.get(f, 0) * num + params.get(rank, 0) for f, rank, num in names])
 
     @cached_property
     def _parameter_names(self) -> list[tuple[str, str, int]]:
-        return [
-            (f"{entry.group.name}.bits", f"{entry.group.name}.rank", len(entry.group.ranks))
-            for entry in self.groups
-        ]
+        groups = [entry.group for entry in self.groups]
+        return [(group.format_parameter, group.rank_parameter, len(group.ranks)) for group in groups]
 
     def plan(self, chosen: Ints) -> Plan:
-        return self.space.plan(self.values(chosen))
+        return self.space.plan(self.params(chosen))
 
     def features_of(self, plan: Plan) -> Floats:
         """The features of any plan of the model, (num_features,), also from outside of the space."""
         rows = []
         for entry in self.groups:
             choices = [
-                _features(entry.group, plan.modules[spec.name].bits, plan.modules[spec.name].rank, spec)
+                _features(entry.group, plan.modules[spec.name].format, plan.modules[spec.name].rank, spec)
                 for spec in entry.group.modules
             ]
             weights = np.array([spec.num_weights for spec in entry.group.modules], dtype=float)
@@ -165,25 +160,34 @@ def _weighted_mean(rows: Floats, weights: Floats, entry: GroupOptions) -> Floats
     return mean
 
 
-def _features(group: Group, bits: int, rank: int, spec: ModuleSpec | None = None) -> Floats:
+def _features(group: Group, weight_format: str, rank: int, spec: ModuleSpec | None = None) -> Floats:
     """The features of a choice; NaN where ``spec`` cannot have another one."""
-    bits_steps = np.array([float(bits >= step) for step in group.bits[1:]])
+    format_steps = _format_steps(group, weight_format)
     scale = np.log2(1.0 + np.array(group.ranks))
     rank_steps = np.clip((np.log2(1.0 + rank) - scale[:-1]) / np.diff(scale), 0.0, 1.0)
     if spec is not None and not spec.quantizable:
-        bits_steps[:] = np.nan
+        format_steps[:] = np.nan
     if spec is not None and not spec.adaptable:
         rank_steps[:] = np.nan
-    if len(group.bits) == 1 or len(group.ranks) == 1:
-        return np.concatenate([bits_steps, rank_steps])
-    interaction = (bits_steps @ bits_curve(group.bits)) * (rank_steps @ rank_curve(group.ranks))
-    return np.concatenate([bits_steps, rank_steps, [interaction]])
+    if len(group.formats) == 1 or len(group.ranks) == 1:
+        return np.concatenate([format_steps, rank_steps])
+    interaction = (format_steps @ format_curve(group.formats)) * (rank_steps @ rank_curve(group.ranks))
+    return np.concatenate([format_steps, rank_steps, [interaction]])
 
 
-def bits_curve(bits: tuple[int, ...]) -> Floats:
-    """The share of the way from the lowest to the highest bits that each step is, by weight error."""
-    steps = -np.diff([ERROR[choice] for choice in bits])
-    return steps / steps.sum() if len(steps) else steps
+def _format_steps(group: Group, weight_format: str) -> Floats:
+    """Which steps from the coarsest are behind; a format that the group lacks has those of no more bits."""
+    if weight_format in group.formats:
+        return (np.arange(1, len(group.formats)) <= group.formats.index(weight_format)).astype(float)
+    return np.array([float(FORMATS[weight_format].bits >= bits) for bits in group.bits[1:]])
+
+
+def format_curve(formats: tuple[str, ...]) -> Floats:
+    """The share of the way from the coarsest to the finest format that each step is, by weight error."""
+    steps = -np.diff([FORMATS[name].relative_error for name in formats])
+    if len(steps) and steps.sum() <= 0:
+        return np.full(len(steps), 1.0 / len(steps))
+    return np.asarray(steps / steps.sum()) if len(steps) else steps
 
 
 def rank_curve(ranks: tuple[int, ...]) -> Floats:
@@ -192,8 +196,11 @@ def rank_curve(ranks: tuple[int, ...]) -> Floats:
     return steps / steps.sum() if len(steps) else steps
 
 
-def _module_bytes(space: SearchSpace, spec: ModuleSpec, bits: int, rank: int) -> int:
-    bits, rank = bits if spec.quantizable else 16, rank if spec.adaptable else 0
-    bias = 2 * spec.shape[0] * spec.has_bias
-    adapter = adapter_parameters(spec, rank, space.lora) * adapter_element_bytes(space.lora)
-    return weight_bytes(spec, bits, space.quantization) + bias + adapter
+def _module_bytes(space: SearchSpace, spec: ModuleSpec, weight_format: str, rank: int) -> int:
+    return module_bytes(
+        spec,
+        weight_format if spec.quantizable else UNQUANTIZED,
+        rank if spec.adaptable else 0,
+        space.quantization,
+        space.lora,
+    )

@@ -94,9 +94,11 @@ def effects_at(surrogate: Surrogate, values: Mapping[str, int]) -> tuple[Effect,
     options = surrogate.options
     knobs, rows = [], []
     for group in options.space.groups:
-        for knob, choices in (("bits", group.bits), ("rank", group.ranks)):
+        for knob, name, choices in (
+            ("bits", group.format_parameter, group.bits),
+            ("rank", group.rank_parameter, group.ranks),
+        ):
             if len(choices) > 1:
-                name = f"{group.name}.{knob}"
                 knobs.append((group.name, knob, choices))
                 rows += [options.chosen({**values, name: end}) for end in (0, len(choices) - 1)]
     chosen = np.array(rows)
@@ -131,7 +133,7 @@ def _points(surrogate: Surrogate, sign: int, plans: Ints) -> tuple[PredictedPoin
             float(median[row]),
             float(min(best[row], worst[row])),
             float(max(best[row], worst[row])),
-            options.values(plans[row]),
+            options.params(plans[row]),
         )
         for row in np.argsort(sizes, kind="stable")
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jointsearch.search.additive.options import Options, bits_curve, rank_curve
+from jointsearch.search.additive.options import Options, format_curve, rank_curve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,7 +47,7 @@ class Prior:
         shared: list[int] = []
         numbers: dict[object, int] = {}
         for entry in options.groups:
-            steps = (bits_curve(entry.group.bits), rank_curve(entry.group.ranks))
+            steps = (format_curve(entry.group.formats), rank_curve(entry.group.ranks))
             interaction = np.ones(int(entry.has_interaction))
             for number, curve in enumerate((*steps, interaction)):
                 for step, share in enumerate(curve):

@@ -21,7 +21,8 @@ from jointsearch.errors import PlanError, StudyError
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.selection import within_bytes
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import Plan, Record
+from jointsearch.plan.plan import Plan
+from jointsearch.plan.record import Record
 from jointsearch.runner import Probe
 from jointsearch.strategies.registry import STRATEGIES, strategy
 from jointsearch.strategies.settings import StrategySettings

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from jointsearch.errors import TrialInterrupted
+from jointsearch.plan.methods import METHODS
 from jointsearch.runner import Budget, Prober, Runner
 from jointsearch.runner import Probe as SensitivityProber
 from jointsearch.search.attributes import PROBE
@@ -50,7 +51,7 @@ def _probing(
         return None
     if search.probe == "sensitivity" and isinstance(runner, SensitivityProber):
         return lambda: sensitivity(study, runner)
-    nested = lora.init == "default" and lora.variant != "dora"
+    nested = lora.init == "default" and METHODS[lora.variant].nested
     if search.probe == "weight-sharing" and nested and isinstance(runner, Prober):
         return lambda: weight_sharing(study, runner, should_stop)
     return None
@@ -72,7 +73,7 @@ def weight_sharing(study: JointStudy, runner: Prober, should_stop: Callable[[], 
     )
     trained = time.monotonic() - start
     chance = random.Random(config.search.seed)
-    wanted = [baseline.values for baseline in space.baselines()]
+    wanted = [baseline.params for baseline in space.baselines()]
     wanted += [space.sample(chance) for _ in range(MAX_SCORED - len(wanted))]
     scored: list[ScoredPlan] = []
     for values in wanted:

@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.errors import PlanError
+from jointsearch.plan.formats import UNQUANTIZED
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import Plan
@@ -37,8 +38,8 @@ ADAPTER = "default"
 Start = tuple[torch.Tensor, torch.Tensor]
 """A of shape (rank, in_features) and B of shape (out_features, rank), float32."""
 
-Factors = dict[tuple[str, int], Start]
-"""Decompositions by module and bits, at a scale of 1, kept from plan to plan."""
+Factors = dict[tuple[str, str], Start]
+"""Decompositions by module and format, at a scale of 1, kept from plan to plan."""
 
 
 def adapter_starts(
@@ -59,17 +60,17 @@ def adapter_starts(
     for name, rank in plan.ranks.items():
         module = model.get_submodule(name)
         out_features, in_features = layout[name].shape
-        bits = plan.modules[name].bits
-        if plan.lora.init == "default" or (plan.lora.init == "loftq" and bits == 16):
+        weight_format = plan.modules[name].format
+        if plan.lora.init == "default" or (plan.lora.init == "loftq" and weight_format == UNQUANTIZED):
             starts[name] = initial_rows(seed, name, rank, in_features), torch.zeros(out_features, rank)
             continue
-        known = factors.get((name, bits))
+        known = factors.get((name, weight_format))
         if known is None or known[0].shape[0] < rank:
             matrix = matrix_of(module)
             if plan.lora.init == "loftq":
                 assert original is not None
                 matrix = matrix_of(original.get_submodule(name)).to(matrix.device) - matrix
-            known = factors[name, bits] = _best_approximation(matrix, rank)
+            known = factors[name, weight_format] = _best_approximation(matrix, rank)
         scale = plan.lora.scale(rank)
         a, b = known[0][:rank] / scale**0.5, known[1][:, :rank] / scale**0.5
         starts[name] = a, b

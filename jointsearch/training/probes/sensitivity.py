@@ -17,6 +17,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from jointsearch.plan.formats import INT8, NF4
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.sensitivities import ModuleSensitivity
 from jointsearch.quantization.bank import QuantizedBank
@@ -27,10 +28,10 @@ from jointsearch.training.tasks.base import evaluating
 
 NUM_OUTPUT_BATCHES = 4
 NUM_FISHER_STEPS = 16
-QUANTIZED_BITS = (4, 8)
+FORMATS = (NF4.name, INT8.name)
 
-Errors = dict[str, dict[int, float]]
-"""Relative errors by module and bits."""
+Errors = dict[str, dict[str, float]]
+"""Relative errors by module and format."""
 
 
 def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
@@ -43,29 +44,29 @@ def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
 def weight_errors(bank: QuantizedBank, layout: ModelLayout) -> Errors:
     """‖W - Q(W)‖ / ‖W‖."""
     errors: Errors = defaultdict(dict)
-    for spec, bits, difference in _differences(bank, layout):
+    for spec, name, difference in _differences(bank, layout):
         norm = matrix_of(bank.model.get_submodule(spec.name)).norm().item()
-        errors[spec.name][bits] = difference.norm().item() / norm if norm else 0.0
+        errors[spec.name][name] = difference.norm().item() / norm if norm else 0.0
     return dict(errors)
 
 
 @torch.no_grad()
 def output_errors(bank: QuantizedBank, layout: ModelLayout, batches: Iterable[Batch]) -> Errors:
     """‖X Wᵀ - X Q(W)ᵀ‖ / ‖X Wᵀ‖ over all the batches, X as the model has it at 16 bits."""
-    lost: dict[tuple[str, int], float] = defaultdict(float)
+    lost: dict[tuple[str, str], float] = defaultdict(float)
     whole: dict[str, float] = defaultdict(float)
-    differences: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
-    for spec, bits, difference in _differences(bank, layout):
+    differences: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    for spec, name, difference in _differences(bank, layout):
         # the model's own type: as small as one more copy of the weights
-        differences[spec.name][bits] = difference.to(bank.model.dtype)
+        differences[spec.name][name] = difference.to(bank.model.dtype)
 
     def see(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         bias = getattr(module, "bias", None)
         whole[name] += (output if bias is None else output - bias).float().norm().item() ** 2
-        for bits, difference in differences[name].items():
+        for weight_format, difference in differences[name].items():
             lookup = isinstance(module, nn.Embedding)
             error = difference[inputs[0]] if lookup else inputs[0] @ difference.T
-            lost[name, bits] += error.float().norm().item() ** 2
+            lost[name, weight_format] += error.float().norm().item() ** 2
 
     hooks = [bank.model.get_submodule(name).register_forward_hook(partial(see, name)) for name in differences]
     try:
@@ -76,7 +77,7 @@ def output_errors(bank: QuantizedBank, layout: ModelLayout, batches: Iterable[Ba
         for hook in hooks:
             hook.remove()
     return {
-        name: {bits: (lost[name, bits] / whole[name]) ** 0.5 for bits in differences[name]}
+        name: {f: (lost[name, f] / whole[name]) ** 0.5 for f in differences[name]}
         for name in differences
         if whole[name]
     }
@@ -191,14 +192,18 @@ def together(
     }
 
 
-def _differences(bank: QuantizedBank, layout: ModelLayout) -> Iterator[tuple[ModuleSpec, int, torch.Tensor]]:
-    """W - Q(W) of every module that can be quantized, float32, at 4 and at 8 bits."""
+def _differences(bank: QuantizedBank, layout: ModelLayout) -> Iterator[tuple[ModuleSpec, str, torch.Tensor]]:
+    """W - Q(W) of every module that can be quantized, float32, in NF4 and in int8."""
     names = [spec for spec in layout.modules if spec.quantizable]
-    for bits in QUANTIZED_BITS:
-        model = bank.assemble({spec.name: bits for spec in names})
+    for weight_format in FORMATS:
+        model = bank.assemble({spec.name: weight_format for spec in names})
         for spec in names:
             original = matrix_of(bank.model.get_submodule(spec.name))
-            yield spec, bits, original - dequantized(model.get_submodule(spec.name)).to(original.device)
+            yield (
+                spec,
+                weight_format,
+                original - dequantized(model.get_submodule(spec.name)).to(original.device),
+            )
 
 
 def _adapters(model: Any) -> Iterator[tuple[str, LoraLayer]]:

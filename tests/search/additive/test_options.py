@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jointsearch.plan.cost import plan_cost
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, QuantizationSettings
+from jointsearch.plan.formats import QuantizationSettings
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import ModuleChoice
 from jointsearch.search.additive.options import Options
 
 MakeOptions = Callable[..., Options]
@@ -31,15 +33,15 @@ def test_bytes_are_those_of_the_plan(
         chosen = np.array([rng.integers(len(entry.bytes)) for entry in options.groups])
         plan = options.plan(chosen)
         assert options.model_bytes(chosen) == plan_cost(options.layout, plan).model_bytes
-        values = options.space.values_of(plan)
-        assert values == options.values(chosen)
+        values = options.space.params_of(plan)
+        assert values == options.params(chosen)
         assert options.chosen(values).tolist() == chosen.tolist()
 
 
 def test_features_by_hand(make_options: MakeOptions) -> None:
     options = make_options(bits=(4, 8, 16), ranks=(0, 3, 15))
     mlp = next(entry for entry in options.groups if entry.group.name == "layers.0.mlp")
-    assert mlp.kind == ("layers.*.mlp", (4, 8, 16), (0, 3, 15))
+    assert mlp.kind == ("layers.*.mlp", ("nf4", "int8", "16bit"), (0, 3, 15))
     # steps to 8 and to 16 bits, to rank 3 and to rank 15; log2(1 + rank) is 0, 2, 4: each is half the way.
     # From 4 to 8 bits 0.083 of an error of 0.09 goes.
     half, most = 0.5, 0.083 / 0.09
@@ -61,9 +63,9 @@ def test_features_by_hand(make_options: MakeOptions) -> None:
 
 def test_a_plan_from_outside_lies_between_the_choices(make_options: MakeOptions) -> None:
     options = make_options(bits=(4, 16), ranks=(0, 3, 15))
-    inside = options.space.plan(options.space.uniform(16, 3))
+    inside = options.space.plan(options.space.uniform("16bit", 3))
     assert options.features_of(inside) == pytest.approx(
-        options.design(options.chosen(options.space.uniform(16, 3))[None])[0]
+        options.design(options.chosen(options.space.uniform("16bit", 3))[None])[0]
     )
     # of one feed-forward network a module has 8 bits (not yet 16) and rank 7, the other rank 63
     mlp = {
@@ -71,7 +73,7 @@ def test_a_plan_from_outside_lies_between_the_choices(make_options: MakeOptions)
         "layers.0.mlp.down": ModuleChoice(bits=16, rank=63),
     }
     outside = inside.model_copy(update={"modules": inside.modules | mlp})
-    assert options.space.values_of(outside) is None
+    assert options.space.params_of(outside) is None
     found = options.features_of(outside)
     group = [entry.group.name for entry in options.groups].index("layers.0.mlp")
     start, stop = options.offsets[group : group + 2]

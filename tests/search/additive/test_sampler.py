@@ -46,7 +46,7 @@ def add(study: optuna.Study, options: Options, chosen: NDArray[np.int64], loss: 
     study.add_trial(
         create_trial(
             values=[loss, float(options.model_bytes(chosen))],
-            params=options.values(chosen),
+            params=options.params(chosen),
             distributions=distributions(options.space),
             **fields,
         )
@@ -144,7 +144,7 @@ def test_what_runs_or_waits_is_not_proposed_again(options: Options) -> None:
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,
-            params=options.values(second),
+            params=options.params(second),
             distributions=distributions(options.space),
         )
     )
@@ -199,9 +199,9 @@ def test_budgets_lie_evenly_along_the_front() -> None:
 
 def test_outside_plans_seeds_and_copies_are_read(create: Create, layout: ModelLayout) -> None:
     study = create(search={"sampler": "additive", "trials": 12, "repeats": 2})
-    known = study.space.plan(study.space.uniform(16, 4))
+    known = study.space.plan(study.space.uniform("16bit", 4))
     modules = dict(known.modules)
-    modules["layers.0.mlp.up"] = modules["layers.0.mlp.up"].model_copy(update={"bits": 8})
+    modules["layers.0.mlp.up"] = modules["layers.0.mlp.up"].model_copy(update={"format": "int8"})
     outside = known.model_copy(update={"modules": modules})
     study.request(outside)
     study.request(known, seed=7)

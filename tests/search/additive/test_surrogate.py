@@ -224,7 +224,7 @@ def test_a_probe_orders_plans_before_the_first_trial(options: Options, observe: 
     if kind == "plans":  # in a unit of its own
         scores = 7 + 0.01 * (options.design(scored) @ effects)
         plans = tuple(
-            ScoredPlan(values=options.values(row), score=float(score))
+            ScoredPlan(values=options.params(row), score=float(score))
             for row, score in zip(scored, scores, strict=True)
         )
         probe = Probe(kind="weight-sharing", plans=plans)
@@ -250,7 +250,7 @@ def test_a_probe_orders_plans_before_the_first_trial(options: Options, observe: 
 def test_trials_correct_a_wrong_probe(options: Options, observe: Observe) -> None:
     effects, chosen = effects_of(options), random_plans(options, 150)
     plans = tuple(
-        ScoredPlan(values=options.values(row), score=float(score))
+        ScoredPlan(values=options.params(row), score=float(score))
         for row, score in zip(chosen, -(options.design(chosen) @ effects), strict=True)
     )
     observed = observe(options, chosen, options.design(chosen) @ effects)

@@ -249,7 +249,7 @@ def test_a_converged_study_ends_before_its_trials(
     Worker(study, FakeRunner(layout)).run()  # another worker stops at once
     assert len(study.records().complete) == num
 
-    study.request(study.space.plan(study.space.uniform(4, 4)), seed=5)
+    study.request(study.space.plan(study.space.uniform("nf4", 4)), seed=5)
     assert study.num_left(study.records()) == 1
     Worker(study, FakeRunner(layout)).run()  # what a person asks for is measured all the same
     assert len(study.records().complete) == num + 1

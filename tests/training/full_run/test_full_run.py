@@ -168,7 +168,7 @@ def test_a_finished_run_says_what_it_has_measured(
     assert measured.trainable_parameters == plan.cost.trainable_parameters
     assert measured.seconds == {"train": run[1]["train_seconds"]}
     assert [example.model_dump() for example in measured.examples] == run[1]["examples"]
-    other = PlanFile.build(space.plan(space.uniform(4, 0)), plan.layout, plan.study)
+    other = PlanFile.build(space.plan(space.uniform("nf4", 0)), plan.layout, plan.study)
     with pytest.raises(OutputError, match="the same plan"):
         finished_run(other, run[0])
 
@@ -180,7 +180,7 @@ def test_outputs_are_never_overwritten(
         full_run(plan, run[0])
     with pytest.raises(OutputError, match="is finished"):
         full_run(plan, run[0], resume=True)
-    other = PlanFile.build(space.plan(space.uniform(4, 0)), plan.layout, plan.study)
+    other = PlanFile.build(space.plan(space.uniform("nf4", 0)), plan.layout, plan.study)
     with pytest.raises(OutputError, match="the same plan"):
         full_run(other, run[0], resume=True)
     (tmp_path / "file").write_text("mine")
@@ -205,7 +205,7 @@ def test_a_plan_for_another_model_names_the_modules(plan: PlanFile) -> None:
 def test_a_plan_without_adapters_is_saved_and_measured(
     plan: PlanFile, space: SearchSpace, tmp_path: Path
 ) -> None:
-    bare = PlanFile.build(space.plan(space.uniform(4, 0)), plan.layout, plan.study)
+    bare = PlanFile.build(space.plan(space.uniform("nf4", 0)), plan.layout, plan.study)
     metrics = full_run(bare, tmp_path / "run")
     assert metrics["steps"] == 0
     assert not (tmp_path / "run" / "adapter").exists()

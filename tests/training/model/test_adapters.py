@@ -18,8 +18,9 @@ from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import ModelSettings, StudyConfig
 from jointsearch.errors import PlanError, StudyFileError, UnsupportedError
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.peft import lora_config
-from jointsearch.plan.plan import LoraSettings, ModuleChoice, Plan
+from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.modules import dequantize
@@ -107,7 +108,7 @@ def test_a_person_without_jointsearch_can_use_the_arguments(
 def test_a_plan_without_ranks_trains_nothing(
     config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
 ) -> None:
-    plan = space.plan(space.uniform(4, 0))
+    plan = space.plan(space.uniform("nf4", 0))
     base = load_base(config.model, "causal-lm", "float16", CPU)
     model = attach_adapters(base, plan, tiny_layout, "causal-lm", adapter_starts(base, plan, tiny_layout, 0))
     assert model is base

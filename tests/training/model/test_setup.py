@@ -29,7 +29,7 @@ QLORA = TrainingSettings(
 def test_checkpointing_changes_no_number(
     config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
 ) -> None:
-    plan = space.plan(space.uniform(4, 8))
+    plan = space.plan(space.uniform("nf4", 8))
     plain = CalibrationRunner(config, tiny_layout).run(plan, Budget(seed=0))
     for settings in (
         TrainingSettings(gradient_checkpointing=True),
@@ -48,7 +48,7 @@ def test_kbit_training_computes_in_float32_and_leaves_the_bank_alone(
     runner = CalibrationRunner(config.model_copy(update={"training": QLORA}), tiny_layout)
     base = runner._bank.model.to(torch.bfloat16)  # as it is on a GPU
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
-    model = runner.assemble(space.plan(space.uniform(16, 2)), seed=0)
+    model = runner.assemble(space.plan(space.uniform("16bit", 2)), seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     for name, tensor in base.named_parameters():
         assert tensor.dtype == torch.bfloat16
@@ -59,9 +59,9 @@ def test_qloras_set_up_trains_a_trial_and_a_full_run(
     config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace, tmp_path: Path
 ) -> None:
     study = config.model_copy(update={"training": QLORA})
-    plan = space.plan(space.uniform(4, 8))
+    plan = space.plan(space.uniform("nf4", 8))
     measured = CalibrationRunner(study, tiny_layout).run(plan, Budget(seed=0))
-    untrained = space.plan(space.uniform(4, 0))
+    untrained = space.plan(space.uniform("nf4", 0))
     start = CalibrationRunner(config, tiny_layout).run(untrained, Budget(seed=0))
     assert measured.metrics["loss"] < start.metrics["loss"] - 0.01
     metrics = full_run(PlanFile.build(plan, tiny_layout, study), tmp_path / "run")

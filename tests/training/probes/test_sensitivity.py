@@ -8,7 +8,7 @@ from torch import nn
 
 from jointsearch.config.study import ModelSettings, StudyConfig
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import LoraSettings
+from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.strategies.registry import STRATEGIES

@@ -10,7 +10,7 @@ from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import TrialInterrupted, UnsupportedError
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import LoraSettings
+from jointsearch.plan.lora import LoraSettings
 from jointsearch.runner import Budget
 from jointsearch.space import SearchSpace
 from jointsearch.training.calibration import CalibrationRunner
@@ -45,7 +45,7 @@ def test_ranks_are_nested(runner: CalibrationRunner, space: SearchSpace) -> None
 def test_a_small_rank_trains_its_own_rows_alone(
     runner: CalibrationRunner, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SearchSpace, "sample", lambda self, chance: space.uniform(4, 2))
+    monkeypatch.setattr(SearchSpace, "sample", lambda self, chance: space.uniform("nf4", 2))
     sharing = WeightSharing(runner, space)
     before = adapters(sharing, space, 16, 8)
     sharing.train(3)
@@ -93,11 +93,11 @@ def test_of_one_plan_it_is_plain_training_with_the_last_third_averaged(
 
 def test_scores_are_validation_losses(runner: CalibrationRunner, space: SearchSpace) -> None:
     score = runner.probe(space, 6, Budget(seed=0))
-    untrained = space.plan(space.uniform(4, 0))
+    untrained = space.plan(space.uniform("nf4", 0))
     assert score(untrained) == pytest.approx(runner.run(untrained, Budget()).metrics["loss"], rel=1e-6)
-    plan = space.plan(space.uniform(16, 8))
+    plan = space.plan(space.uniform("16bit", 8))
     assert score(plan) == score(plan)
-    assert score(plan) < score(space.plan(space.uniform(16, 0))) - 0.01
+    assert score(plan) < score(space.plan(space.uniform("16bit", 0))) - 0.01
 
 
 def test_it_stops_when_asked(runner: CalibrationRunner, space: SearchSpace) -> None:

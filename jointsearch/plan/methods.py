@@ -1,0 +1,58 @@
+"""Training methods as a plan sees them: a name, and what an adapter of a rank trains. No torch.
+
+LoRA trains A (rank, in) and B (out, rank) beside a weight of shape (out, in): Hu et al., arXiv 2106.09685.
+What attaches and trains adapters is in ``jointsearch.training.methods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jointsearch.registry import Registry
+
+
+def lora_parameters(shape: tuple[int, int], rank: int) -> int:
+    """Of A and B, beside a weight of shape (out_features, in_features)."""
+    return rank * sum(shape)
+
+
+def dora_parameters(shape: tuple[int, int], rank: int) -> int:
+    """LoRA's and a norm for every output: Liu et al., DoRA, arXiv 2402.09353, equation 5."""
+    return lora_parameters(shape, rank) + (shape[0] if rank else 0)
+
+
+def adalora_parameters(shape: tuple[int, int], rank: int) -> int:
+    """LoRA's and a singular value per rank: Zhang et al., AdaLoRA, arXiv 2303.10512, equation 3."""
+    return lora_parameters(shape, rank) + rank
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to adapt a model."""
+
+    name: str
+    implementation: str
+    """``package.module:name`` of its ``training.methods.TrainingMethod``, imported by who trains."""
+    adapter_parameters: Callable[[tuple[int, int], int], int] = lora_parameters
+    """Trained parameters beside a weight of shape (out_features, in_features), at a rank."""
+    searchable: bool = True
+    """Whether it leaves ranks to search; if not it is a strategy to compare with."""
+    nested: bool = True
+    """Whether the first rows of a high rank's adapter are a lower rank's: plans can then share adapters."""
+
+
+METHODS = Registry[Method]("method")
+
+_LORA = "jointsearch.training.methods.lora:LORA"
+METHODS.register(Method("lora", _LORA))
+METHODS.register(Method("rslora", _LORA))
+METHODS.register(Method("dora", _LORA, dora_parameters, nested=False))
+METHODS.register(
+    Method("adalora", "jointsearch.training.methods.adalora:ADALORA", adalora_parameters, searchable=False)
+)
+
+
+def register_method(method: Method) -> Method:
+    """Make a training method known by its name, for ``lora.variant`` and comparisons."""
+    return METHODS.register(method)
