@@ -70,8 +70,8 @@ def _devices() -> dict[str, Any]:
 
 def _storage(url: str) -> str:
     from jointsearch.errors import StorageError
-    from jointsearch.study.storage.locks import redacted
     from jointsearch.study.storage.opening import open_storage
+    from jointsearch.study.storage.urls import redacted
     from jointsearch.study.study import study_names
 
     try:

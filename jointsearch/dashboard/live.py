@@ -6,6 +6,7 @@ import threading
 
 from optuna.storages import BaseStorage
 
+from jointsearch.study.storage.internals import is_stored
 from jointsearch.study.study import JointStudy, open_study, study_names
 
 
@@ -24,15 +25,7 @@ class LiveStudies:
         """Raises ``StudyError`` where there is none of that name (any more)."""
         with self._lock:
             known = self._open.get(name)
-            if known is not None and self._is_there(known):
+            if known is not None and is_stored(known.optuna_study, self._storage):
                 return known
             self._open.pop(name, None)
             return self._open.setdefault(name, open_study(self._storage, name))
-
-    def _is_there(self, known: JointStudy) -> bool:
-        """Not deleted, nor made again under its old name."""
-        try:
-            found = self._storage.get_study_id_from_name(known.name)
-        except KeyError:
-            return False
-        return found == known.optuna_study._study_id

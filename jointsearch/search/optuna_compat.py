@@ -1,7 +1,7 @@
-"""What Optuna calls experimental and this project builds on, without a warning at every use.
+"""What samplers use of Optuna that it calls experimental or keeps to itself: an upgrade may break it here.
 
 Multivariate TPE (since Optuna 2.2), heartbeats (2.9, meant for ``Study.optimize`` but working with
-ask and tell as well) and names of metrics (3.2).
+ask and tell as well) and names of metrics (3.2) are called experimental.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import NSGAIISampler
+from optuna.trial import FrozenTrial
 
 
 @contextmanager
@@ -20,3 +24,17 @@ def experimental_optuna() -> Iterator[None]:
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed", category=UserWarning)
         yield
+
+
+def show_to_others(study: optuna.Study, trial: FrozenTrial, key: str, value: Any) -> None:
+    """Store a system attribute of a trial that is being sampled, where other workers see it at once."""
+    study._storage.set_trial_system_attr(trial._trial_id, key, value)
+
+
+def generation_of(trial: FrozenTrial | None = None) -> dict[str, int]:
+    """System attributes that keep a trial's generation for NSGA-II: the first one for a new trial.
+
+    NSGA-II ignores a trial that was put into the queue without them.
+    """
+    key = NSGAIISampler._get_generation_key()
+    return {key: 0 if trial is None else trial.system_attrs.get(key, 0)}

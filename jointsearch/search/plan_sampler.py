@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from jointsearch.search.additive.observed import PROPOSED, TrialReader
 from jointsearch.search.additive.options import Options
+from jointsearch.search.optuna_compat import show_to_others
 
 
 class PlanSampler(BaseSampler):
@@ -46,7 +47,7 @@ class PlanSampler(BaseSampler):
             return {}
         chosen = self.propose(study, trial.number)
         # other workers must see it before its parameters are written one by one
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, chosen.tolist())
+        show_to_others(study, trial, PROPOSED, chosen.tolist())
         return dict(self._options.params(chosen))
 
     def sample_independent(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
 
 from jointsearch.config.study import SearchSettings
 from jointsearch.front.objectives import OBJECTIVES
@@ -63,12 +62,3 @@ def _of_optuna(settings: SearchSettings, seed: int, num_enqueued: int) -> BaseSa
 def distributions(space: SearchSpace) -> dict[str, IntDistribution]:
     """One ordinal per parameter: the position in its sorted choices."""
     return {name: IntDistribution(0, len(choices) - 1) for name, choices in space.parameters.items()}
-
-
-def generation_of(trial: FrozenTrial | None = None) -> dict[str, int]:
-    """System attributes that keep a trial's generation for NSGA-II: the first one for a new trial.
-
-    NSGA-II ignores a trial that was put into the queue without them.
-    """
-    key = NSGAIISampler._get_generation_key()
-    return {key: 0 if trial is None else trial.system_attrs.get(key, 0)}

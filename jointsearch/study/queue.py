@@ -9,9 +9,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from jointsearch.plan.plan import Plan
-from jointsearch.search.samplers import distributions, generation_of
+from jointsearch.search.optuna_compat import generation_of
+from jointsearch.search.samplers import distributions
 from jointsearch.space import SearchSpace
 from jointsearch.study.records import DIGEST, PLAN, PLAN_ATTRIBUTES, RETRY_OF, TrialRecord
+from jointsearch.study.storage import writing
 
 
 def enqueue(study: optuna.Study, space: SearchSpace, plan: Plan, attributes: Mapping[str, Any]) -> None:
@@ -31,8 +33,8 @@ def enqueue(study: optuna.Study, space: SearchSpace, plan: Plan, attributes: Map
 def take(study: optuna.Study, waiting: Iterable[TrialRecord]) -> optuna.Trial | None:
     """The first of ``waiting`` that no other worker takes, running from now on."""
     for trial in waiting:
-        if study._storage.set_trial_state_values(trial.frozen._trial_id, TrialState.RUNNING):
-            return optuna.Trial(study, trial.frozen._trial_id)
+        if (taken := writing.take(study, trial.frozen)) is not None:
+            return taken
     return None
 
 

@@ -8,6 +8,7 @@ from the start, and ``measurement`` or ``failure`` at the end.
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 import threading
 from collections import defaultdict
@@ -17,10 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.pareto import hypervolume, is_on_front
@@ -31,8 +29,7 @@ from jointsearch.search.attributes import COPY_OF as COPY_OF
 from jointsearch.search.attributes import PLAN as PLAN
 from jointsearch.search.attributes import SEED as SEED
 from jointsearch.study.seed_offsets import seed_offsets
-from jointsearch.study.storage.locks import engine_of
-from jointsearch.study.storage.reading import frozen_trials
+from jointsearch.study.storage.reading import ChangedTrials
 
 CONFIG = "config"
 LAYOUT = "layout"
@@ -319,43 +316,17 @@ class RecordReader:
     """The records of one study at any time; thread-safe. Their trials have no parameters."""
 
     def __init__(self, study: optuna.Study, objectives: tuple[str, ...]) -> None:
-        self._study = study
-        self._objectives = objectives
-        self._finished: dict[int, TrialRecord] = {}
+        self._trials = ChangedTrials(study)
         self._latest = StudyRecords(objectives, ())
         self._lock = threading.Lock()
 
     def read(self) -> StudyRecords:
         """All trials as they are now; the same object as before where nothing has changed."""
         with self._lock:
-            trials = self._trials()
-            if not _same(self._latest.trials, trials):
-                self._latest = StudyRecords(self._objectives, trials)
+            before = self._latest.trials
+            known = {id(trial.frozen): trial for trial in before}
+            names = self._latest.objectives
+            trials = tuple(known.get(id(f)) or TrialRecord(f, names) for f in self._trials.read())
+            if len(trials) != len(before) or not all(map(operator.is_, trials, before)):
+                self._latest = StudyRecords(names, trials)
             return self._latest
-
-    def _trials(self) -> tuple[TrialRecord, ...]:
-        engine = engine_of(self._study)
-        if engine is None:  # behind a proxy, whose client keeps finished trials itself
-            found = self._study.get_trials(deepcopy=False)
-            new = [trial for trial in found if trial._trial_id not in self._finished]
-            ids = [trial._trial_id for trial in found]
-        else:
-            with Session(engine) as session:
-                ids = list(
-                    session.scalars(
-                        select(TrialModel.trial_id)
-                        .where(TrialModel.study_id == self._study._study_id)
-                        .order_by(TrialModel.trial_id)
-                    )
-                )
-                unknown = [trial_id for trial_id in ids if trial_id not in self._finished]
-                new = list(frozen_trials(session, unknown))
-        records = {trial._trial_id: TrialRecord(trial, self._objectives) for trial in new}
-        self._finished |= {key: record for key, record in records.items() if record.state.is_finished()}
-        return tuple(self._finished.get(trial_id) or records[trial_id] for trial_id in ids)
-
-
-def _same(known: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> bool:
-    return len(known) == len(trials) and all(
-        old is new or old.frozen == new.frozen for old, new in zip(known, trials, strict=True)
-    )

@@ -22,8 +22,7 @@ from jointsearch.plan.plan_file import PlanFile, PlanSource
 from jointsearch.plan.record import digest
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Probe
-from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.search.samplers import generation_of
+from jointsearch.search.optuna_compat import experimental_optuna, generation_of
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.control import Wanted, want

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from jointsearch.front.objectives import format_value
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
-from jointsearch.study.storage.liveness import heartbeats
+from jointsearch.study.storage.heartbeats import last_heartbeats
 from jointsearch.study.study import JointStudy
 
 
@@ -71,14 +71,14 @@ class RunningTrial:
 
 def running_trials(study: JointStudy) -> list[RunningTrial]:
     """The running trials with their workers and heartbeats."""
-    beats = heartbeats(study.optuna_study)
+    beats = last_heartbeats(study.optuna_study)
     return [
         RunningTrial(
             worker=trial.worker,
             trial=trial.number,
             label=trial.label,
             seconds=(datetime.now() - trial.frozen.datetime_start).total_seconds(),
-            heartbeat_age_seconds=beats.get(trial.frozen._trial_id, (None, None))[1],
+            heartbeat_age_seconds=beats[trial.number].age_seconds if trial.number in beats else None,
         )
         for trial in study.records().running
         if trial.frozen.datetime_start

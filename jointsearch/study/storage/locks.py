@@ -1,93 +1,94 @@
-"""Locks that all workers of a study share, on whatever machine they are."""
+"""Locks that all workers of a study share, on whatever machine they are.
+
+A lock is a file beside a SQLite database, an advisory lock of PostgreSQL's, or, behind a proxy, which has
+no locks, an attribute of the study. The first two go away with the process that holds them.
+"""
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Protocol
 
 import optuna
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from jointsearch.config.study import DEFAULT_STORAGE
 from jointsearch.errors import StorageError
-from jointsearch.study.storage.proxy import GRPC
-
-LOCK_WAIT_MILLISECONDS = 60_000
+from jointsearch.study.storage.database import LOCK_WAIT_SECONDS
+from jointsearch.study.storage.internals import engine_of
+from jointsearch.study.storage.urls import is_proxy, sqlite_path
 
 TAKEN = "taken"
 """Attribute of a study: locks that were taken behind a proxy."""
 
 
-@contextmanager
-def creation_lock(url: str) -> Iterator[None]:
+class Lock(Protocol):
+    """Held by one at a time."""
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Wait for the lock and hold it inside the block."""
+        ...
+
+    def try_hold(self) -> AbstractContextManager[bool]:
+        """Hold the lock inside the block for as long as one likes; False where someone else holds it."""
+        ...
+
+
+def creation_lock(url: str) -> AbstractContextManager[None]:
     """Held while tables or a study are created, so that processes that start together do it once."""
-    if url.startswith(GRPC):
-        yield
-        return
+    if is_proxy(url):
+        return nullcontext()  # who creates a study twice is told so
     path = sqlite_path(url)
-    if path is not None:
-        with FileLock(f"{path}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
-            yield
-        return
-    engine = create_engine(url, poolclass=NullPool)
-    if engine.dialect.name != "postgresql":
-        yield
-        return
-    with _advisory_lock(engine, "creation"):
-        yield
+    lock: Lock = (
+        AdvisoryLock(create_engine(url, poolclass=NullPool), "creation")
+        if path is None
+        else LockFile(f"{path}.lock")
+    )
+    return lock.hold()
 
 
-def redacted(url: str) -> str:
-    """``url`` without user, password and options, also where it is not a valid URL."""
-    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
-
-
-def engine_of(study: optuna.Study) -> Engine | None:
-    """The database of a study, which Optuna wraps in a cache; None behind a proxy."""
-    backend: Any = getattr(study._storage, "_backend", study._storage)
-    engine: Engine | None = getattr(backend, "engine", None)
-    return engine
-
-
-@contextmanager
-def study_lock(study: optuna.Study) -> Iterator[None]:
+def study_lock(study: optuna.Study) -> AbstractContextManager[None]:
     """Held by one worker of the study at a time, on all machines that share the database.
 
-    There is none behind a proxy: two workers may then measure the same plan, or one trial more.
+    Behind a proxy nobody waits: two workers may then measure the same plan, or one trial more.
     """
+    return _lock_of(study).hold()
+
+
+def try_study_lock(study: optuna.Study, name: str) -> AbstractContextManager[bool]:
+    """Another lock of the study. Behind a proxy the first to come has it for good."""
+    return _lock_of(study, name).try_hold()
+
+
+def _lock_of(study: optuna.Study, name: str = "") -> Lock:
     engine = engine_of(study)
     if engine is None:
-        yield
-    elif engine.dialect.name == "sqlite":
-        with FileLock(f"{sqlite_path(str(engine.url))}.lock", timeout=LOCK_WAIT_MILLISECONDS / 1000):
+        return AttributeLock(study, name)
+    path = sqlite_path(str(engine.url))
+    if path is None:
+        return AdvisoryLock(engine, f"{study.study_name} {name}".rstrip())
+    # without a name it is the lock of all that is in the file, which creation takes too
+    return LockFile(f"{path}.{study.study_name}.{name}.lock" if name else f"{path}.lock")
+
+
+class LockFile:
+    """For processes that share a file system."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        with FileLock(self._path, timeout=LOCK_WAIT_SECONDS):
             yield
-    else:
-        with _advisory_lock(engine, study.study_name):
-            yield
 
-
-@contextmanager
-def try_study_lock(study: optuna.Study, name: str) -> Iterator[bool]:
-    """Another lock of the study, for as long as one likes; False where someone else holds it.
-
-    It goes away with its process. Behind a proxy, which has no locks, the first to come has it for good.
-    """
-    engine = engine_of(study)
-    if engine is None:
-        first = name not in study.user_attrs.get(TAKEN, [])
-        if first:
-            study.set_user_attr(TAKEN, [*study.user_attrs.get(TAKEN, []), name])
-        yield first
-    elif engine.dialect.name == "sqlite":
-        lock = FileLock(f"{engine.url.database}.{study.study_name}.{name}.lock")
+    @contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        lock = FileLock(self._path)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -97,41 +98,64 @@ def try_study_lock(study: optuna.Study, name: str) -> Iterator[bool]:
             yield True
         finally:
             lock.release()
-    else:
-        key = {"key": zlib.crc32(f"jointsearch {study.study_name} {name}".encode())}
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            held = bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), key).scalar())
+
+
+class AdvisoryLock:
+    """PostgreSQL's; it goes away with the connection that holds it."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        if engine.dialect.name != "postgresql":
+            raise StorageError(
+                "the storage must be a SQLite file or PostgreSQL, whose locks all workers share, but got "
+                f"{engine.dialect.name}"
+            )
+        self._engine = engine
+        self._key = {"key": zlib.crc32(f"jointsearch {name}".encode())}
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        with self._connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), self._key)
             try:
-                yield held
+                yield
+            finally:
+                # fails where the lock went with its server: what was done under it is to be done again
+                self._release(connection)
+
+    @contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        with self._connect() as connection:
+            held = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key).scalar()
+            try:
+                yield bool(held)
             finally:
                 with suppress(DBAPIError):  # the server has gone, and the lock with it
                     if held:
-                        connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+                        self._release(connection)
+
+    def _connect(self) -> Connection:
+        """Without a transaction, which would be open for as long as the lock is held."""
+        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def _release(self, connection: Connection) -> None:
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), self._key)
 
 
-@contextmanager
-def _advisory_lock(engine: Engine, name: str) -> Iterator[None]:
-    """A lock of PostgreSQL's, which goes away with the connection that holds it."""
-    key = {"key": zlib.crc32(f"jointsearch {name}".encode())}
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+class AttributeLock:
+    """As well as it goes behind a proxy: nobody waits, and the first to come has it for good."""
 
+    def __init__(self, study: optuna.Study, name: str) -> None:
+        self._study = study
+        self._name = name
 
-def sqlite_path(url: str) -> Path | None:
-    """The file of a SQLite URL; raises ``StorageError`` where ``url`` is none at all."""
-    try:
-        parsed = make_url(url)
-        is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
-    except (SQLAlchemyError, ValueError):
-        raise StorageError(
-            f"the storage must be a URL such as {DEFAULT_STORAGE}, but got '{redacted(url)}'"
-        ) from None
-    if not is_file:
-        return None
-    database = str(parsed.database)
-    # SQLite's own URIs, such as sqlite:///file:studies.db?mode=ro&uri=true
-    return Path(database.removeprefix("file:") if "uri" in parsed.query else database)
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        taken = self._study.user_attrs.get(TAKEN, [])
+        first = self._name not in taken
+        if first:
+            self._study.set_user_attr(TAKEN, [*taken, self._name])
+        yield first

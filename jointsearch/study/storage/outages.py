@@ -31,7 +31,7 @@ def of_database(error: BaseException | None) -> BaseException | None:
             or (isinstance(error, DBAPIError) and error.connection_invalidated)
             or type(error).__module__.startswith("grpc")
         ):
-            return _root(error)
+            return root_cause(error)
         error = error.__cause__
     return None
 
@@ -70,13 +70,14 @@ def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: Fa
             _note_outage()
             if give_up():
                 return None
-            reason = first_line(_root(error))
+            reason = first_line(root_cause(error))
             _log.warning("the storage cannot be used (%s); trying again in %g s", reason, wait)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
 
-def _root(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
+    """The driver's own error, under those that SQLAlchemy and Optuna have made of it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

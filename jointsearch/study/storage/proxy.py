@@ -1,7 +1,6 @@
-"""A worker's side of Optuna's gRPC storage proxy: many workers, one process that talks to the database.
+"""Optuna's gRPC storage proxy: many workers, and one process that talks to the database.
 
-The proxy has no heartbeats, so a worker counts a trial's beats in an attribute of the trial;
-``proxy_server`` makes heartbeats of them. There is no lock across workers.
+It has no heartbeats, which ``heartbeats`` and ``worker.proxy_server`` make up for, and no locks.
 """
 
 from __future__ import annotations
@@ -9,14 +8,10 @@ from __future__ import annotations
 import re
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 
 from jointsearch.errors import StorageError, UnsupportedError
 from jointsearch.search.optuna_compat import experimental_optuna
-
-GRPC = "grpc://"
-BEAT = "beat"
-"""Attribute of a trial whose worker is behind a proxy: how often its heart has beaten."""
 
 REACH_SECONDS = 10.0
 
@@ -37,6 +32,13 @@ def open_proxied(url: str) -> BaseStorage:
             f"a storage proxy must answer at {url}; start one with `jointsearch storage proxy --port {port}`"
         ) from None
     return storage
+
+
+def serve_proxy(storage: RDBStorage, host: str, port: int) -> None:
+    """Serve ``storage`` to workers until the process is ended."""
+    check_installed()
+    with experimental_optuna():
+        optuna.storages.run_grpc_proxy_server(storage, host=host, port=port)
 
 
 def _address(url: str) -> tuple[str, int]:

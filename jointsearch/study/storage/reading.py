@@ -9,52 +9,101 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import optuna
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel, TrialValueModel
 from optuna.trial import FrozenTrial
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jointsearch.study.storage.internals import engine_of, storage_of, study_id
+
 CHUNK = 5_000
 """Trials that one query asks for: databases limit the number of bound variables."""
 
 
-def frozen_trials(session: Session, ids: Sequence[int]) -> Iterator[FrozenTrial]:
-    """The trials without parameters, by id."""
+def stored(trial: optuna.Trial) -> FrozenTrial:
+    """The trial as others see it now."""
+    return storage_of(trial.study).get_trial(trial._trial_id)
+
+
+class ChangedTrials:
+    """All trials of a study, without parameters, as often as one likes."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._known: dict[int, FrozenTrial] = {}
+
+    def read(self) -> tuple[FrozenTrial, ...]:
+        """By number. A trial is the same object as before where nothing in it has changed."""
+        engine = engine_of(self._study)
+        if engine is None:  # behind a proxy, whose client keeps finished trials itself
+            found = self._study.get_trials(deepcopy=False)
+            ids, read = [trial._trial_id for trial in found], found
+        else:
+            with Session(engine) as session:
+                ids = list(session.scalars(_trial_ids(self._study)))
+                read = list(_trials(session, [key for key in ids if not self._is_finished(key)]))
+        for trial in read:
+            if self._known.get(trial._trial_id) != trial:
+                self._known[trial._trial_id] = trial
+        return tuple(self._known[key] for key in ids)
+
+    def _is_finished(self, trial_id: int) -> bool:
+        return trial_id in self._known and self._known[trial_id].state.is_finished()
+
+
+def _trial_ids(study: optuna.Study) -> Any:
+    return (
+        select(TrialModel.trial_id)
+        .where(TrialModel.study_id == study_id(study))
+        .order_by(TrialModel.trial_id)
+    )
+
+
+def _trials(session: Session, ids: Sequence[int]) -> Iterator[FrozenTrial]:
+    """The trials of those ids."""
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         # states come first: what belongs to a trial that has finished is there, and stays
-        trials: Sequence[Any] = session.scalars(
+        rows: Sequence[Any] = session.scalars(
             select(TrialModel).where(TrialModel.trial_id.in_(chunk)).order_by(TrialModel.trial_id)
         ).all()
-        attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-        rows = select(
-            TrialUserAttributeModel.trial_id, TrialUserAttributeModel.key, TrialUserAttributeModel.value_json
-        ).where(TrialUserAttributeModel.trial_id.in_(chunk))
-        for trial_id, key, text in session.execute(rows):
-            attributes[trial_id][key] = json.loads(text)
-        values: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        stored: Iterable[Any] = session.scalars(
-            select(TrialValueModel).where(TrialValueModel.trial_id.in_(chunk))
-        )
-        for row in stored:
-            values[row.trial_id][row.objective] = TrialValueModel.stored_repr_to_value(
-                row.value, row.value_type
-            )
-        for trial in trials:
+        attributes, values = _attributes(session, chunk), _values(session, chunk)
+        for row in rows:
             yield FrozenTrial(
-                number=trial.number,
-                trial_id=trial.trial_id,
-                state=trial.state,
+                number=row.number,
+                trial_id=row.trial_id,
+                state=row.state,
                 value=None,
-                values=[value for _, value in sorted(values[trial.trial_id].items())] or None,
-                datetime_start=trial.datetime_start,
-                datetime_complete=trial.datetime_complete,
+                values=[value for _, value in sorted(values[row.trial_id].items())] or None,
+                datetime_start=row.datetime_start,
+                datetime_complete=row.datetime_complete,
                 params={},
                 distributions={},
-                user_attrs=attributes[trial.trial_id],
+                user_attrs=attributes[row.trial_id],
                 system_attrs={},
                 intermediate_values={},
             )
+
+
+def _attributes(session: Session, ids: Sequence[int]) -> defaultdict[int, dict[str, Any]]:
+    """User attributes by trial."""
+    model = TrialUserAttributeModel
+    found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+    query = select(model.trial_id, model.key, model.value_json).where(model.trial_id.in_(ids))
+    for trial_id, key, text in session.execute(query):
+        found[trial_id][key] = json.loads(text)
+    return found
+
+
+def _values(session: Session, ids: Sequence[int]) -> defaultdict[int, dict[int, float]]:
+    """Values by trial and objective."""
+    model = TrialValueModel
+    found: defaultdict[int, dict[int, float]] = defaultdict(dict)
+    rows: Sequence[Any] = session.scalars(select(model).where(model.trial_id.in_(ids))).all()
+    for row in rows:
+        found[row.trial_id][row.objective] = model.stored_repr_to_value(row.value, row.value_type)
+    return found

@@ -1,4 +1,4 @@
-"""Writes what a trial knows in one transaction.
+"""Writes what a trial knows in one transaction, and its state.
 
 Optuna's own methods take a transaction, and read the trial, for every parameter and every attribute:
 with 72 parameters on PostgreSQL that was more than half of what storing a trial costs.
@@ -7,13 +7,36 @@ with 72 parameters on PostgreSQL that was more than half of what storing a trial
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
+
+from jointsearch.study.storage.internals import database_of, storage_of, study_id
+
+Internal = dict[str, tuple[float, BaseDistribution]]
+"""Parameters as Optuna stores them."""
+
+
+def take(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial | None:
+    """A waiting trial, running from now on; None where another worker was faster."""
+    if storage_of(study).set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+        return optuna.Trial(study, trial._trial_id)
+    return None
+
+
+def fail_stale(study: optuna.Study, number: int) -> None:
+    """Fail a running trial whose worker is gone, unless another worker was faster, or it has ended."""
+    storage = storage_of(study)
+    trial_id = storage.get_trial_id_from_study_id_trial_number(study_id(study), number)
+    with suppress(UpdateFinishedTrialError):
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
 def suggest(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -35,34 +58,38 @@ def write(
     distributions: Mapping[str, BaseDistribution] | None = None,
 ) -> None:
     """Store user attributes, and parameters that the trial does not have yet."""
-    storage = trial.study._storage
-    backend = getattr(storage, "_backend", storage)
-    trial_id = trial._trial_id
-    new = {
+    new: Internal = {
         name: (distribution.to_internal_repr((params or {})[name]), distribution)
         for name, distribution in (distributions or {}).items()
         if name not in trial.params
     }
-    if isinstance(backend, RDBStorage):
-        with _create_scoped_session(backend.scoped_session) as session:
-            row: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
-            backend.check_trial_is_updatable(trial_id, row.state)
-            session.add_all(
-                models.TrialParamModel(
-                    trial_id=trial_id,
-                    param_name=name,
-                    param_value=value,
-                    distribution_json=distribution_to_json(distribution),
-                )
-                for name, (value, distribution) in new.items()
-            )
-            for key, attribute in attributes.items():
-                backend._set_trial_attr_without_commit(
-                    session, models.TrialUserAttributeModel, trial_id, key, attribute
-                )
+    storage, database = storage_of(trial.study), database_of(trial.study)
+    if database is not None:
+        _write_at_once(database, trial._trial_id, attributes, new)
     else:
         for name, (value, distribution) in new.items():
-            storage.set_trial_param(trial_id, name, value, distribution)
+            storage.set_trial_param(trial._trial_id, name, value, distribution)
         for key, attribute in attributes.items():
-            storage.set_trial_user_attr(trial_id, key, attribute)
-    trial._cached_frozen_trial = storage.get_trial(trial_id)
+            storage.set_trial_user_attr(trial._trial_id, key, attribute)
+    trial._cached_frozen_trial = storage.get_trial(trial._trial_id)
+
+
+def _write_at_once(
+    database: RDBStorage, trial_id: int, attributes: Mapping[str, Any], params: Internal
+) -> None:
+    with _create_scoped_session(database.scoped_session) as session:
+        row: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
+        database.check_trial_is_updatable(trial_id, row.state)
+        session.add_all(
+            models.TrialParamModel(
+                trial_id=trial_id,
+                param_name=name,
+                param_value=value,
+                distribution_json=distribution_to_json(distribution),
+            )
+            for name, (value, distribution) in params.items()
+        )
+        for key, attribute in attributes.items():
+            database._set_trial_attr_without_commit(
+                session, models.TrialUserAttributeModel, trial_id, key, attribute
+            )

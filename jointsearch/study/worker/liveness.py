@@ -6,21 +6,21 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from jointsearch.study.full_runs import FullRun, RunState, write
 from jointsearch.study.queue import give_back, is_retried
 from jointsearch.study.records import FAILURE
-from jointsearch.study.storage.liveness import HEARTBEAT_SECONDS, STALE_SECONDS, heartbeats
-from jointsearch.study.storage.locks import engine_of, study_lock
+from jointsearch.study.storage import heartbeats
+from jointsearch.study.storage.heartbeats import last_heartbeats, record_heartbeat
+from jointsearch.study.storage.internals import database_of
+from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.storage.outages import outlast, seconds_since_outage
-from jointsearch.study.storage.proxy import BEAT
+from jointsearch.study.storage.writing import fail_stale
 from jointsearch.study.study import JointStudy
 
 
@@ -38,11 +38,15 @@ class LostRuns:
     def among(self, runs: dict[int, FullRun]) -> set[int]:
         """Trials of the lost ones."""
         now = self._clock()
-        if seconds_since_outage() < 2 * HEARTBEAT_SECONDS:
+        if seconds_since_outage() < 2 * heartbeats.HEARTBEAT_SECONDS:
             self._unchanged_since.clear()  # living workers could not beat while the database was away
         seen = [(trial, run.heartbeat) for trial, run in runs.items() if run.state is RunState.RUNNING]
         self._unchanged_since = {key: self._unchanged_since.get(key, now) for key in seen}
-        return {trial for (trial, _), since in self._unchanged_since.items() if now - since > STALE_SECONDS}
+        return {
+            trial
+            for (trial, _), since in self._unchanged_since.items()
+            if now - since > heartbeats.STALE_SECONDS
+        }
 
 
 class HeldRun:
@@ -64,7 +68,7 @@ class HeldRun:
         ended = threading.Event()
 
         def keep_beating() -> None:
-            while not self.lost and not ended.wait(HEARTBEAT_SECONDS):
+            while not self.lost and not ended.wait(heartbeats.HEARTBEAT_SECONDS):
                 outlast(self._beat, ended.is_set)
 
         thread = threading.Thread(target=keep_beating, daemon=True)
@@ -81,21 +85,16 @@ class HeldRun:
 
 
 @contextmanager
-def beating(study: optuna.Study, trial_id: int) -> Iterator[None]:
+def beating(trial: optuna.Trial) -> Iterator[None]:
     """The trial's heartbeat, from a thread of its own that outlives an absence of the database."""
-    storage = study._storage
     counter = itertools.count()
     ended = threading.Event()
 
     def beat() -> None:
-        if isinstance(storage, BaseHeartbeat):
-            storage.record_heartbeat(trial_id)
-        else:  # behind a proxy, which takes it from there
-            with suppress(UpdateFinishedTrialError):  # taken for lost
-                storage.set_trial_user_attr(trial_id, BEAT, next(counter))
+        record_heartbeat(trial, next(counter))
 
     def keep_beating() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
+        while not ended.wait(heartbeats.HEARTBEAT_SECONDS):
             outlast(beat, ended.is_set)
 
     outlast(beat)
@@ -126,9 +125,9 @@ class LostTrials:
 
         Behind a proxy nothing is done: the proxy does it for all its workers.
         """
-        if engine_of(self._study) is None:
+        if database_of(self._study) is None:
             return
-        if seconds_since_outage() < 2 * HEARTBEAT_SECONDS:
+        if seconds_since_outage() < 2 * heartbeats.HEARTBEAT_SECONDS:
             self._unchanged_since.clear()  # living workers could not beat while the database was away
             return
         self._fail_silent()
@@ -142,12 +141,11 @@ class LostTrials:
 
     def _fail_silent(self) -> None:
         now = self._clock()
-        seen = [(trial, beat) for trial, (beat, _) in heartbeats(self._study).items()]
+        seen = [(trial, heartbeat.at) for trial, heartbeat in last_heartbeats(self._study).items()]
         self._unchanged_since = {key: self._unchanged_since.get(key, now) for key in seen}
         for (trial, _), since in self._unchanged_since.items():
-            if now - since > STALE_SECONDS:
-                with suppress(UpdateFinishedTrialError):  # another worker was faster
-                    self._study._storage.set_trial_state_values(trial, TrialState.FAIL)
+            if now - since > heartbeats.STALE_SECONDS:
+                fail_stale(self._study, trial)
 
 
 def _is_lost(trials: list[FrozenTrial], trial: FrozenTrial) -> bool:

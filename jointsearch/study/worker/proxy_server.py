@@ -10,44 +10,37 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
 
-from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.study.storage.liveness import HEARTBEAT_SECONDS
+from jointsearch.study.storage import heartbeats
+from jointsearch.study.storage.heartbeats import relay_heartbeats
 from jointsearch.study.storage.outages import outlast
-from jointsearch.study.storage.proxy import BEAT, check_installed
+from jointsearch.study.storage.proxy import serve_proxy
 from jointsearch.study.study import open_study, study_names
 from jointsearch.study.worker.liveness import LostTrials
 
 
 def serve(storage: RDBStorage, host: str, port: int) -> None:
     """Serve ``storage`` to workers until the process is ended."""
-    check_installed()
-    with experimental_optuna(), _keeping_heartbeats(storage):
-        optuna.storages.run_grpc_proxy_server(storage, host=host, port=port)
+    with _keeping_heartbeats(storage):
+        serve_proxy(storage, host, port)
 
 
 @contextmanager
 def _keeping_heartbeats(storage: RDBStorage) -> Iterator[None]:
     """Make heartbeats of the workers' counts, and put lost trials back into the queue."""
     ended = threading.Event()
-    beats: dict[int, int] = {}
+    counts: dict[int, int] = {}
     watched: dict[str, LostTrials] = {}
 
     def look() -> None:
         for name in study_names(storage):
             study = open_study(storage, name).optuna_study
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                beat = trial.user_attrs.get(BEAT)
-                if beat is not None and beats.get(trial._trial_id) != beat:
-                    beats[trial._trial_id] = beat
-                    storage.record_heartbeat(trial._trial_id)
+            relay_heartbeats(study, counts)
             watched.setdefault(name, LostTrials(study)).recover()
 
     def watch() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
+        while not ended.wait(heartbeats.HEARTBEAT_SECONDS):
             outlast(look, ended.is_set)
 
     thread = threading.Thread(target=watch, daemon=True)

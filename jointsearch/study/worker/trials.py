@@ -19,8 +19,8 @@ from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Budget, Runner
 from jointsearch.search.attributes import EXPECTED
-from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.search.samplers import build_sampler, distributions, generation_of
+from jointsearch.search.optuna_compat import experimental_optuna, generation_of
+from jointsearch.search.samplers import build_sampler, distributions
 from jointsearch.study.analysis.prediction import Convergence
 from jointsearch.study.control import Wanted, watch
 from jointsearch.study.queue import give_back, take
@@ -42,6 +42,7 @@ from jointsearch.study.records import (
 )
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.storage.outages import outlast
+from jointsearch.study.storage.reading import stored
 from jointsearch.study.storage.writing import suggest, write
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.early_stopping import RISK, forecast_at
@@ -164,11 +165,10 @@ class Worker:
 
     def _run_one(self, records: StudyRecords) -> bool:
         """Run a trial; False where there is none to run now."""
-        study = self._study.optuna_study
         trial = outlast(lambda: self._ask(records), lambda: self.stopping)
         if trial is None:
             return False
-        with beating(study, trial._trial_id):
+        with beating(trial):
             try:
                 measurement = self._measure(trial)
                 # not given up: a measurement is worth waiting for
@@ -284,7 +284,7 @@ class Worker:
             if not math.isfinite(value):
                 raise TrialFailed(f"diverged: {name} is {value}")
         study = self._study.optuna_study
-        frozen = study._storage.get_trial(trial._trial_id)
+        frozen = stored(trial)
         written = measurement.model_dump(mode="json")
         if frozen.state == TrialState.RUNNING:
             trial.set_user_attr(MEASUREMENT, written)
@@ -307,10 +307,10 @@ class Worker:
         study = self._study.optuna_study
 
         def fail() -> None:
-            if study._storage.get_trial(trial._trial_id).state != TrialState.RUNNING:
+            if stored(trial).state != TrialState.RUNNING:
                 return
             if again:
-                give_back(study, study._storage.get_trial(trial._trial_id))
+                give_back(study, stored(trial))
             trial.set_user_attr(FAILURE, str(reason) or type(reason).__name__)
             study.tell(trial, state=TrialState.FAIL)
             self._event("trial failed", trial, reason=str(reason) or type(reason).__name__, again=again)
