@@ -31,14 +31,9 @@ def _with_password(_context: click.Context, _parameter: click.Parameter, url: st
     path = os.environ.get(PASSWORD_FILE)
     if not path:
         return url
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+    from jointsearch.study.storage.urls import lacks_password, with_password
 
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return url  # whoever opens it says what is wrong
-    if parsed.username is None or parsed.password is not None:
+    if not lacks_password(url):
         return url
     try:
         password = Path(path).read_text(encoding="utf-8").rstrip("\n")
@@ -47,7 +42,7 @@ def _with_password(_context: click.Context, _parameter: click.Parameter, url: st
         raise StorageError(f"{PASSWORD_FILE} must name a readable file, but {path}: {reason}") from None
     if not password:
         raise StorageError(f"{PASSWORD_FILE} must name a file with a password, but {path} is empty")
-    return parsed.set(password=password).render_as_string(hide_password=False)
+    return with_password(url, password)
 
 
 storage_option = click.option(

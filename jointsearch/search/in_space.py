@@ -6,13 +6,15 @@ single one would leave nothing to search together; NSGA-II could choose it as a 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+
+from jointsearch.search.optuna_compat import FilteredStudy
 
 
 class InSpace(BaseSampler):
@@ -30,7 +32,7 @@ class InSpace(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.inner.sample_relative(_Seen(study, self._space), trial, search_space)
+        return self.inner.sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -39,14 +41,13 @@ class InSpace(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        seen = _Seen(study, self._space)
-        return self.inner.sample_independent(seen, trial, param_name, param_distribution)
+        return self.inner.sample_independent(self._seen(study), trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
         self.inner.reseed_rng()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self.inner.before_trial(_Seen(study, self._space), trial)
+        self.inner.before_trial(self._seen(study), trial)
 
     def after_trial(
         self,
@@ -56,24 +57,11 @@ class InSpace(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         if _has_all(trial, self._space):
-            self.inner.after_trial(_Seen(study, self._space), trial, state, values)
+            self.inner.after_trial(self._seen(study), trial, state, values)
 
-
-class _Seen(optuna.Study):
-    """A study without its finished trials that lack a parameter."""
-
-    def __init__(self, study: optuna.Study, space: Mapping[str, IntDistribution]) -> None:
-        self.__dict__.update(study.__dict__)
-        self._seen_space = space
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
-        return [t for t in trials if not t.state.is_finished() or _has_all(t, self._seen_space)]
+    def _seen(self, study: optuna.Study) -> optuna.Study:
+        """The study without its finished trials that lack a parameter."""
+        return FilteredStudy(study, lambda t: not t.state.is_finished() or _has_all(t, self._space))
 
 
 def _has_all(trial: FrozenTrial, space: Mapping[str, IntDistribution]) -> bool:

@@ -7,14 +7,14 @@ ask and tell as well) and names of metrics (3.2) are called experimental.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 
 @contextmanager
@@ -38,3 +38,23 @@ def generation_of(trial: FrozenTrial | None = None) -> dict[str, int]:
     """
     key = NSGAIISampler._get_generation_key()
     return {key: 0 if trial is None else trial.system_attrs.get(key, 0)}
+
+
+class FilteredStudy(optuna.Study):
+    """A study as a sampler of Optuna's sees it: without the trials that ``keep`` does not keep."""
+
+    def __init__(self, study: optuna.Study, keep: Callable[[FrozenTrial], bool]) -> None:
+        self._whole = study
+        self._keep = keep
+
+    def __getattr__(self, name: str) -> Any:
+        """All but the trials is the study's own."""
+        return getattr(object.__getattribute__(self, "_whole"), name)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._whole._get_trials(deepcopy, states, use_cache) if self._keep(trial)]

@@ -24,12 +24,11 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Budget
-from jointsearch.study.storage import liveness as heartbeats
-from jointsearch.study.storage import opening
+from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import create_study, find_study, load_study, study_names
-from jointsearch.study.worker import liveness, proxy_server, time_limit
+from jointsearch.study.worker import time_limit
 from jointsearch.study.worker.signals import stop_on_signals
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -37,10 +36,8 @@ from jointsearch.testing import FakeRunner
 FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
 
 # a test cannot wait for minutes until a lost worker is missed
-for module in (heartbeats, opening, liveness, proxy_server):
-    module.HEARTBEAT_SECONDS = 1
-for module in (heartbeats, opening, liveness):
-    module.STALE_SECONDS = 4
+heartbeats.HEARTBEAT_SECONDS = 1
+heartbeats.STALE_SECONDS = 4
 time_limit.GRACE_SECONDS = 1
 
 

@@ -44,3 +44,16 @@ def secrets(url: str) -> list[str]:
     """What of ``url`` must never be shown."""
     user_info = re.search(r"//(.*)@", url)
     return [part for part in re.split("[:@]", user_info[1])[1:] if part] if user_info else []
+
+
+def lacks_password(url: str) -> bool:
+    """Whether there is a user without a password; False also of what is no URL."""
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        return False
+    return parsed.username is not None and parsed.password is None
+
+
+def with_password(url: str, password: str) -> str:
+    return make_url(url).set(password=password).render_as_string(hide_password=False)

@@ -18,7 +18,7 @@ from jointsearch.errors import StorageError
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.queue import give_back
 from jointsearch.study.records import COPY_OF
-from jointsearch.study.storage.liveness import STALE_SECONDS
+from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, study_names
 from jointsearch.study.worker.liveness import LostTrials

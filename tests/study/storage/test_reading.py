@@ -12,7 +12,7 @@ from sqlalchemy import event
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.records import RecordReader
-from jointsearch.study.storage.locks import engine_of
+from jointsearch.study.storage.internals import engine_of
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study
 from jointsearch.study.worker.trials import Worker

@@ -21,12 +21,11 @@ from jointsearch.plan.plan_file import PlanFile
 from jointsearch.runner import Budget
 from jointsearch.study.control import Wanted
 from jointsearch.study.full_runs import FullRun, RunState, claim, selections, write
-from jointsearch.study.storage import outages
-from jointsearch.study.storage.liveness import STALE_SECONDS
+from jointsearch.study.storage import heartbeats, outages
+from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study, open_study
 from jointsearch.study.worker import full_runs as full_run_worker
-from jointsearch.study.worker import liveness
 from jointsearch.study.worker.full_runs import FullRunWorker
 from jointsearch.study.worker.liveness import LostRuns
 from jointsearch.study.worker.trials import Worker
@@ -347,7 +346,7 @@ def test_the_run_of_a_dead_worker_comes_back(
     train = FakeTrainer()
     work(study, train, output)
     assert train.trained == []  # it could be living
-    monkeypatch.setattr(liveness, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "STALE_SECONDS", 0.1)
     monkeypatch.setattr(full_run_worker, "POLL_SECONDS", 0.05)
     FullRunWorker(study, train, output, max_runs=1).run()
     assert [folder for _, folder in train.trained] == [output / "begun"]
@@ -359,7 +358,7 @@ def test_the_run_of_a_dead_worker_comes_back(
 def test_a_living_worker_beats_and_leaves_what_was_taken_from_it(
     study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_SECONDS", 0.02)
     study.select(1)
     seen: list[FullRun] = []
     other: list[FullRun | None] = []
