@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)  ## the embedded study: search, front, plan, full run
-	BIN=$(BIN) bash studies/demo.sh
+	$(BIN)/jointsearch demo
 
 screenshots: $(STAMP)  ## pictures of the dashboard for the README; needs Chromium
 	$(BIN)/python studies/screenshots.py

@@ -1,63 +1,24 @@
-"""The command line: parses, calls, prints. Commands import what they need when they run."""
+"""The command line: parses, calls, prints. A command's module is imported when it is called."""
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
 
-from jointsearch import __version__
-from jointsearch.cli.common import LOG
-from jointsearch.cli.compare import compare
-from jointsearch.cli.dashboard import dashboard, report
-from jointsearch.cli.doctor import doctor
-from jointsearch.cli.front import export, front, select
-from jointsearch.cli.outputs import compare_outputs
-from jointsearch.cli.plan import plan
-from jointsearch.cli.run import evaluate, train
-from jointsearch.cli.storage import storage
-from jointsearch.cli.study import study
-from jointsearch.cli.worker import worker
+from jointsearch.cli.commands import cli
 from jointsearch.errors import JointSearchError, first_line
+
+__all__ = ["cli", "main"]
+
+PROGRAM = "jointsearch"
+
+_LOG = logging.getLogger("jointsearch")
 
 BUG = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__)
-def cli() -> None:
-    """Find how many bits and which LoRA rank each layer of a language model needs.
-
-    \b
-    Example:
-      jointsearch study start quickstart      # search; needs no network
-      jointsearch front quickstart            # quality against bytes
-      jointsearch export quickstart -o plan.json
-      jointsearch train plan.json -o runs/final
-    """
-
-
-COMMANDS = (
-    study,
-    worker,
-    storage,
-    front,
-    select,
-    export,
-    dashboard,
-    report,
-    plan,
-    train,
-    evaluate,
-    compare,
-    compare_outputs,
-    doctor,
-)
-
-for command in COMMANDS:
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -66,9 +27,12 @@ def main() -> None:
     So is a database that fails, wherever a command does not wait for it.
     """
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(USER_MISTAKE)
+    except click.UsageError as error:
+        _say_error(_with_help(error))
         sys.exit(USER_MISTAKE)
     except click.ClickException as error:
         _say_error(error.format_message())
@@ -85,14 +49,23 @@ def main() -> None:
         if (cause := of_database(error)) is not None:
             _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")
             sys.exit(USER_MISTAKE)
-        if not LOG.handlers:
+        if not _LOG.handlers:
             raise
-        LOG.critical(first_line(error), exc_info=True)
+        _LOG.critical(first_line(error), exc_info=True)
         sys.exit(BUG)
 
 
+def _with_help(error: click.UsageError) -> str:
+    """What is wrong, what is meant perhaps, and where the help is, on one line."""
+    path = error.ctx.command_path if error.ctx else PROGRAM
+    if isinstance(error, click.NoSuchOption | click.exceptions.NoSuchCommand) and error.possibilities:
+        meant = " or ".join(f"'{name}'" for name in error.possibilities)
+        return f"{error.message.rstrip('.')}; did you mean {meant}? See `{path} --help`"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{path} --help`"
+
+
 def _say_error(message: str) -> None:
-    if LOG.handlers:  # --log-format json
-        LOG.error(message)
+    if _LOG.handlers:  # --log-format json
+        _LOG.error(message)
     else:
         click.echo(f"Error: {message}", err=True)

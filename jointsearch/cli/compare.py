@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from jointsearch.cli.common import messages, print_table, storage_option
-
-if TYPE_CHECKING:
-    from jointsearch.study.analysis.comparison import Comparison
+from jointsearch.assemble import compare_strategies, read_study_file
+from jointsearch.cli.messages import messages
+from jointsearch.cli.options import storage_option
+from jointsearch.cli.suggestions import strategies as strategy_names
+from jointsearch.cli.suggestions import study_files
+from jointsearch.cli.tables import print_table
+from jointsearch.errors import OutputError
+from jointsearch.files import write_text
+from jointsearch.front.selection import parse_bytes
+from jointsearch.strategies.registry import STRATEGIES
+from jointsearch.study.analysis.comparison import Comparison, ComparisonSettings
+from jointsearch.study.analysis.comparison_formats import (
+    caption,
+    cells,
+    columns,
+    csv_text,
+    json_text,
+    markdown,
+)
+from jointsearch.study.analysis.comparison_page import page
 
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "html": ".html"}
 
+DROPPED = ("inference/s", "s/epoch", "stability", "peak memory", "trained", "bytes/parameter", "size")
+"""The columns that a narrow terminal does without, the first one first."""
+
 
 @click.command()
-@click.argument("file", required=False)
+@click.argument("file", required=False, shell_complete=study_files)
 @click.option(
     "--strategies",
     metavar="NAMES",
+    shell_complete=strategy_names,
     help="Names with commas between; 'configurations' are the five of the default, 'all' is every one "
     "that the model can have.",
 )
@@ -54,10 +73,12 @@ def compare(
     output_format: str,
     output: tuple[Path, ...],
 ) -> None:
-    """Compare named strategies on the study of FILE (a YAML file, or 'quickstart').
+    """Compare named strategies on a study.
 
-    Every plan is a trial of the study, measured with each seed; what is measured is not measured again.
-    The best points of the study's own front at the same bytes are compared too.
+    FILE is a YAML file, or 'quickstart'. Every plan is a trial of the study, measured with each seed; what
+    is measured is not measured again. The best points of the study's own front at the same bytes are
+    compared too. On a terminal that is too narrow these columns are left out, in this order: inference/s,
+    s/epoch, stability, peak memory, trained, bytes/parameter, size.
 
     \b
     Example:
@@ -66,12 +87,6 @@ def compare(
       jointsearch compare quickstart --seeds 5 -o compare.html -o compare.md
       jointsearch compare --list
     """
-    from jointsearch.assemble import compare_strategies, read_study_file
-    from jointsearch.errors import OutputError
-    from jointsearch.files import write_text
-    from jointsearch.front.selection import parse_bytes
-    from jointsearch.study.analysis.comparison import ComparisonSettings
-
     if list_only:
         _list()
         return
@@ -107,27 +122,25 @@ def compare(
 
 def _print(found: Comparison, output_format: str) -> None:
     if output_format == "table":
-        from jointsearch.study.analysis.comparison_formats import caption, cells, columns
-
-        print_table(columns(found), cells(found), title=f"Strategies on '{found.study}'")
-        click.echo(caption(found), err=True)
+        print_table(_short_columns(found), cells(found), title=f"Strategies on '{found.study}'", drop=DROPPED)
+        click.echo(f"{caption(found)} The intervals are at {found.confidence:.0%}.", err=True)
     else:
         click.echo(_text(found, output_format), nl=False)
 
 
+def _short_columns(found: Comparison) -> list[str]:
+    """What each means is said below the table, where there is room for it."""
+    strategy, _quality, _difference, *others = columns(found)
+    return [strategy, f"{found.quality} ± s.e.", f"difference to {found.reference}", *others]
+
+
 def _text(found: Comparison, kind: str) -> str:
-    from jointsearch.study.analysis.comparison_formats import csv_text, json_text, markdown
-
     if kind == "html":
-        from jointsearch.study.analysis.comparison_page import page
-
         return page(found)
     return {"markdown": markdown, "csv": csv_text, "json": json_text}[kind](found)
 
 
 def _list() -> None:
-    from jointsearch.strategies.registry import STRATEGIES
-
     print_table(
         ["strategy", "bits", "rule"],
         [[s.name, str(s.bits or ""), s.description] for s in STRATEGIES.values()],

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import click
 
-from jointsearch.cli.common import messages, storage_option
+from jointsearch.cli.messages import messages
+from jointsearch.cli.options import name_argument, storage_option
 from jointsearch.errors import UnsupportedError
+from jointsearch.files import write_text
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.study import load_study
 
 
 @click.command()
@@ -23,10 +27,10 @@ from jointsearch.errors import UnsupportedError
 )
 @storage_option
 def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
-    """Serve the dashboard of all studies, with optuna-dashboard beside it at /dashboard.
+    """Serve the dashboard of all studies.
 
-    With a token, open the address once with ?token=TOKEN. There is no encryption: put a proxy with TLS
-    in front where others can listen.
+    optuna-dashboard is beside it, at /dashboard. With a token, open the address once with ?token=TOKEN.
+    There is no encryption: put a proxy with TLS in front where others can listen.
 
     \b
     Example:
@@ -35,7 +39,6 @@ def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
     """
     _need("dash", "optuna_dashboard", "waitress")
     from jointsearch.dashboard.serving import check_host, serve
-    from jointsearch.study.storage.opening import open_storage
 
     check_host(host, auth_token)
     opened = open_storage(storage_url)
@@ -45,12 +48,14 @@ def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the HTML file.")
 @click.option("--png", "folder", type=click.Path(path_type=Path), help="Write each figure as a picture here.")
 @storage_option
 def report(name: str, output: Path | None, folder: Path | None, storage_url: str) -> None:
-    """Write the figures of study NAME as one HTML file that needs nothing else, or as pictures.
+    """Write a study's figures as one HTML file, or pictures.
+
+    The file has all of study NAME in it, and needs nothing else.
 
     \b
     Example:
@@ -61,8 +66,6 @@ def report(name: str, output: Path | None, folder: Path | None, storage_url: str
         raise click.UsageError("give -o FILE, --png DIR or both, but got neither")
     _need("dash")
     from jointsearch.dashboard.report import report_html, write_pictures
-    from jointsearch.files import write_text
-    from jointsearch.study.study import load_study
 
     study = load_study(name, storage_url)
     if output is not None:

@@ -8,8 +8,14 @@ from typing import Any
 
 import click
 
-from jointsearch.cli.common import format_option, print_json, print_table, storage_option
+from jointsearch.assemble import quiet_libraries
+from jointsearch.cli.options import format_option, storage_option
+from jointsearch.cli.tables import print_json, print_table
+from jointsearch.errors import StorageError
 from jointsearch.plan.formats import OF_BITS
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.storage.urls import redacted
+from jointsearch.study.study import study_names
 
 LIBRARIES = (
     "torch",
@@ -27,7 +33,9 @@ LIBRARIES = (
 @storage_option
 @format_option("table", "json")
 def doctor(storage_url: str, output_format: str) -> None:
-    """Show devices, library versions and the storage, and try every bit-width on every device.
+    """Show what works on this machine.
+
+    Devices, versions of libraries and the storage are listed, and every bit-width is tried on every device.
 
     \b
     Example:
@@ -55,8 +63,6 @@ def _version(name: str) -> str:
 def _devices() -> dict[str, Any]:
     """What training one small layer says, by device and bits."""
     try:
-        from jointsearch.assemble import quiet_libraries
-
         quiet_libraries()
         from jointsearch.training.device_check import available_devices, check_format
     except ImportError as error:
@@ -69,11 +75,6 @@ def _devices() -> dict[str, Any]:
 
 
 def _storage(url: str) -> str:
-    from jointsearch.errors import StorageError
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.storage.urls import redacted
-    from jointsearch.study.study import study_names
-
     try:
         names = study_names(open_storage(url))
     except StorageError as error:

@@ -8,19 +8,23 @@ from typing import Any
 
 import click
 
-from jointsearch.cli.common import format_option, print_json, storage_option
+from jointsearch.cli.options import format_option, storage_option
+from jointsearch.cli.suggestions import trials_and_runs
+from jointsearch.cli.tables import print_json
 from jointsearch.errors import OutputError, StudyError
+from jointsearch.study.study import load_study
 
 
 @click.command("compare-outputs")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=trials_and_runs)
+@click.argument("second", metavar="B", shell_complete=trials_and_runs)
 @storage_option
 @format_option("text", "json")
 def compare_outputs(first: str, second: str, storage_url: str, output_format: str) -> None:
-    """Show the stored outputs of A and B side by side.
+    """Show what two models make of the same texts.
 
-    A and B are trials (NAME:NUMBER), selected points (NAME), or folders of full runs.
+    The stored outputs of A and B stand side by side. These are trials (NAME:NUMBER), selected points
+    (NAME), or folders of full runs.
 
     \b
     Example:
@@ -53,8 +57,6 @@ def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:
     """Input, output and reference of every stored example of a trial or a run."""
     if Path(source).is_dir():
         return _of_run(Path(source))
-    from jointsearch.study.study import load_study
-
     name, _, number = source.partition(":")
     if number and not number.isdecimal():
         raise StudyError(f"a trial is NAME:NUMBER, and a run a folder that is there, but got '{source}'")

@@ -1,42 +1,31 @@
-"""``jointsearch plan``: look at an exported plan."""
+"""``jointsearch plan show``."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from jointsearch.cli.common import format_option, print_json, print_table
-
-if TYPE_CHECKING:
-    from jointsearch.plan.plan_file import PlanFile
-
-
-@click.group()
-def plan() -> None:
-    """Look at an exported plan.
-
-    \b
-    Example:
-      jointsearch plan show plan.json
-    """
+from jointsearch.cli.options import format_option
+from jointsearch.cli.suggestions import plan_files
+from jointsearch.cli.tables import print_json, print_table
+from jointsearch.front.objectives import format_bytes
+from jointsearch.plan.plan_file import PlanFile, read_plan
 
 
-@plan.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=plan_files)
 @format_option("table", "json")
 def show(file: Path, output_format: str) -> None:
-    """Show the bits and ranks of the plan in FILE, block by block, and its bytes.
+    """Show a plan's bits and ranks, block by block, and its bytes.
 
     \b
     Example:
       jointsearch plan show plan.json
       jointsearch plan show plan.json --format json
     """
-    from jointsearch.plan.plan_file import read_plan
-
     content = read_plan(file)
     if output_format == "json":
         modules = content.plan.model_dump(mode="json")["modules"]
@@ -55,8 +44,6 @@ def show(file: Path, output_format: str) -> None:
 
 
 def _print(content: PlanFile) -> None:
-    from jointsearch.front.objectives import format_bytes
-
     cost, origin = content.cost, content.origin
     cells: defaultdict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for spec in content.layout.modules:

@@ -6,28 +6,40 @@ from pathlib import Path
 
 import click
 
-from jointsearch.cli.common import format_option, messages, print_json, print_table
+from jointsearch.assemble import quiet_libraries, read_study_file, with_labels
+from jointsearch.cli.messages import messages
+from jointsearch.cli.options import format_option
+from jointsearch.cli.suggestions import plan_files, study_files
+from jointsearch.cli.tables import print_json, print_table
 from jointsearch.cli.training_progress import TrainingProgress
+from jointsearch.errors import OutputError
+from jointsearch.front.objectives import format_value
+from jointsearch.plan.plan_file import PlanFile, read_plan
 
 
 @click.command()
-@click.argument("plan", type=click.Path(path_type=Path))
+@click.argument("plan", type=click.Path(path_type=Path), shell_complete=plan_files)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; empty or new."
 )
-@click.option("--study", "study_file", help="Take model, task, full_run and device from this study file.")
+@click.option(
+    "--study",
+    "study_file",
+    metavar="FILE",
+    shell_complete=study_files,
+    help="Take model, task, full_run and device from this study file.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of an interrupted run.")
 def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> None:
-    """Train PLAN in full and save model, adapter and metrics into the output folder.
+    """Train a plan in full.
+
+    Model, adapter and metrics of PLAN, a file that `export` wrote, go into the output folder.
 
     \b
     Example:
       jointsearch train plan.json -o runs/final
       jointsearch train plan.json -o runs/long --study studies/gpt2-wikitext2.yaml
     """
-    from jointsearch.assemble import quiet_libraries, read_study_file, with_labels
-    from jointsearch.plan.plan_file import PlanFile, read_plan
-
     content = read_plan(plan)
     if study_file is not None:
         config = with_labels(read_study_file(study_file), content.study)
@@ -45,20 +57,18 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
 @format_option("table", "json")
 def evaluate(run: Path, split: str, output_format: str) -> None:
-    """Measure the finished full run in RUN on the test split: metrics, speed, memory.
+    """Measure a finished full run on its test split.
+
+    RUN is the folder that `train` made. Metrics, speed and memory are shown.
 
     \b
     Example:
       jointsearch evaluate runs/final
     """
-    from jointsearch.assemble import quiet_libraries
-    from jointsearch.errors import OutputError
-    from jointsearch.front.objectives import format_value
-
     if not run.is_dir():
         raise OutputError(f"a run is a folder that `jointsearch train` made, but there is none at {run}")
     quiet_libraries()

@@ -1,29 +1,23 @@
-"""``jointsearch storage``: the proxy between many workers and one database."""
+"""``jointsearch storage proxy``: the proxy between many workers and one database."""
 
 from __future__ import annotations
 
 import click
+from optuna.storages import RDBStorage
 
-from jointsearch.cli.common import messages, storage_option
+from jointsearch.cli.messages import messages
+from jointsearch.cli.options import storage_option
 from jointsearch.errors import StorageError
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.worker.proxy_server import serve
 
 
-@click.group()
-def storage() -> None:
-    """Serve a storage to many workers.
-
-    \b
-    Example:
-      jointsearch storage proxy --storage postgresql://host/studies
-    """
-
-
-@storage.command()
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(1, 65535), default=13000, show_default=True)
 @storage_option
 def proxy(host: str, port: int, storage_url: str) -> None:
-    """Serve the storage over gRPC; workers use it as grpc://HOST:PORT.
+    """Serve the storage over gRPC, at grpc://HOST:PORT.
 
     There is no password and no encryption: listen only where everyone may read and write the studies.
 
@@ -32,11 +26,6 @@ def proxy(host: str, port: int, storage_url: str) -> None:
       jointsearch storage proxy --storage postgresql://host/studies --host 10.0.0.5
       jointsearch worker quickstart --storage grpc://10.0.0.5:13000
     """
-    from optuna.storages import RDBStorage
-
-    from jointsearch.study.storage.opening import open_storage
-    from jointsearch.study.worker.proxy_server import serve
-
     opened = open_storage(storage_url, create=True)
     if not isinstance(opened, RDBStorage):
         raise StorageError(f"a proxy must serve a database, but got another proxy ({storage_url})")

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import click
 
-from jointsearch.cli.common import log_format_option, messages, storage_option
+from jointsearch.assemble import train_selected, work
+from jointsearch.cli.messages import messages
+from jointsearch.cli.options import log_format_option, name_argument, storage_option
+from jointsearch.cli.suggestions import devices
 from jointsearch.cli.training_progress import TrainingProgress
 
 
 @click.command()
-@click.argument("name")
-@click.option("--device", help="Instead of the study's: cpu, cuda, cuda:1, ….")
+@name_argument
+@click.option("--device", shell_complete=devices, help="Instead of the study's: cpu, cuda, cuda:1, ….")
 @click.option("--full-runs", is_flag=True, help="Train the selected plans in full, and run no trials.")
 @click.option(
     "-o",
@@ -37,8 +40,9 @@ def worker(
     log_format: str,
     storage_url: str,
 ) -> None:
-    """Run trials of study NAME until it has all, beside any number of other workers.
+    """Run trials of a stored study, or its full runs.
 
+    It takes trials of study NAME until there are none left, beside any number of other workers.
     Ctrl-C and SIGTERM end it after the training step; its plan goes back into the queue.
 
     With --full-runs it waits for plans that are selected and does with each what `train` does. An
@@ -50,8 +54,6 @@ def worker(
       jointsearch worker quickstart --storage postgresql://host/studies --device cuda:1
       jointsearch worker quickstart --full-runs --idle-exit 10m
     """
-    from jointsearch.assemble import train_selected, work
-
     try:
         seconds = math.inf if idle_exit is None else parse_seconds(idle_exit)
     except ValueError as error:

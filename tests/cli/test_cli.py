@@ -144,6 +144,10 @@ def test_the_commands_are_these() -> None:
         "compare",
         "compare-outputs",
         "doctor",
+        "demo",
+        "completion",
+        "help",
+        "version",
     }
 
 
@@ -288,6 +292,17 @@ def test_export_writes_the_selection_or_the_knee(run: Run, records: StudyRecords
     assert content.cost.model_bytes == records.trials[1].values["model_bytes"]
 
 
+def test_export_makes_folders_and_overwrites_only_when_asked(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "folder" / "plan.json"
+    run("export", "small", "-o", str(output))
+    output.write_text("mine")
+    refused = CliRunner().invoke(cli, ["export", "small", "-o", str(output)])
+    assert refused.exit_code != 0
+    assert output.read_text() == "mine"
+    run("export", "small", "-o", str(output), "--force")
+    assert read_plan(output).plan
+
+
 def test_plan_show(run: Run, records: StudyRecords) -> None:
     run("select", "small", "--trial", "1")
     run("export", "small", "-o", "plan.json")
@@ -398,8 +413,42 @@ def _nothing(folder: Path) -> None:
         ),
         (_nothing, ["study", "status", "smal"], ["there is no study 'smal'; did you mean 'small'?"]),
         (_nothing, ["study", "delete", "smal", "--yes"], ["there is no study 'smal'"]),
-        (_nothing, ["study", "status"], ["Missing argument 'NAME'"]),
-        (_nothing, ["study", "stat"], ["No such command 'stat'"]),
+        (
+            _nothing,
+            ["study", "status"],
+            ["Missing argument 'NAME'; see `jointsearch study status --help`\n"],
+        ),
+        (
+            _nothing,
+            ["study", "stat"],
+            ["No such command 'stat'; did you mean 'start' or 'status'? See `jointsearch study --help`\n"],
+        ),
+        (
+            _nothing,
+            ["frnt", "small"],
+            ["No such command 'frnt'; did you mean 'front'? See `jointsearch --help`"],
+        ),
+        (
+            _nothing,
+            ["front", "small", "--formt", "csv"],
+            ["No such option '--formt'; did you mean '--format'? See `jointsearch front --help`"],
+        ),
+        (
+            _nothing,
+            ["help", "study", "strat"],
+            ["'strat'; did you mean 'start' or 'status'? See `jointsearch study --help`"],
+        ),
+        (_nothing, ["help", "front", "small"], ["'jointsearch front' has no commands, but got 'small'"]),
+        (_nothing, ["completion", "tcsh"], ["'tcsh' is not one of 'bash', 'zsh', 'fish'"]),
+        (
+            _nothing,
+            ["completion"],
+            [
+                "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish",
+                "; see `jointsearch completion --help`",
+            ],
+        ),
+        (_nothing, ["demo", "--folder", "studies.db"], ["--folder", "studies.db"]),
         (_nothing, ["front", "foreign"], ["'foreign' was not made by jointsearch"]),
         (_nothing, ["front", "empty"], ["study 'empty' has no complete trial yet"]),
         (_nothing, ["front", "small", "--format", "xml"], ["--format", "xml"]),
@@ -434,9 +483,10 @@ def _nothing(folder: Path) -> None:
         (_nothing, ["export", "small"], ["Missing option"]),
         (
             _nothing,
-            ["export", "small", "-o", "nowhere/plan.json"],
-            ["nowhere/plan.json: cannot be written (No such"],
+            ["export", "small", "-o", "studies.db/plan.json"],
+            ["studies.db/plan.json: cannot be written ("],
         ),
+        (_nothing, ["export", "small", "-o", "studies.db"], ["studies.db: is there already", "--force"]),
         (_nothing, ["plan", "show", "none.json"], ["none.json: cannot be read (No such file"]),
         (_damaged_plan, ["plan", "show", "plan.json"], ["plan.json:", "damaged, not valid JSON"]),
         (_edited_plan, ["plan", "show", "plan.json"], ["plan.json: ", "rank 1"]),

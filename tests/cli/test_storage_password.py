@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 
-from jointsearch.cli.common import storage_option
+from jointsearch.cli.options import storage_option
 from jointsearch.errors import StorageError
 
 PASSWORD = "p@ss:w/rd %41?"

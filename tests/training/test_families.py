@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from jointsearch.assemble import start_study
-from jointsearch.cli.common import messages
+from jointsearch.cli.messages import messages
 from jointsearch.config.study import ModelSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import ModelError

@@ -1,23 +1,17 @@
-"""What several commands share: the storage option, formats, tables on a terminal."""
+"""Options and arguments that several commands have."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from jointsearch.cli.suggestions import study_files, study_names
 from jointsearch.config.study import DEFAULT_STORAGE
 from jointsearch.errors import StorageError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-LOG = logging.getLogger("jointsearch")
 
 PASSWORD_FILE = "JOINTSEARCH_STORAGE_PASSWORD_FILE"
 
@@ -57,6 +51,10 @@ storage_option = click.option(
     help="Where studies are kept.",
 )
 
+name_argument = click.argument("name", shell_complete=study_names)
+
+study_file_argument = click.argument("file", shell_complete=study_files)
+
 
 def format_option(*choices: str) -> Callable[[Any], Any]:
     """``--format``, the first choice by default."""
@@ -79,47 +77,3 @@ log_format_option = click.option(
     show_envvar=True,
     help="What standard error gets; json is one line per event.",
 )
-
-
-def messages(log_format: str = "text") -> Console:
-    """Everything that is not a command's result goes to standard error: as text, or as JSON by logging."""
-    from rich.console import Console
-
-    if log_format == "json":
-        from pythonjsonlogger.json import JsonFormatter
-
-        handler = logging.StreamHandler()
-        handler.setFormatter(
-            JsonFormatter(
-                ["asctime", "levelname", "message"],
-                rename_fields={"asctime": "time", "levelname": "level", "message": "event"},
-            )
-        )
-        LOG.addHandler(handler)
-        logging.captureWarnings(True)
-        logging.getLogger("py.warnings").addHandler(handler)
-        LOG.setLevel(logging.INFO)
-        LOG.propagate = False
-        os.environ["JOINTSEARCH_LOG_FORMAT"] = log_format  # for workers that this process starts
-    return Console(stderr=True, quiet=log_format == "json")
-
-
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1))
-
-
-def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
-    """A table on standard output; numbers are aligned to the right, and nothing is cut."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for position, column in enumerate(columns):
-        numeric = all(row[position][:1].isdigit() or row[position] in ("", "-") for row in rows)
-        table.add_column(column, justify="right" if rows and numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 10_000  # a file or a pipe has no width: no line is folded
-    console.print(table, markup=False)

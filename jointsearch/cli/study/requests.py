@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import click
 
-from jointsearch.cli.common import format_option, print_json, storage_option
+from jointsearch.cli.options import format_option, name_argument, storage_option
+from jointsearch.cli.tables import print_json
+from jointsearch.front.objectives import format_bytes, format_value
+from jointsearch.front.selection import parse_bytes
+from jointsearch.study.analysis.refine import refine as request_seeds
+from jointsearch.study.study import load_study
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option("--max-bytes", metavar="SIZE", required=True, help="At most this size, such as 600kB.")
 @storage_option
 @format_option("text", "json")
 def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> None:
-    """Have the plan measured that study NAME predicts to be the best of a size.
+    """Have the predicted optimum of a size measured.
 
-    It goes into the queue, on top of the search's trials; a worker, or `study start`, measures it.
+    It is the plan that study NAME predicts to be the best. It goes into the queue, on top of the
+    search's trials; a worker, or `study start`, measures it.
 
     \b
     Example:
       jointsearch study measure quickstart --max-bytes 1.5MB
     """
-    from jointsearch.front.objectives import format_bytes, format_value
-    from jointsearch.front.selection import parse_bytes
-    from jointsearch.study.analysis.prediction import measure_optimum
-    from jointsearch.study.study import load_study
+    from jointsearch.study.analysis.prediction import measure_optimum  # it takes SciPy a while
 
     try:
         budget = parse_bytes(max_bytes)
@@ -52,7 +55,7 @@ def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> 
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
@@ -62,19 +65,17 @@ def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> 
 )
 @storage_option
 def refine(name: str, seeds: int, storage_url: str) -> None:
-    """Measure the front of study NAME, and the uniform plans near it, with further seeds.
+    """Measure the front with further seeds.
 
-    The trials go into the queue; `study start` or workers measure them. `front` then shows means with
-    standard errors, and whether searching has paid.
+    The uniform plans of study NAME near it are measured, too. The trials go into the queue;
+    `study start` or workers run them. `front` then shows means with standard errors, and whether
+    searching has paid.
 
     \b
     Example:
       jointsearch study refine quickstart --seeds 3
       jointsearch study start quickstart
     """
-    from jointsearch.study.analysis.refine import refine
-    from jointsearch.study.study import load_study
-
-    num = refine(load_study(name, storage_url), seeds)
+    num = request_seeds(load_study(name, storage_url), seeds)
     text = f"{num} trials put into the queue" if num else "nothing to do: all of these trials are there"
     click.echo(f"study '{name}': {text}", err=True)

@@ -1,0 +1,1 @@
+"""``jointsearch study``: a module for each of its commands, or for a few that are alike."""

@@ -1,0 +1,113 @@
+"""``jointsearch study start`` and ``create``."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from jointsearch.assemble import create_only, read_study_file, start_study
+from jointsearch.cli.messages import messages
+from jointsearch.cli.options import log_format_option, storage_option, study_file_argument
+from jointsearch.config.study import StudyConfig
+from jointsearch.launchers import LAUNCHERS
+from jointsearch.study.analysis.verdict import judge
+from jointsearch.study.study import JointStudy
+
+
+@click.command()
+@study_file_argument
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many; by default one, or one per GPU.")
+@click.option(
+    "--workers-per-gpu", type=click.IntRange(min=1), default=1, show_default=True, help="On this machine."
+)
+@click.option("--launcher", type=click.Choice(LAUNCHERS), default="local", show_default=True)
+@click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Of the jobs, such as slurm_partition=gpu.")
+@log_format_option
+@storage_option
+def start(
+    file: str,
+    trials: int | None,
+    workers: int | None,
+    workers_per_gpu: int,
+    launcher: str,
+    slurm: tuple[str, ...],
+    log_format: str,
+    storage_url: str,
+) -> None:
+    """Run the study of a file, or resume it.
+
+    FILE is a YAML file, or 'quickstart', the embedded study. Ctrl-C ends it after the training step;
+    finished trials are kept, and the same command goes on.
+
+    \b
+    Example:
+      jointsearch study start quickstart
+      jointsearch study start studies/gpt2-wikitext2.yaml --trials 50
+      jointsearch study start FILE --launcher slurm --workers 8 --slurm slurm_partition=gpu
+    """
+    config = _config(file, trials)
+    console = messages(log_format)
+    result = start_study(
+        config,
+        storage_url,
+        console,
+        num_workers=workers,
+        workers_per_gpu=workers_per_gpu,
+        launcher=launcher,
+        launcher_options=_options(slurm, launcher),
+    )
+    left = _tell_how_it_ended(result, console)
+    if left > 0:
+        raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped
+
+
+def _tell_how_it_ended(study: JointStudy, console: Console) -> int:
+    """Say it, and return how many trials are left."""
+    records = study.records()
+    left = study.num_left(records)
+    state = "converged" if study.converged else "finished"
+    if left > 0:
+        state = f"{left} trials left; the same command goes on"
+    stopped = f"{len(records.pruned)} stopped early, " if records.pruned else ""
+    counts = f"{len(records.complete)} complete, {stopped}{len(records.failed)} failed"
+    lines = [f"study '{study.name}': {counts}; {state}"]
+    if records.front:
+        lines += [judge(study, records).sentence, f"next: jointsearch front {study.name}"]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return left
+
+
+@click.command()
+@study_file_argument
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@storage_option
+def create(file: str, trials: int | None, storage_url: str) -> None:
+    """Create a study for workers that are started elsewhere.
+
+    FILE is a YAML file, or 'quickstart'. The study has its queue, and runs nothing.
+
+    \b
+    Example:
+      jointsearch study create quickstart
+      jointsearch worker quickstart
+    """
+    created = create_only(_config(file, trials), storage_url)
+    click.echo(f"study '{created.name}' is there; next: jointsearch worker {created.name}", err=True)
+
+
+def _config(file: str, trials: int | None) -> StudyConfig:
+    config = read_study_file(file)
+    if trials is None:
+        return config
+    search = config.search.model_copy(update={"trials": trials})
+    return config.model_copy(update={"search": search})
+
+
+def _options(given: tuple[str, ...], launcher: str) -> dict[str, str]:
+    if given and launcher != "slurm":
+        raise click.UsageError("--slurm is for --launcher slurm")
+    if wrong := [option for option in given if "=" not in option]:
+        raise click.BadParameter(f"must be KEY=VALUE, but got '{wrong[0]}'", param_hint="--slurm")
+    return {key: value for key, _, value in (option.partition("=") for option in given)}
