@@ -44,9 +44,7 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        from jointsearch.study.storage.outages import of_database
-
-        if (cause := of_database(error)) is not None:
+        if (cause := _of_database(error)) is not None:
             _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")
             sys.exit(USER_MISTAKE)
         if not _LOG.handlers:
@@ -62,6 +60,15 @@ def _with_help(error: click.UsageError) -> str:
         meant = " or ".join(f"'{name}'" for name in error.possibilities)
         return f"{error.message.rstrip('.')}; did you mean {meant}? See `{path} --help`"
     return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{path} --help`"
+
+
+def _of_database(error: Exception) -> BaseException | None:
+    """What the database has said, if it is the cause; only a command that uses one has loaded the library."""
+    if "sqlalchemy" not in sys.modules:
+        return None
+    from jointsearch.study.storage.outages import of_database
+
+    return of_database(error)
 
 
 def _say_error(message: str) -> None:

@@ -10,7 +10,7 @@ import click
 
 from jointsearch.cli.front_rows import measured_rows
 from jointsearch.cli.options import format_option, name_argument, storage_option
-from jointsearch.cli.tables import print_json, print_table
+from jointsearch.cli.tables import print_json, print_tables
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.study import JointStudy, load_study
@@ -73,8 +73,8 @@ def _print_measured(study: JointStudy, rows: list[dict[str, Any]]) -> None:
         ],
         "Points that further seeds took off the front": [row for row in rows if row["fallen"]],
     }
-    for title, shown in tables.items():
-        lines = [
+    lines = {
+        title: [
             [
                 str(row["trial"]),
                 *(format_value(name, row[name]) for name in (quality, *others)),
@@ -86,9 +86,10 @@ def _print_measured(study: JointStudy, rows: list[dict[str, Any]]) -> None:
             ]
             for row in shown
         ]
-        if lines:
-            drop = ("peak memory", "trainable", "bits/weight", *reversed(others))
-            print_table(columns, lines, title=title, drop=drop)
+        for title, shown in tables.items()
+        if shown
+    }
+    print_tables(columns, lines, drop=("peak memory", "trainable", "bits/weight", *reversed(others)))
 
 
 def _note(row: dict[str, Any], quality: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,67 +11,71 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-TEXT_WIDTH = 24
+TEXT_WIDTH = 28
 """What a column of words needs at least; where there is more in it, it goes on in the next line."""
+
+Rows = list[list[str]]
 
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def print_table(
-    columns: Sequence[str], rows: list[list[str]], title: str | None = None, drop: Sequence[str] = ()
-) -> None:
-    """A table on standard output, with numbers aligned to the right; no header and no number is broken.
+def print_table(columns: Sequence[str], rows: Rows, title: str = "", drop: Sequence[str] = ()) -> None:
+    """One table; see ``print_tables``."""
+    print_tables(columns, {title: rows}, drop)
+
+
+def print_tables(columns: Sequence[str], tables: Mapping[str, Rows], drop: Sequence[str] = ()) -> None:
+    """Tables of the same columns on standard output, by title; no header and no number is broken.
 
     On a terminal that is too narrow the columns named in ``drop`` are left out, the first one first. A
     file or a pipe has no width: it gets them all, and no line is folded.
     """
     console = Console()
+    shown = list(range(len(columns)))
     if console.is_terminal:
-        columns, rows = fitting(columns, rows, console.width, drop)
+        shown = fitting(columns, [row for rows in tables.values() for row in rows], console.width, drop)
     else:
         console.width = 10_000
-    table = Table()
-    for position, column in enumerate(columns):
-        numeric = bool(rows) and _is_numeric(rows, position)
-        table.add_column(
-            column,
-            justify="right" if numeric else "left",
-            no_wrap=numeric,
-            min_width=cell_len(column),
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*row)
-    if title:
-        console.print(title, style="table.title", markup=False, highlight=False, soft_wrap=True)
-    console.print(table, markup=False)
+    for title, rows in tables.items():
+        table = Table()
+        for position in shown:
+            numeric = _is_numeric(rows, position)
+            table.add_column(
+                columns[position],
+                justify="right" if numeric else "left",
+                no_wrap=numeric and _widest(rows, position) <= TEXT_WIDTH,
+                min_width=cell_len(columns[position]),
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(row[position] for position in shown))
+        if title:
+            console.print(title, style="table.title", markup=False, highlight=False, soft_wrap=True)
+        console.print(table, markup=False)
 
 
-def fitting(
-    columns: Sequence[str], rows: list[list[str]], width: int, drop: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
-    """The columns, and their cells, that fit into ``width``; those in ``drop`` go in that order."""
-    kept = list(range(len(columns)))
+def fitting(columns: Sequence[str], rows: Rows, width: int, drop: Sequence[str]) -> list[int]:
+    """The positions of the columns that fit into ``width``; those in ``drop`` go in that order."""
+    shown = list(range(len(columns)))
     for name in drop:
-        if _needed(columns, rows, kept) <= width:
+        if _needed(columns, rows, shown) <= width:
             break
-        kept = [position for position in kept if columns[position] != name]
-    return [columns[position] for position in kept], [[row[position] for position in kept] for row in rows]
+        shown = [position for position in shown if columns[position] != name]
+    return shown
 
 
-def _needed(columns: Sequence[str], rows: list[list[str]], kept: list[int]) -> int:
-    """The width of a table of these columns, its lines and spaces included."""
-    return 1 + sum(3 + _column_width(columns[position], rows, position) for position in kept)
+def _needed(columns: Sequence[str], rows: Rows, shown: Sequence[int]) -> int:
+    """The width of a table of these columns, with a line and two spaces for each."""
+    widths = (max(cell_len(columns[at]), min(_widest(rows, at), TEXT_WIDTH)) for at in shown)
+    return 1 + sum(3 + width for width in widths)
 
 
-def _column_width(name: str, rows: list[list[str]], position: int) -> int:
-    widest = max((cell_len(row[position]) for row in rows), default=0)
-    if not _is_numeric(rows, position):
-        widest = min(widest, TEXT_WIDTH)
-    return max(widest, cell_len(name))
+def _widest(rows: Rows, position: int) -> int:
+    return max((cell_len(row[position]) for row in rows), default=0)
 
 
-def _is_numeric(rows: list[list[str]], position: int) -> bool:
-    return all(row[position][:1].isdigit() or row[position] in ("", "-") for row in rows)
+def _is_numeric(rows: Rows, position: int) -> bool:
+    cells = [row[position] for row in rows]
+    return bool(cells) and all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)

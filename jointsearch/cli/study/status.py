@@ -155,7 +155,7 @@ def _counts(current: dict[str, Any]) -> str:
         "waiting": current["waiting"],
     }
     shown = [f"{count} {state}" for state, count in counts.items() if count or state == "complete"]
-    return f"{', '.join(shown)}; {current['left']} of {current['of']} left"
+    return f"{', '.join(shown)}; {current['left']} left (the search has {current['of']})"
 
 
 def _how_far(run: dict[str, Any]) -> str:
