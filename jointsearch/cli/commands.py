@@ -33,6 +33,7 @@ STUDY = (
 )
 
 ROOT = (
+    Row("init", f"{_HERE}.init:init", "Write a study file for your own model and data"),
     Row("demo", f"{_HERE}.demo:demo", "Run the embedded study, from the search to a full run"),
     Row("study", f"{_HERE}.commands:study", "Start, watch, steer and delete studies"),
     Row("worker", f"{_HERE}.worker:worker", "Run trials of a stored study, or its full runs"),

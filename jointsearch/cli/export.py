@@ -8,6 +8,7 @@ import click
 
 from jointsearch.cli.options import name_argument, storage_option
 from jointsearch.errors import OutputError
+from jointsearch.files import make_folder_of
 from jointsearch.front.objectives import format_bytes
 from jointsearch.plan.plan_file import write_plan
 from jointsearch.study.study import load_study
@@ -31,10 +32,7 @@ def export(name: str, output: Path, force: bool, storage_url: str) -> None:
     if output.exists() and not force:
         raise OutputError(f"{output}: is there already; give --force to overwrite it, or another name")
     plan = load_study(name, storage_url).plan_file()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}: {error.filename})") from None
+    make_folder_of(output)
     write_plan(plan, output)
     assert plan.origin is not None
     size = format_bytes(plan.cost.model_bytes)

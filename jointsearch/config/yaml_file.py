@@ -23,6 +23,11 @@ def read_study(path: Path) -> StudyConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StudyFileError(f"{path}: cannot be read ({_reason(error)})") from None
+    return parse_study(text, path)
+
+
+def parse_study(text: str, path: Path) -> StudyConfig:
+    """The study of a file at ``path`` with this ``text``; raises ``StudyFileError``."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)

@@ -144,6 +144,7 @@ def test_the_commands_are_these() -> None:
         "compare",
         "compare-outputs",
         "doctor",
+        "init",
         "demo",
         "completion",
         "help",

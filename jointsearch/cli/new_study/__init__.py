@@ -1,0 +1,1 @@
+"""What ``jointsearch init`` makes of five answers: a study file, with comments, that loads."""

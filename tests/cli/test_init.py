@@ -1,0 +1,302 @@
+"""`jointsearch init`: what it proposes for which data, and that what it writes is a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from click.testing import CliRunner, Result
+
+from jointsearch.cli import cli, init
+from jointsearch.cli.new_study.effort import MAX_TRIALS, count_parameters, effort_for
+from jointsearch.cli.new_study.task_columns import TASKS
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.yaml_file import read_study
+
+Run = Callable[..., Result]
+
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+ANSWERS = {"text": ["Oslo"], "answer_start": [3]}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run() -> Run:
+    def invoke(*arguments: str, **options: Any) -> Result:
+        return CliRunner().invoke(cli, ["init", *arguments], **options)
+
+    return invoke
+
+
+def written(run: Run, *arguments: str) -> StudyConfig:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    return read_study(Path("study.yaml"))
+
+
+def write_rows(path: str, *rows: dict[str, Any]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "settings"),
+    [
+        ({"text": "a b c"}, "causal-lm", {"text_column": "text"}),
+        ({"id": "1", "story": "a long story"}, "causal-lm", {"text_column": "story"}),
+        ({"messages": CHAT, "id": 7}, "causal-lm", {"messages_column": "messages"}),
+        (
+            {"instruction": "Add", "output": "2"},
+            "causal-lm",
+            {"prompt": "{instruction}\n", "completion": "{output}"},
+        ),
+        (
+            {"question": "1+1", "answer": "2"},
+            "causal-lm",
+            {"prompt": "{question}\n", "completion": "{answer}"},
+        ),
+        (
+            {"question": "Where?", "context": "In Oslo", "answers": ANSWERS},
+            "question-answering",
+            {"question_column": "question", "answers_column": "answers"},
+        ),
+        ({"dialogue": "a", "summary": "b"}, "seq2seq-lm", {"source": "{dialogue}", "target": "{summary}"}),
+        (
+            {"translation": {"en": "a", "de": "b"}},
+            "seq2seq-lm",
+            {"source": "{translation.en}", "target": "{translation.de}"},
+        ),
+        (
+            {"sentence": "good", "label": 1},
+            "sequence-classification",
+            {"text_column": "sentence", "label_column": "label", "regression": False},
+        ),
+        (
+            {"sentence1": "a", "sentence2": "b", "score": 3.8},
+            "sequence-classification",
+            {"text_column": "sentence1", "text_pair_column": "sentence2", "regression": True},
+        ),
+    ],
+)
+def test_the_task_and_its_columns_are_what_the_rows_look_like(
+    run: Run, row: dict[str, Any], task: str, settings: dict[str, Any]
+) -> None:
+    write_rows("rows.jsonl", row, row)
+    config = written(run, "--data", "rows.jsonl")
+    assert config.task.type == task
+    assert {name: getattr(config.task, name) for name in settings} == settings
+    assert {column for columns in config.task.columns.values() for column in columns} <= set(row)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+def test_every_kind_of_file_is_looked_at(run: Run, folder: Path, suffix: str) -> None:
+    rows = datasets.Dataset.from_dict({"review": ["good", "bad"], "sentiment": ["pos", "neg"]})
+    file = str(folder / f"mine{suffix}")
+    if suffix == ".parquet":
+        rows.to_parquet(file)
+    elif suffix in (".json", ".jsonl"):
+        rows.to_json(file, lines=suffix == ".jsonl")
+    else:
+        rows.to_csv(file, sep="," if suffix == ".csv" else "\t", index=False)
+    config = written(run, "--data", file)
+    assert config.task.columns == {"text_column": ["review"], "label_column": ["sentiment"]}
+    assert config.task.data.files == {"train": file}
+
+
+def test_a_saved_data_set_is_looked_at(run: Run, folder: Path) -> None:
+    rows = datasets.Dataset.from_dict({"sentence": ["good", "bad"], "label": [1, 0]})
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(folder / "both")
+    rows.save_to_disk(folder / "one")
+    for name in ("both", "one"):
+        config = written(run, "--data", name, "--force")
+        assert config.task.data.folder == str(folder / name)
+        assert config.task.columns == {"text_column": ["sentence"], "label_column": ["label"]}
+
+
+def test_splits_beside_the_training_file_are_found(run: Run, folder: Path) -> None:
+    for name in ("train.txt", "dev.txt", "test.txt", "other.txt"):
+        Path(name).write_text("some text\n")
+    files = {"train": "train.txt", "validation": "dev.txt", "test": "test.txt"}
+    expected = {split: str(folder / name) for split, name in files.items()}
+    assert written(run).task.data.files == expected  # the file called train is what is probably meant
+    assert written(run, "--data", ".", "--force").task.data.files == expected
+
+
+def test_data_of_a_package_and_of_the_hub(run: Run) -> None:
+    assert written(run).task.data.package == "transformers"
+    config = written(run, "--data", "Salesforce/wikitext:wikitext-2-raw-v1", "--force")
+    assert (config.task.data.hub, config.task.data.config) == ("Salesforce/wikitext", "wikitext-2-raw-v1")
+    assert config.name == "gpt2-wikitext-2-raw-v1"
+    assert "check the columns" in Path("study.yaml").read_text()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_can_be_chosen(run: Run, task: str) -> None:
+    assert written(run, "--data", "some/data", "--task", task).task.type == task
+
+
+def test_columns_for_a_chosen_task_are_found_by_their_values(run: Run) -> None:
+    write_rows(
+        "rows.jsonl", *({"title": f"text {i}", "kind": "ab"[i % 2], "body": "x" * i} for i in range(9))
+    )
+    config = written(run, "--data", "rows.jsonl", "--task", "sequence-classification")
+    assert config.task.columns == {"text_column": ["body"], "label_column": ["kind"]}
+    config = written(run, "--data", "rows.jsonl", "--task", "seq2seq-lm", "--force")
+    assert config.task.columns == {"source": ["title"], "target": ["kind"]}
+
+
+def test_paths_mean_the_same_from_the_files_own_folder(run: Run, folder: Path) -> None:
+    Path("train.txt").write_text("some text\n")
+    (folder / "model").mkdir()
+    result = run("studies/deep/mine.yaml", "--data", "train.txt", "--model", "model")
+    assert result.exit_code == 0, result.output
+    config = read_study(folder / "studies" / "deep" / "mine.yaml")
+    assert config.model.id == str(folder / "model")
+    assert config.task.data.files == {"train": str(folder / "train.txt")}
+    assert result.stderr.endswith("next: jointsearch study start studies/deep/mine.yaml\n")
+
+
+def test_an_existing_file_is_not_overwritten_unasked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("study.yaml").write_text("mine")
+    result = run()
+    assert "study.yaml: is there already; give --force" in str(result.exception)
+    monkeypatch.setattr(init, "_can_ask", lambda: True)
+    assert run(input="n\n").exit_code == 1
+    assert Path("study.yaml").read_text() == "mine"
+    assert written(
+        run,
+        "--force",
+        "--data",
+        "a/b",
+        "--task",
+        "causal-lm",
+        "--model",
+        "m",
+        "--device",
+        "cpu",
+        "--minutes",
+        "5",
+    )
+
+
+def test_questions_are_asked_and_asked_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "_can_ask", lambda: True)
+    write_rows("rows.jsonl", {"sentence": "good", "label": 1})
+    answers = ("nothing.csv", "rows.jsonl", "", "./none", "my/model-70m", "tpu", "cpu", "0", "30")
+    result = run(input="\n".join(answers) + "\n")
+    assert result.exit_code == 0, result.output
+    config = read_study(Path("study.yaml"))
+    assert (config.task.type, config.model.id, config.device) == (
+        "sequence-classification",
+        "my/model-70m",
+        "cpu",
+    )
+    assert result.stdout == ""
+    for piece in (
+        "there is no 'nothing.csv'",
+        "[sequence-classification]",
+        "there is no folder ./none",
+        "must be auto, cpu, mps, cuda or cuda:NUMBER, but got 'tpu'",
+        "0.0 is not in the range x>=1",
+    ):
+        assert piece in result.stderr
+
+
+def test_every_question_has_a_default(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "_can_ask", lambda: True)
+    result = run(input="\n" * 5)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("]: ") == 5
+    asked = Path("study.yaml").read_text()
+    monkeypatch.setattr(init, "_can_ask", lambda: False)
+    assert run("--force").exit_code == 0
+    assert Path("study.yaml").read_text() == asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "none.csv"], "there is no 'none.csv'"),
+        (["--data", "package:no_such_thing"], "must name an installed package"),
+        (["--data", "empty"], "must hold a saved data set or a file train.*"),
+        (["--data", "bad.jsonl"], "bad.jsonl: cannot be read as jsonl"),
+        (["--data", "empty.csv"], "must have rows with named columns"),
+        (["--data", "notes.md"], "must end in .txt, .jsonl"),
+        (["--data", "ids.jsonl", "--task", "causal-lm"], "causal-lm must have a column of text"),
+        (
+            ["--data", "ids.jsonl", "--task", "question-answering"],
+            "as SQuAD has them, but the data has the columns id",
+        ),
+        (["--model", "./none"], "there is no folder ./none"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_written(
+    run: Run, folder: Path, arguments: list[str], message: str
+) -> None:
+    (folder / "empty").mkdir()
+    Path("bad.jsonl").write_text("{")
+    Path("empty.csv").write_text("text\n")
+    Path("notes.md").write_text("text\n")
+    write_rows("ids.jsonl", {"id": 1})
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert message in f"{result.output}{result.exception}"
+    assert not Path("study.yaml").exists()
+
+
+def test_the_rule_by_hand() -> None:
+    # 1e8 parameters, 1,000 tokens: 4e11 operations, 4 s on a CPU and 5 s with a quarter on top, and 0.05
+    an_hour = effort_for(60, 100_000_000, 1000, "cpu")
+    assert an_hour.seconds_per_step == pytest.approx(5.05)
+    assert (an_hour.trials, an_hour.steps) == (35, 20)  # 712 steps; a hundredth is below 20
+    assert (an_hour.bits, an_hour.ranks) == ([4, 8], [0, 8])
+    a_night = effort_for(480, 100_000_000, 1000, "cpu")
+    assert (a_night.trials, a_night.steps) == (95, 60)  # 5,703 steps; a hundredth is 57, to tens 60
+    assert (a_night.bits, a_night.ranks) == ([4, 8, 16], [0, 4, 8, 16])
+    assert 470 < a_night.minutes <= 480
+    a_minute = effort_for(1, 100_000_000, 1000, "cpu")
+    assert (a_minute.trials, a_minute.steps) == (12, 20)
+    assert a_minute.minutes == 21  # 240 steps
+    a_week = effort_for(7 * 24 * 60, 100_000_000, 1000, "cuda")
+    assert (a_week.trials, a_week.steps) == (MAX_TRIALS, 200)
+
+
+@pytest.mark.parametrize("minutes", [1, 10, 60, 600, 6000])
+def test_uniform_plans_are_a_third_of_the_trials_at_most(minutes: float) -> None:
+    effort = effort_for(minutes, 100_000_000, 1000, "cpu")
+    assert 3 * len(effort.bits) * len(effort.ranks) <= effort.trials
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("meta-llama/Llama-3.2-1B", 1_000_000_000),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 500_000_000),
+        ("EleutherAI/gpt-neo-125m", 125_000_000),
+        ("EleutherAI/pythia-70m-deduped", 70_000_000),
+        ("openai-community/gpt2", 125_000_000),
+        ("bigscience/bloom-1b7", 125_000_000),
+    ],
+)
+def test_sizes_are_read_from_names(name: str, number: int) -> None:
+    assert count_parameters(name) == number
+
+
+def test_sizes_are_read_from_folders() -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = Path("model")
+    folder.mkdir()
+    save_file({"a": torch.zeros(3, 5)}, folder / "model-1.safetensors", metadata={"format": "pt"})
+    save_file({"b": torch.zeros(7, dtype=torch.bfloat16)}, folder / "model-2.safetensors")
+    assert count_parameters("model") == 22
