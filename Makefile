@@ -20,8 +20,8 @@ screenshots: $(STAMP)  ## pictures of the dashboard for the README; needs Chromi
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP)  ## the slow tests: kills, servers, browsers, families of models, notebooks
+	$(BIN)/python -m pytest -m slow --timeout 900
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,12 +1,22 @@
-"""Fixtures: a small stored study without torch, and tiny models of every family, made once per run."""
+"""Fixtures: a small stored study without torch, commands, processes, and tiny models of every family."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from optuna.storages import RDBStorage
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
 # Tests run beside each other's subprocesses: threads that spin would starve them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("JOINTSEARCH_STORAGE", None)  # a person's own
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,7 +109,7 @@ def family(request: pytest.FixtureRequest, family_folder: Path) -> tuple[ModelSe
     return ModelSettings(id=str(family_folder / request.param)), FAMILIES[request.param]
 
 
-FIXTURES = Path(__file__).parent / "domain_fixtures"
+FIXTURES = Path(__file__).parent / "fixtures"
 
 Configure = Callable[..., StudyConfig]
 Create = Callable[..., JointStudy]
@@ -139,6 +150,145 @@ def storage(url: str) -> Iterator[RDBStorage]:
 def create(storage: RDBStorage, configure: Configure, layout: ModelLayout) -> Create:
     """A stored study of the small config with other values for some sections."""
     return lambda **sections: create_study(storage, configure(**sections), layout)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command leaves: its exit status and what it has printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Finished]
+
+
+@contextmanager
+def as_a_process() -> Iterator[None]:
+    """What a process that ends takes with it: its environment, its loggers, its connections."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Connection, Engine
+
+    from jointsearch.cli.common import LOG
+
+    engines: set[Engine] = set()
+
+    def remember(connection: Connection) -> None:
+        engines.add(connection.engine)
+
+    event.listen(Engine, "engine_connect", remember)
+    try:
+        with mock.patch.dict(os.environ):
+            yield
+    finally:
+        event.remove(Engine, "engine_connect", remember)
+        for engine in engines:
+            engine.dispose()
+        for logger in (LOG, logging.getLogger("py.warnings")):
+            logger.handlers.clear()
+        LOG.propagate = True
+        logging.captureWarnings(False)
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Runs a command as the shell would, but in this process; its status must be 0, or ``status``."""
+    from jointsearch.cli import main
+
+    def run(*arguments: str, folder: Path | None = None, status: int = 0) -> Finished:
+        stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+        with (
+            chdir(folder or Path.cwd()),
+            mock.patch.object(sys, "argv", ["jointsearch", *arguments]),
+            as_a_process(),
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+        ):
+            try:
+                main()
+            except SystemExit as left:
+                assert isinstance(left.code, int)
+                code = left.code
+        assert code == status, stderr.getvalue()
+        return Finished(code, stdout.getvalue(), stderr.getvalue())
+
+    return run
+
+
+WaitFor = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> WaitFor:
+    """Waits until a condition holds; fails where it never does."""
+
+    def wait(condition: Callable[[], Any], seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "what was waited for has not happened"
+            time.sleep(0.05)
+
+    return wait
+
+
+Launch = Callable[..., subprocess.Popen[str]]
+
+WORKER_PROCESS = Path(__file__).parent / "study" / "worker_process.py"
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Starts a process of worker_process.py, whose output goes to ``log``; none outlives the test.
+
+    It begins at once, or ``held`` when it is given a line.
+    """
+    processes = []
+
+    def start(*words: str | Path, log: str = "log", held: bool = False) -> subprocess.Popen[str]:
+        with (tmp_path / log).open("a") as output:
+            process = subprocess.Popen(
+                [sys.executable, str(WORKER_PROCESS), *map(str, words)],
+                stdin=subprocess.PIPE if held else subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with those that it has started
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Where the trials of worker_process.py wait until the test lets them end."""
+
+    folder: Path
+
+    def let(self, num_trials: int) -> None:
+        """So many of them."""
+        for _ in range(num_trials):
+            (self.folder / uuid.uuid4().hex).touch()
+
+    def open(self) -> None:
+        """All of them, from now on."""
+        (self.folder / "open").touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A closed one."""
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    return Gate(folder)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.runner import Budget
 from jointsearch.testing import FakeRunner
 
-LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "domain_fixtures/layout.json").read_text())
+LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "fixtures/layout.json").read_text())
 ONE = LAYOUT.model_copy(update={"modules": LAYOUT.modules[1:2]})
 
 

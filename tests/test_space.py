@@ -15,7 +15,7 @@ from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan
 from jointsearch.space import SearchSpace
 
-LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "domain_fixtures/layout.json").read_text())
+LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "fixtures/layout.json").read_text())
 
 
 def build(layout: ModelLayout = LAYOUT, **settings: Any) -> SearchSpace:

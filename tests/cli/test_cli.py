@@ -33,7 +33,7 @@ from jointsearch.study.study import JointStudy, create_study, open_study, study_
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 STUDY_FILE = FIXTURES / "study.yaml"
 LAYOUT = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
 

@@ -6,17 +6,20 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
 from jointsearch.errors import UnsupportedError
 from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
 from jointsearch.study.control import Wanted
-from jointsearch.study.records import RETRY_OF
+from jointsearch.study.records import RETRY_OF, TrialRecord
 from jointsearch.study.study import JointStudy
 
 PROCESS = Path(__file__).parents[1] / "study" / "worker_process.py"
@@ -39,11 +42,11 @@ class TestFleet(Fleet):
     drain: Callable[[], None] = lambda: None
     options: dict[str, str] = field(default_factory=dict)
     instead: tuple[str, ...] = ()
-    trial_seconds: float = 0.3
+    gate: str = ""
 
     @property
     def command(self) -> list[str]:
-        worker = [sys.executable, str(PROCESS), "run", self.study, str(self.trial_seconds)]
+        worker = [sys.executable, str(PROCESS), "run", self.study, "--gate", self.gate]
         return [sys.executable, *self.instead] if self.instead else worker
 
 
@@ -53,46 +56,58 @@ EACH = ["local", pytest.param("ray", marks=pytest.mark.slow), "slurm"]
 
 
 @pytest.fixture
-def launched(create: Create, url: str, tmp_path: Path) -> tuple[JointStudy, NewFleet]:
-    """A study, and how to make a fleet for it."""
+def launched(create: Create, url: str, tmp_path: Path, gate: Any) -> Iterator[tuple[JointStudy, NewFleet]]:
+    """A study, and how to make a fleet for it, whose workers hold at the gate; none outlives the test."""
     study = create(search={"trials": TRIALS})
     slurm = {"cluster": "local", "folder": str(tmp_path / "jobs")}
 
     def fleet(launcher: str, **fields: object) -> TestFleet:
         options = slurm if launcher == "slurm" else {}
-        return TestFleet(**{"storage_url": url, "options": options, **fields})  # type: ignore[arg-type]
+        return TestFleet(**{"storage_url": url, "options": options, "gate": str(gate.folder), **fields})  # type: ignore[arg-type]
 
-    return study, fleet
+    before = set(psutil.Process().children(recursive=True))
+    yield study, fleet
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 class Killer:
-    """Kills the process of a running trial, once."""
+    """Kills one of two workers at their trials, and opens the gate when another one has come."""
 
-    def __init__(self, study: JointStudy) -> None:
+    def __init__(self, study: JointStudy, gate: Any) -> None:
         self._study = study
-        self.killed: list[int] = []
+        self._gate = gate
+        self.killed: list[TrialRecord] = []
 
     def __call__(self) -> None:
         running = [trial for trial in self._study.records().running if trial.worker]
-        if running and not self.killed:
-            self.killed.append(running[0].number)
+        living = {trial.worker for trial in running} - {trial.worker for trial in self.killed}
+        if len(living) < 2:
+            return
+        if self.killed:
+            self._gate.open()
+        else:
+            self.killed.append(running[0])
             os.kill(int(running[0].worker.rpartition(":")[2]), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", EACH)
 def test_a_killed_worker_is_started_again_and_its_trial_retried(
-    launched: tuple[JointStudy, NewFleet], launcher: str
+    launched: tuple[JointStudy, NewFleet], launcher: str, gate: Any
 ) -> None:
     study, fleet = launched
-    killer = Killer(study)
+    killer = Killer(study, gate)
     assert run_workers(launcher, fleet(launcher, look=killer))
     records = study.records()
-    assert len(killer.killed) == 1
-    assert [trial.number for trial in records.trials if trial.state == TrialState.FAIL] == killer.killed
+    killed = [trial.number for trial in killer.killed]
+    assert len(killed) == 1
+    assert [trial.number for trial in records.trials if trial.state == TrialState.FAIL] == killed
     retried = [trial.frozen.user_attrs.get(RETRY_OF) for trial in records.trials]
-    assert [number for number in retried if number is not None] == killer.killed
+    assert [number for number in retried if number is not None] == killed
     assert len(records.complete) == TRIALS
-    assert len({trial.worker for trial in records.complete}) >= 2
+    assert len({trial.worker for trial in records.complete} - {killer.killed[0].worker}) == 2
 
 
 @pytest.mark.parametrize("launcher", EACH)
@@ -107,7 +122,7 @@ def test_a_worker_that_always_dies_stays_away(
     assert "stays away" in told[-1]
 
 
-@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+@pytest.mark.parametrize("launcher", EACH)
 def test_a_mistake_is_not_tried_again(
     launched: tuple[JointStudy, NewFleet], launcher: str, tmp_path: Path
 ) -> None:
@@ -119,25 +134,28 @@ def test_a_mistake_is_not_tried_again(
 
 
 @pytest.mark.parametrize("launcher", EACH)
-def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launcher: str) -> None:
+def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launcher: str, gate: Any) -> None:
     """Every worker gives its trial back and leaves; the next start goes on."""
     study, fleet = launched
+    gate.let(2)
     pressed: list[int] = []
 
     def press() -> None:
-        if not pressed and len(study.records().complete) >= 2:
+        records = study.records()
+        if not pressed and len(records.complete) == len(records.running) == 2:
             pressed.append(1)
             signal.raise_signal(signal.SIGINT)
 
     def drain() -> None:
         study.want(Wanted.CANCEL)
 
-    # Ten more trials of 2 s, on two workers, take longer than a worker needs to see that an end is wanted.
-    assert not run_workers(launcher, fleet(launcher, look=press, drain=drain, trial_seconds=2))
+    assert not run_workers(launcher, fleet(launcher, look=press, drain=drain))
     records = study.records()
     assert pressed
     assert not records.running
-    assert 2 <= len(records.complete) < TRIALS
+    assert len(records.complete) == 2
+    assert not records.failed
+    gate.open()
     study.want(Wanted.RUN)
     assert run_workers(launcher, fleet(launcher))
     assert Counter(trial.state for trial in study.records().trials)[TrialState.COMPLETE] == TRIALS

@@ -14,9 +14,7 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import ModuleChoice, Plan
 
-LAYOUT = ModelLayout.model_validate_json(
-    (Path(__file__).parents[1] / "domain_fixtures/layout.json").read_text()
-)
+LAYOUT = ModelLayout.model_validate_json((Path(__file__).parents[1] / "fixtures/layout.json").read_text())
 SINGLE = QuantizationSettings(double_quant=False)
 DOUBLE = QuantizationSettings()
 

@@ -9,9 +9,7 @@ from jointsearch.errors import PlanError
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.plan import ModuleChoice, Plan
 
-LAYOUT = ModelLayout.model_validate_json(
-    (Path(__file__).parents[1] / "domain_fixtures/layout.json").read_text()
-)
+LAYOUT = ModelLayout.model_validate_json((Path(__file__).parents[1] / "fixtures/layout.json").read_text())
 LEFT_ALONE = {spec.name: ModuleChoice(bits=16, rank=0) for spec in LAYOUT.modules}
 
 

@@ -18,7 +18,7 @@ from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.plan.plan_file import PlanFile, PlanSource, read_plan, write_plan
 
-FIXTURES = Path(__file__).parents[1] / "domain_fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 LAYOUT = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
 STUDY = read_study(FIXTURES / "study.yaml")
 RANKS = {

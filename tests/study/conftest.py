@@ -1,4 +1,4 @@
-"""A real PostgreSQL and real processes.
+"""A real PostgreSQL.
 
 The server is the one that JOINTSEARCH_TEST_POSTGRES_URL names, else one that a wheel brings along.
 """
@@ -6,15 +6,11 @@ The server is the one that JOINTSEARCH_TEST_POSTGRES_URL names, else one that a 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +18,6 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 OwnServer = tuple[str, Callable[[], None], Callable[[], None]]
-Launch = Callable[..., subprocess.Popen[str]]
-WaitFor = Callable[..., None]
-
-PROCESS = Path(__file__).parent / "worker_process.py"
 
 
 @contextmanager
@@ -71,39 +63,3 @@ def own_postgres() -> Iterator[OwnServer]:
     """The URL of a server of the test's own, and how to stop and start it."""
     with running_server() as server:
         yield server.get_uri(), server.stop, server.ensure_postgres_running
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Starts a process of worker_process.py, whose output goes to ``log``; none outlives the test."""
-    processes = []
-
-    def start(*words: str, log: str = "log") -> subprocess.Popen[str]:
-        with (tmp_path / log).open("a") as output:
-            process = subprocess.Popen(
-                [sys.executable, str(PROCESS), *words],
-                stdin=subprocess.DEVNULL,  # which ends: it begins at once
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture
-def wait_for() -> WaitFor:
-    """Waits until a condition holds; fails where it never does."""
-
-    def wait(condition: Callable[[], Any], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    return wait

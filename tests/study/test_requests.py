@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -23,6 +24,7 @@ from jointsearch.testing import FakeRunner
 Create = Callable[..., JointStudy]
 Launch = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
+Meet = Callable[..., list[subprocess.Popen[str]]]
 
 
 @dataclass
@@ -126,22 +128,26 @@ def ran(log: Path) -> int:
     return log.read_text().count("ran ") if log.exists() else 0
 
 
-def meet(
-    twins: JointStudy, url: str, end: str, launch: Launch, wait_for: WaitFor
-) -> list[subprocess.Popen[str]]:
-    """Two workers, the second of which waits for what the first has begun."""
-    first = launch("work", url, twins.name, "3", end, log="first")
-    wait_for(lambda: [trial.seed for trial in twins.records().running] == [1])
-    second = launch("work", url, twins.name, "0.1", log="second")
-    wait_for(lambda: [trial.copy_of for trial in twins.records().running] == [None, 0])
-    return [first, second]
+@pytest.fixture
+def meet(twins: JointStudy, url: str, launch: Launch, wait_for: WaitFor, gate: Any) -> Meet:
+    """Two workers, the second of which waits for what the first has begun and holds at the gate."""
+
+    def met(*first_options: str) -> list[subprocess.Popen[str]]:
+        first = launch("work", url, twins.name, "--gate", gate.folder, *first_options, log="first")
+        wait_for(lambda: [trial.seed for trial in twins.records().running] == [1])
+        second = launch("work", url, twins.name, log="second")
+        wait_for(lambda: [trial.copy_of for trial in twins.records().running] == [None, 0])
+        return [first, second]
+
+    return met
 
 
 def test_two_processes_measure_the_same_once(
-    twins: JointStudy, url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+    twins: JointStudy, meet: Meet, gate: Any, tmp_path: Path
 ) -> None:
-    processes = meet(twins, url, "", launch, wait_for)
-    assert [process.wait(60) for process in processes] == [0, 0], (tmp_path / "second").read_text()
+    processes = meet()
+    gate.open()
+    assert [process.wait() for process in processes] == [0, 0], (tmp_path / "second").read_text()
     original, copy, _ = twins.records().complete
     assert (original.copy_of, copy.copy_of) == (None, 0)
     assert copy.measurement == original.measurement
@@ -150,22 +156,24 @@ def test_two_processes_measure_the_same_once(
 
 
 def test_a_process_takes_over_where_the_first_fails(
-    twins: JointStudy, url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+    twins: JointStudy, meet: Meet, gate: Any, tmp_path: Path
 ) -> None:
-    processes = meet(twins, url, "fail", launch, wait_for)
-    assert [process.wait(60) for process in processes] == [0, 0], (tmp_path / "second").read_text()
+    processes = meet("--fail")
+    gate.open()
+    assert [process.wait() for process in processes] == [0, 0], (tmp_path / "second").read_text()
     records = twins.records()
     assert [(trial.number, trial.failure) for trial in records.failed] == [(0, "no measurement today")]
     assert [(trial.number, trial.copy_of) for trial in records.complete] == [(1, None), (2, None)]
     assert ran(tmp_path / "second") == 2
 
 
+@pytest.mark.slow
 def test_a_process_takes_over_where_the_first_is_killed(
-    twins: JointStudy, url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+    twins: JointStudy, meet: Meet, tmp_path: Path
 ) -> None:
-    first, second = meet(twins, url, "hang", launch, wait_for)
+    first, second = meet()
     first.send_signal(signal.SIGKILL)
-    assert second.wait(60) == 0, (tmp_path / "second").read_text()
+    assert second.wait() == 0, (tmp_path / "second").read_text()
     records = twins.records()
     assert records.trials[0].state == TrialState.FAIL
     assert records.failed == ()

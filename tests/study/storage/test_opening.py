@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import sqlite3
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.storages import RDBStorage
@@ -25,54 +23,49 @@ from jointsearch.study.worker.liveness import LostTrials
 
 Create = Callable[..., JointStudy]
 
-PROCESS = Path(__file__).parents[1] / "worker_process.py"
+Together = Callable[..., list[list[str]]]
 
 
-def in_processes(num_processes: int, *arguments: str) -> list[list[str]]:
+@pytest.fixture
+def in_processes(launch: Callable[..., Any], wait_for: Callable[..., None], tmp_path: Path) -> Together:
     """The lines that as many processes, let loose at the same moment, print after their start."""
-    command = [sys.executable, str(PROCESS), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for _ in range(num_processes)
-    ]
-    try:
+
+    def run(
+        num_processes: int, *arguments: str | Path, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[list[str]]:
+        logs = [tmp_path / f"log{number}" for number in range(num_processes)]
+        processes = [launch(*arguments, log=log.name, held=True) for log in logs]
+        wait_for(lambda: all("ready" in log.read_text() for log in logs))
         for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        outputs = [process.communicate(timeout=60) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [error for _, error in outputs] == [""] * num_processes
-    assert [process.returncode for process in processes] == [0] * num_processes
-    return [output.splitlines() for output, _ in outputs]
+        meanwhile()
+        statuses = [process.wait() for process in processes]
+        assert statuses == [0] * num_processes, [log.read_text() for log in logs]
+        return [log.read_text().splitlines()[1:] for log in logs]
+
+    return run
 
 
-def test_four_processes_never_run_the_same_trial(create: Create, url: str) -> None:
+def test_four_processes_never_run_the_same_trial(
+    create: Create, url: str, in_processes: Together, wait_for: Callable[..., None], gate: Any
+) -> None:
     study = create(
         search={"trials": 24, "sampler": "nsga2"}, search_space={"bits": [4, 8, 16], "ranks": [0, 2, 4, 8]}
     )
     assert len(study.records().waiting) == 12
-    lines = in_processes(4, "work", url, study.name)
-    assert sum(map(bool, lines)) > 1, "more than one process must have had a trial"
+
+    def race() -> None:
+        wait_for(lambda: len(study.records().running) == 4)
+        gate.open()
+
+    lines = in_processes(4, "work", url, study.name, "--gate", gate.folder, meanwhile=race)
 
     records = study.records()
     assert records.running == records.failed == ()
     # each of the other workers may have begun its last trial at the same moment
     assert 24 <= len(records.complete) <= 24 + 3
-    ran = Counter(line.split()[1] for process in lines for line in process)
+    ran = Counter(line.split()[1] for process in lines for line in process if line.startswith("ran "))
     originals = Counter(t.digest for t in records.complete if COPY_OF not in t.frozen.user_attrs)
     assert ran == originals  # a trial that was handed out twice would have run twice
     baselines = [trial for trial in records.trials if trial.label]
@@ -81,7 +74,7 @@ def test_four_processes_never_run_the_same_trial(create: Create, url: str) -> No
     assert {ran[trial.digest] for trial in baselines if COPY_OF not in trial.frozen.user_attrs} == {1}
 
 
-def test_four_processes_open_an_empty_database_at_once(tmp_path: Path) -> None:
+def test_four_processes_open_an_empty_database_at_once(tmp_path: Path, in_processes: Together) -> None:
     lines = in_processes(4, "open", f"sqlite:///{tmp_path}/new.db")
     assert lines == [["studies 0"]] * 4
     assert (tmp_path / "new.db").is_file()

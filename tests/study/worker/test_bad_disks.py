@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -68,40 +69,44 @@ def test_a_full_disk_is_waited_for(
     layout: ModelLayout,
     launch: Launch,
     wait_for: WaitFor,
+    gate: Any,
     tmp_path: Path,
 ) -> None:
     url = f"sqlite:///{small_disk}/studies.db"
     storage = open_storage(url, create=True)
     study = create_study(storage, configure(search={"trials": 12}), layout)
-    worker = launch("work", url, study.name, "0.5")
-    wait_for(lambda: len(study.records().complete) >= 2)
+    worker = launch("work", url, study.name, "--gate", gate.folder)
+    gate.let(2)
+    wait_for(lambda: len(study.records().complete) == 2 and study.records().running)
     fill(small_disk / "ballast")
+    gate.open()
     wait_for(lambda: "trying again" in (tmp_path / "log").read_text())
     assert "database or disk is full" in (tmp_path / "log").read_text()
     num_written = len(study.records().complete)
     assert worker.poll() is None
     assert num_written < 12
     (small_disk / "ballast").unlink()
-    log = (tmp_path / "log").read_text()
-    assert worker.wait(60) == 0, log
+    assert worker.wait() == 0, (tmp_path / "log").read_text()
     check_finished(study, (tmp_path / "log").read_text())
     storage.engine.dispose()
 
 
 def test_a_limit_on_the_size_of_files_is_waited_for(
-    create: Create, url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+    create: Create, url: str, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
 ) -> None:
     """What every user can try: the operating system refuses to let the database grow."""
     study = create(search={"trials": 12})
-    worker = launch("work", url, study.name, "0.2")
-    wait_for(lambda: len(study.records().complete) >= 2)
+    worker = launch("work", url, study.name, "--gate", gate.folder)
+    gate.let(2)
+    wait_for(lambda: len(study.records().complete) == 2 and study.records().running)
     now = (tmp_path / "studies.db-wal").stat().st_size
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (now, resource.RLIM_INFINITY))
+    gate.open()
     wait_for(lambda: "disk I/O error); trying again" in (tmp_path / "log").read_text())
     assert worker.poll() is None
     assert len(study.records().complete) < 12
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert worker.wait(60) == 0, (tmp_path / "log").read_text()
+    assert worker.wait() == 0, (tmp_path / "log").read_text()
     check_finished(study, (tmp_path / "log").read_text())
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -22,26 +22,23 @@ from jointsearch.study.records import COPY_OF, RETRY_OF
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study, open_study
 
-PROCESS = Path(__file__).parents[1] / "worker_process.py"
+pytestmark = pytest.mark.slow
 
 Configure = Callable[..., StudyConfig]
+Launch = Callable[..., subprocess.Popen[str]]
+Make = Callable[[str, int], JointStudy]
+WaitFor = Callable[..., None]
 
-
-def start(action: str, url: str, *words: str, log: Path | None = None) -> subprocess.Popen[str]:
-    """A process that waits for a line before it begins; its output goes to ``log`` or a pipe."""
-    command = [sys.executable, str(PROCESS), action, url, *words]
-    with nullcontext(subprocess.PIPE) if log is None else log.open("a") as output:
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, text=True
-        )
+HEART_MAY_BE_SILENT_SECONDS = 8
+"""Of a process of worker_process.py."""
 
 
 def begin(processes: list[subprocess.Popen[str]]) -> None:
+    """Let held processes loose at the same moment."""
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
-        process.stdin.close()
-        process.stdin = None
+        process.stdin.flush()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -54,7 +51,7 @@ def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def make(configure: Configure, layout: ModelLayout) -> Iterator[Callable[[str, int], JointStudy]]:
+def make(configure: Configure, layout: ModelLayout) -> Iterator[Make]:
     """A study of so many trials in the database of a URL."""
     opened = []
 
@@ -82,73 +79,91 @@ def check_whole(study: JointStudy, trials: int) -> None:
     assert sorted(set(retried)) == lost
 
 
-def test_eight_processes_create_one_study(any_url: str) -> None:
-    processes = [start("create", any_url, "small") for _ in range(8)]
+def test_eight_processes_create_one_study(
+    any_url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+) -> None:
+    logs = [tmp_path / f"log{number}" for number in range(8)]
+    processes = [launch("create", any_url, "small", log=log.name, held=True) for log in logs]
+    wait_for(lambda: all("ready" in log.read_text() for log in logs))
     begin(processes)
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, outputs
-    assert ["trials 4" in output for output in outputs] == [True] * 8, outputs
+    assert [process.wait() for process in processes] == [0] * 8, [log.read_text() for log in logs]
+    assert ["trials 4" in log.read_text() for log in logs] == [True] * 8
     storage = open_storage(any_url)
     assert len(open_study(storage, "small").records().trials) == 4
     storage.engine.dispose()
 
 
 def test_killed_workers_lose_nothing(
-    any_url: str, make: Callable[[str, int], JointStudy], tmp_path: Path
+    any_url: str, make: Make, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
 ) -> None:
     """Four workers, one killed at a random moment again and again, and another started in its place."""
     study = make(any_url, 40)
     chance = random.Random(1)
-    log = tmp_path / "workers.log"
-    workers = [start("work", any_url, study.name, "0.2", log=log) for _ in range(4)]
-    begin(workers)
-    num_killed = 0
-    deadline = time.monotonic() + 240
-    while any(worker.poll() is None for worker in workers):
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(chance.uniform(0.5, 1.5))
-        living = [position for position, worker in enumerate(workers) if worker.poll() is None]
-        if living and num_killed < 6 and "ran" in log.read_text():
-            position = chance.choice(living)
-            workers[position].send_signal(signal.SIGKILL)
-            workers[position].wait()
-            num_killed += 1
-            workers[position] = start("work", any_url, study.name, "0.2", log=log)
-            begin([workers[position]])
-    assert num_killed >= 3
-    assert [worker.returncode for worker in workers] == [0] * 4, log.read_text()
+
+    def start() -> subprocess.Popen[str]:
+        return launch("work", any_url, study.name, "--gate", gate.folder)
+
+    workers = [start() for _ in range(4)]
+    for num_killed in range(6):
+        living = {f"{os.uname().nodename}:{worker.pid}" for worker in workers}
+        wait_for(lambda names=living: names <= {trial.worker for trial in study.records().running})
+        gate.let(4)
+        # each of those that are killed may have taken a place in the gate without a result
+        wait_for(lambda least=3 * num_killed + 1: len(study.records().complete) >= least)
+        time.sleep(chance.uniform(0, 0.3))  # wherever its next trial is by then
+        position = chance.randrange(4)
+        workers[position].send_signal(signal.SIGKILL)
+        workers[position].wait()
+        workers[position] = start()
+    gate.open()
+    assert [worker.wait() for worker in workers] == [0] * 4, (tmp_path / "log").read_text()
     check_whole(study, 40)
 
 
 def test_two_workers_do_not_both_take_the_last_trial(
-    any_url: str, make: Callable[[str, int], JointStudy], tmp_path: Path
+    any_url: str, make: Make, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
 ) -> None:
     study = make(any_url, 11)
-    workers = [start("work", any_url, study.name, "0.1", log=tmp_path / "log") for _ in range(6)]
-    begin(workers)
-    assert [worker.wait(120) for worker in workers] == [0] * 6, (tmp_path / "log").read_text()
+    workers = [launch("work", any_url, study.name, "--gate", gate.folder) for _ in range(6)]
+    wait_for(lambda: len(study.records().running) == 6)
+    gate.open()  # all of them want one of the five that are left
+    assert [worker.wait() for worker in workers] == [0] * 6, (tmp_path / "log").read_text()
     check_whole(study, 11)
 
 
 def test_a_person_pauses_resumes_stops_and_cancels(
-    any_url: str, make: Callable[[str, int], JointStudy], tmp_path: Path, wait_for: Callable[..., None]
+    any_url: str, make: Make, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
 ) -> None:
     study = make(any_url, 1000)
-    log = tmp_path / "log"
-    workers = [start("work", any_url, study.name, "0.2", log=log) for _ in range(2)]
-    begin(workers)
-    wait_for(lambda: len(study.records().complete) >= 2)
+    logs = [tmp_path / f"log{number}" for number in range(2)]
+    workers = [launch("work", any_url, study.name, "--gate", gate.folder, log=log.name) for log in logs]
+
+    def see(wanted: Wanted) -> None:
+        """Both look twice more at what is wanted: what they have seen first has reached them."""
+        seen = [log.read_text().count(f"wanted {wanted}") for log in logs]
+        wait_for(
+            lambda: all(
+                log.read_text().count(f"wanted {wanted}") >= before + 2
+                for log, before in zip(logs, seen, strict=True)
+            )
+        )
+
+    gate.let(2)
+    wait_for(lambda: len(study.records().complete) == len(study.records().running) == 2)
     study.want(Wanted.PAUSE)
-    wait_for(lambda: not study.records().running, 20)
-    time.sleep(1)
-    num_paused = len(study.records().trials)
-    time.sleep(2)
-    assert len(study.records().trials) == num_paused
+    see(Wanted.PAUSE)
+    gate.open()
+    wait_for(lambda: not study.records().running)
+    assert len(study.records().complete) == 4  # what they had begun, they have finished
+    see(Wanted.PAUSE)
+    see(Wanted.PAUSE)
+    assert len(study.records().complete) == 4
+    assert not study.records().running
     assert [worker.poll() for worker in workers] == [None, None]
     study.want(Wanted.RUN)
-    wait_for(lambda: len(study.records().complete) > num_paused)
+    wait_for(lambda: len(study.records().complete) > 4)
     study.want(Wanted.STOP)
-    assert [worker.wait(30) for worker in workers] == [0, 0], log.read_text()
+    assert [worker.wait() for worker in workers] == [0, 0], [log.read_text() for log in logs]
     records = study.records()
     assert not records.running
     assert not records.failed
@@ -157,24 +172,29 @@ def test_a_person_pauses_resumes_stops_and_cancels(
 
 def test_a_database_that_goes_away_loses_no_result(
     own_postgres: tuple[str, Callable[[], None], Callable[[], None]],
-    make: Callable[[str, int], JointStudy],
+    make: Make,
+    launch: Launch,
+    wait_for: WaitFor,
+    gate: Any,
     tmp_path: Path,
-    wait_for: Callable[..., None],
 ) -> None:
     """The server stops while trials run, and comes back: the workers wait, and write what they have."""
     url, stop_server, start_server = own_postgres
     study = make(url, 16)
-    log = tmp_path / "log"
-    workers = [start("work", url, study.name, "1.0", log=log) for _ in range(2)]
-    begin(workers)
-    wait_for(lambda: len(study.records().complete) >= 3)
+    logs = [tmp_path / f"log{number}" for number in range(2)]
+    workers = [launch("work", url, study.name, "--gate", gate.folder, log=log.name) for log in logs]
+    gate.let(3)
+    wait_for(lambda: len(study.records().complete) == 3 and len(study.records().running) == 2)
     stop_server()
-    time.sleep(6)  # longer than a heartbeat may be missing
-    assert [worker.poll() for worker in workers] == [None, None], log.read_text()
+    gate.let(2)  # both trials end, and have a result
+    wait_for(lambda: all("trying again" in log.read_text() for log in logs))
+    time.sleep(HEART_MAY_BE_SILENT_SECONDS + 1)
+    assert [worker.poll() for worker in workers] == [None, None], [log.read_text() for log in logs]
     start_server()
-    assert [worker.wait(120) for worker in workers] == [0, 0], log.read_text()
+    gate.open()
+    assert [worker.wait() for worker in workers] == [0, 0], [log.read_text() for log in logs]
     storage = open_storage(url)
     check_whole(open_study(storage, study.name), 16)
     storage.engine.dispose()
-    ran = [line for line in log.read_text().splitlines() if line.startswith("ran")]
+    ran = [line for log in logs for line in log.read_text().splitlines() if line.startswith("ran")]
     assert len(ran) == len(set(ran))  # what was measured while the server was away was not measured again

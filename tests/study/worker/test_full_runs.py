@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -19,6 +20,7 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.runner import Budget
+from jointsearch.study import control
 from jointsearch.study.control import Wanted
 from jointsearch.study.full_runs import FullRun, RunState, claim, selections, write
 from jointsearch.study.storage import heartbeats, outages
@@ -33,7 +35,7 @@ from jointsearch.testing import FakeRunner
 
 Reopen = Callable[[], JointStudy]
 
-FIXTURES = Path(__file__).parents[2] / "domain_fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 NUM_STEPS = 4
 
@@ -43,6 +45,8 @@ class FakeTrainer:
     """Measures as the fake runner does, and remembers what it was given."""
 
     before_step: Callable[[int], None] = lambda step: None
+    stops_before: int = 0
+    """The step that does not begin before the worker is told to stop."""
     trained: list[tuple[PlanFile, Path]] = field(default_factory=list)
 
     def __call__(
@@ -57,6 +61,8 @@ class FakeTrainer:
         folder.mkdir(parents=True, exist_ok=True)
         for step in range(1, NUM_STEPS + 1):
             self.before_step(step)
+            while step == self.stops_before and not should_stop():
+                time.sleep(0.005)
             if should_stop():
                 raise RunInterrupted(f"stopped before step {step}")
             at_step(step, NUM_STEPS)
@@ -365,17 +371,14 @@ def test_a_living_worker_beats_and_leaves_what_was_taken_from_it(
 
     def look(step: int) -> None:
         if step == 3:
-            deadline = time.monotonic() + 10
             while not seen or seen[-1].step < 2:
                 seen.append(study.full_runs()[1])
-                assert time.monotonic() < deadline
             stored = study.full_runs()[1]
             while not other or other[-1] is None:  # a heartbeat may come between
                 other.append(claim(study.optuna_study, study.full_runs()[1], "host:1", output))
             assert stored.state == RunState.RUNNING
-            time.sleep(0.5)
 
-    train = FakeTrainer(before_step=look)
+    train = FakeTrainer(before_step=look, stops_before=3)
     work(study, train, output, max_runs=1)
     assert len({run.heartbeat for run in seen}) > 1
     assert (seen[-1].step, seen[-1].num_steps) == (2, 4)
@@ -409,12 +412,21 @@ def test_a_result_waits_for_the_database(
 def test_a_worker_obeys_what_is_wanted(
     study: JointStudy, output: Path, wanted: Wanted, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jointsearch.study.control.POLL_SECONDS", 0.02)
+    monkeypatch.setattr(control, "POLL_SECONDS", 0.02)
+    look = control.wanted
+    seen: list[Wanted] = []
+
+    def remember(study: optuna.Study) -> Wanted:
+        seen.append(look(study))
+        return seen[-1]
+
+    monkeypatch.setattr(control, "wanted", remember)
 
     def say(step: int) -> None:
         if step == 2:
             study.want(wanted)
-            time.sleep(0.5)
+            while seen.count(wanted) < 2:  # what it has seen before has reached it
+                time.sleep(0.005)
 
     study.select(1)
     study.select(2)

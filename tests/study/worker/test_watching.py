@@ -20,6 +20,7 @@ from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study
 
 Create = Callable[..., JointStudy]
+Command = Callable[..., Any]
 Launch = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
 
@@ -36,61 +37,59 @@ device: cpu
 """
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "jointsearch", *arguments]
-
-
-def status(url: str, *options: str) -> str:
-    done = subprocess.run(
-        command("study", "status", "small", "--storage", url, *options), capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 @pytest.fixture
-def busy(create: Create, url: str, launch: Launch, wait_for: WaitFor) -> tuple[JointStudy, int]:
+def busy(create: Create, url: str, launch: Launch, wait_for: WaitFor, gate: Any) -> tuple[JointStudy, int]:
     """A study with a failed trial and a worker, by its process number, at a trial that never ends."""
     study = create(search={"trials": 3})
-    launch("work", url, study.name, "0", "fail").wait(60)
-    worker = launch("work", url, study.name, "0", "hang")
+    launch("work", url, study.name, "--fail").wait()
+    worker = launch("work", url, study.name, "--gate", gate.folder)
     wait_for(lambda: [trial.worker for trial in study.records().running if trial.worker])
     return study, worker.pid
 
 
-def test_status_names_workers_heartbeats_and_reasons(busy: tuple[JointStudy, int], url: str) -> None:
+def test_status_names_workers_heartbeats_and_reasons(
+    busy: tuple[JointStudy, int], url: str, command: Command
+) -> None:
     _, pid = busy
-    found = json.loads(status(url, "--format", "json"))
+
+    def status(*options: str) -> str:
+        done = command("study", "status", "small", "--storage", url, *options)
+        assert done.stderr == ""
+        return str(done.stdout)
+
+    found = json.loads(status("--format", "json"))
     assert (found["complete"], found["running"], found["failed"], found["waiting"]) == (0, 1, 1, 2)
     assert (found["left"], found["wanted"], found["of"]) == (2, "run", 3)
     (worker,) = found["workers"]
     assert worker["worker"] == f"{os.uname().nodename}:{pid}"
     assert (worker["trial"], worker["label"]) == (1, "uniform 4-bit rank 4")
-    assert 0 <= worker["heartbeat_age_seconds"] < 30
-    assert 0 < worker["seconds"] < 60
+    assert 0 <= worker["heartbeat_age_seconds"] < 240
+    assert 0 < worker["seconds"] < 240
     assert found["failures"] == {"0": "no measurement today"}
 
-    table = status(url)
+    table = status()
     rows = [" ".join(line.replace("│", " ").split()) for line in table.splitlines()]
     assert "trial 0 failed no measurement today" in rows
     (row,) = [row for row in rows if row.startswith(worker["worker"])]
-    assert row.startswith(f"{worker['worker']} 1 uniform 4-bit rank 4 0:00:")
+    assert row.startswith(f"{worker['worker']} 1 uniform 4-bit rank 4 0:0")
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_study(
     busy: tuple[JointStudy, int], url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
 ) -> None:
     _, pid = busy
     watching = subprocess.Popen(
-        command("study", "status", "small", "--storage", url, "--watch", "--format", "json"),
+        [sys.executable, "-m", "jointsearch", "study", "status", "small", "--watch", "--format", "json"],
+        env={**os.environ, "JOINTSEARCH_STORAGE": url},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert watching.stdout is not None
     first = json.loads(watching.stdout.readline())
     os.kill(pid, signal.SIGKILL)
-    assert launch("work", url, "small").wait(60) == 0
-    rest, _ = watching.communicate(timeout=30)
+    assert launch("work", url, "small").wait() == 0
+    rest, _ = watching.communicate()
     assert watching.returncode == 0
     lines = [first, *map(json.loads, rest.splitlines())]
     assert (lines[0]["running"], lines[0]["left"]) == (1, 2)
@@ -113,13 +112,15 @@ def secret_url(postgres_url: str) -> str:
     return url.set(password=url.password or "hunter2").render_as_string(hide_password=False)
 
 
-def worker(url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("worker", "tiny", "--log-format", "json", *options),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JOINTSEARCH_STORAGE": url},
-    )
+@pytest.fixture
+def worker(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A worker of the study 'tiny' in the storage of a URL."""
+
+    def work(url: str, status: int = 0) -> Any:
+        monkeypatch.setenv("JOINTSEARCH_STORAGE", url)
+        return command("worker", "tiny", "--log-format", "json", status=status)
+
+    return work
 
 
 @pytest.fixture
@@ -133,9 +134,11 @@ def tiny(secret_url: str, tmp_path: Path) -> Iterator[JointStudy]:
     storage.engine.dispose()
 
 
-def test_every_line_of_a_workers_log_is_json(tiny: JointStudy, secret_url: str) -> None:
+def test_every_line_of_a_workers_log_is_json(
+    tiny: JointStudy, secret_url: str, worker: Callable[..., Any]
+) -> None:
     done = worker(secret_url)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stdout == ""
     found = [event for event in events(done.stderr) if "worker" in event]
     complete, failed = tiny.records().trials
     assert [(event["event"], event.get("trial")) for event in found] == [
@@ -157,9 +160,9 @@ def test_every_line_of_a_workers_log_is_json(tiny: JointStudy, secret_url: str) 
     "url",
     ["postgresql://someone:hunter2@localhost:1/studies", "nosuchdriver://someone:hunter2@localhost/studies"],
 )
-def test_a_worker_that_cannot_begin_says_so_in_json(url: str) -> None:
-    done = worker(url)
-    assert (done.returncode, done.stdout) == (2, "")
+def test_a_worker_that_cannot_begin_says_so_in_json(url: str, worker: Callable[..., Any]) -> None:
+    done = worker(url, status=2)
+    assert done.stdout == ""
     (event,) = events(done.stderr)
     assert event["level"] == "ERROR"
     assert "the storage " in event["event"]
