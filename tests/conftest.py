@@ -170,8 +170,6 @@ def as_a_process() -> Iterator[None]:
     from sqlalchemy import event
     from sqlalchemy.engine import Connection, Engine
 
-    from jointsearch.cli.common import LOG
-
     engines: set[Engine] = set()
 
     def remember(connection: Connection) -> None:
@@ -185,9 +183,9 @@ def as_a_process() -> Iterator[None]:
         event.remove(Engine, "engine_connect", remember)
         for engine in engines:
             engine.dispose()
-        for logger in (LOG, logging.getLogger("py.warnings")):
-            logger.handlers.clear()
-        LOG.propagate = True
+        for name in ("jointsearch", "py.warnings"):
+            logging.getLogger(name).handlers.clear()
+        logging.getLogger("jointsearch").propagate = True
         logging.captureWarnings(False)
 
 

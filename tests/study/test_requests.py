@@ -42,7 +42,7 @@ class Recorder:
 def outside(study: JointStudy) -> Plan:
     """A plan that the space does not have: one module alone is at 8 bits."""
     plan = study.space.plan({})
-    one = plan.modules["layers.0.attn.q"].model_copy(update={"bits": 8})
+    one = plan.modules["layers.0.attn.q"].model_copy(update={"format": "int8"})
     return plan.model_copy(update={"modules": {**plan.modules, "layers.0.attn.q": one}})
 
 

@@ -84,7 +84,7 @@ def test_it_is_made_once_and_kept(study: JointStudy, layout: ModelLayout, clock:
         [FakeRunner(layout).run(plan, Budget()).metrics["loss"] for plan in plans]
     )
     digests = {plan.digest for plan in plans}
-    assert {study.baseline.plan.digest for baseline in study.space.baselines()} <= digests
+    assert {baseline.plan.digest for baseline in study.space.baselines()} <= digests
     Worker(again, runner).run()
     assert runner.num_steps == [3 * 7]
     assert len(again.records().complete) == 14
