@@ -40,9 +40,10 @@ from jointsearch.study.study import (
     find_study,
     load_study,
 )
+from jointsearch.study.worker.events import Listener
 from jointsearch.study.worker.full_runs import FullRunWorker
 from jointsearch.study.worker.signals import stop_on_signals
-from jointsearch.study.worker.trials import Listener, Worker
+from jointsearch.study.worker.trials import Worker
 
 if TYPE_CHECKING:
     from jointsearch.training.calibration import CalibrationRunner

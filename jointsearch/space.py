@@ -69,7 +69,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A uniform plan: the same format and rank wherever the space offers them."""
+    """A plan of the space with a name, such as a uniform one: a search starts with it, and must beat it."""
 
     name: str
     params: dict[str, int]

@@ -8,14 +8,13 @@ cancel   give the running trial back to the queue, then leave
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
 import optuna
 
-from jointsearch.study.storage.outages import outlast
+from jointsearch.study.storage.outages import repeat
 
 WANTED = "wanted"
 POLL_SECONDS = 2.0
@@ -43,23 +42,15 @@ def wanted(study: optuna.Study) -> Wanted:
 @contextmanager
 def watch(study: optuna.Study, tell: Callable[[Wanted], None]) -> Iterator[None]:
     """Tell what is wanted, now and whenever it changes, from a thread of its own."""
-    ended = threading.Event()
+    known = wanted(study)
+    tell(known)
 
-    def poll() -> None:
-        before = None
-        while True:
-            now = outlast(lambda: wanted(study), ended.is_set)
-            if now is not None and now != before:
-                tell(now)
-                before = now
-            if ended.wait(POLL_SECONDS):
-                return
+    def look() -> None:
+        nonlocal known
+        now = wanted(study)
+        if now is not known:
+            known = now
+            tell(now)
 
-    thread = threading.Thread(target=poll, daemon=True)
-    tell(wanted(study))
-    thread.start()
-    try:
+    with repeat(look, POLL_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join()

@@ -215,13 +215,13 @@ class StudyRecords:
 
     @cached_property
     def failed(self) -> tuple[TrialRecord, ...]:
-        """Failed for good: a trial that was given back to the queue counts as its successor."""
+        """Failed for good: a trial whose plan is in the queue again counts as its successor."""
         retried = {trial.frozen.user_attrs.get(RETRY_OF) for trial in self.trials}
         return tuple(t for t in self._in_state(TrialState.FAIL) if t.number not in retried)
 
     @cached_property
-    def lost(self) -> tuple[TrialRecord, ...]:
-        """Failed without a word, with their worker, and about to be given back to the queue."""
+    def stale(self) -> tuple[TrialRecord, ...]:
+        """Failed without a word, with their worker, and about to be in the queue again."""
         return tuple(trial for trial in self.failed if not trial.failure)
 
     @property
@@ -246,8 +246,8 @@ class StudyRecords:
 
     def num_left(self, trials: int) -> int:
         """Trials yet to be finished: of the ``trials`` of the search, and of those asked for on top."""
-        finished = (*self.complete, *self.pruned, *(trial for trial in self.failed if trial not in self.lost))
-        unfinished = (*self.waiting, *self.running, *self.lost)
+        finished = (*self.complete, *self.pruned, *(trial for trial in self.failed if trial.failure))
+        unfinished = (*self.waiting, *self.running, *self.stale)
         searched = sum(trial.searched for trial in finished)
         return max(0, trials - searched) + sum(trial.requested for trial in unfinished)
 

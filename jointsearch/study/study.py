@@ -27,7 +27,7 @@ from jointsearch.space import SearchSpace
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.full_runs import FullRun, full_runs, select, selections, withdraw
-from jointsearch.study.queue import enqueue, give_back
+from jointsearch.study.queue import enqueue, requeue
 from jointsearch.study.records import (
     CONFIG,
     CONVERGED,
@@ -137,7 +137,7 @@ class JointStudy:
             )
         whole = self.optuna_study.get_trials(deepcopy=False) if chosen else []
         for trial in chosen:
-            give_back(self.optuna_study, whole[trial.number])
+            requeue(self.optuna_study, whole[trial.number])
         return [trial.number for trial in chosen]
 
     def request(self, plan: Plan, *, label: str = "", seed: int | None = None) -> None:
@@ -150,7 +150,7 @@ class JointStudy:
             attributes[LABEL] = label
         if seed is not None:
             attributes[SEED] = seed
-        enqueue(self.optuna_study, self.space, plan, attributes)
+        enqueue(self.optuna_study, self.space, plan, self.space.params_of(plan), attributes)
 
     def import_from(self, other: JointStudy) -> int:
         """Take over the complete trials of ``other``, on top of this study's own; how many there were.

@@ -7,7 +7,7 @@ loaded the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import optuna
@@ -17,7 +17,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Budget, Probe
-from jointsearch.space import SearchSpace
+from jointsearch.space import Baseline, SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.queue import enqueue
@@ -31,12 +31,13 @@ ENQUEUED = "enqueued"
 def enqueue_known(study: optuna.Study, space: SearchSpace, layout: ModelLayout, config: StudyConfig) -> None:
     """Enqueue what follows from the layout alone; raises ``PlanError`` where a strategy cannot be."""
     settings = StrategySettings.of(space, config.search_space)
+    starts: list[Baseline] = []
     for name in config.search_space.enqueue:
         if name == "uniform":
-            for baseline in space.baselines():
-                _add(study, space, baseline.plan, baseline.name)
+            starts += space.baselines()
         elif STRATEGIES[name].needs == "nothing":
-            _add(study, space, STRATEGIES[name].plan(layout, settings), name)
+            starts.append(_on_grid(space, STRATEGIES[name].plan(layout, settings), name))
+    _enqueue_new(study, space, starts)
 
 
 def enqueue_measured(
@@ -58,17 +59,23 @@ def enqueue_measured(
         adaptive = STRATEGIES["adalora-4bit"].plan(layout, settings)
         ranks = probe.run(adaptive, Budget(seed=config.calibration.seed)).ranks
         settings = replace(settings, distilled_ranks=ranks)
-    plans = {name: STRATEGIES[name].plan(layout, settings) for name in names}
+    starts = [_on_grid(space, STRATEGIES[name].plan(layout, settings), name) for name in names]
     with study_lock(study):
         if ENQUEUED not in study.user_attrs:
-            for name, plan in plans.items():
-                _add(study, space, plan, name)
+            _enqueue_new(study, space, starts)
             study.set_user_attr(ENQUEUED, names)
 
 
-def _add(study: optuna.Study, space: SearchSpace, plan: Plan, label: str) -> None:
-    """Enqueue the plan of the space nearest to ``plan``, unless another label has it already."""
-    nearest = space.plan(space.nearest(plan))
-    known = (trial.user_attrs.get(DIGEST) for trial in study.get_trials(deepcopy=False))
-    if nearest.digest not in known:
-        enqueue(study, space, nearest, {LABEL: label})
+def _on_grid(space: SearchSpace, plan: Plan, name: str) -> Baseline:
+    """The plan of the space nearest to a strategy's."""
+    params = space.nearest(plan)
+    return Baseline(name, params, space.plan(params))
+
+
+def _enqueue_new(study: optuna.Study, space: SearchSpace, starts: Iterable[Baseline]) -> None:
+    """Enqueue each plan under its name, unless it is there under another."""
+    known = {trial.user_attrs.get(DIGEST) for trial in study.get_trials(deepcopy=False)}
+    for start in starts:
+        if start.plan.digest not in known:
+            enqueue(study, space, start.plan, start.params, {LABEL: start.name})
+            known.add(start.plan.digest)

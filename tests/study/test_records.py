@@ -215,7 +215,7 @@ def test_a_trial_that_was_lost_is_still_to_be_finished() -> None:
         trial(2, state=TrialState.FAIL, failure="diverged"),
         trial(3, state=TrialState.FAIL, requested=True),
     )
-    assert numbers(found.lost) == [1, 3]
+    assert numbers(found.stale) == [1, 3]
     assert found.num_left(3) == 1 + 1
     assert found.num_searched == 3
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
@@ -74,6 +76,24 @@ def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: Fa
             _log.warning("the storage cannot be used (%s); trying again in %g s", reason, wait)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+@contextmanager
+def repeat(call: Callable[[], object], seconds: float) -> Iterator[None]:
+    """``call()`` every so many seconds inside the block, from a thread of its own that outlives outages."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(seconds):
+            outlast(call, ended.is_set)
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def root_cause(error: BaseException) -> BaseException:

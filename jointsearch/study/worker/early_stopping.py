@@ -16,15 +16,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
+from jointsearch.errors import TrialPruned
 from jointsearch.front.objectives import OBJECTIVES
-from jointsearch.study.records import StudyRecords
+from jointsearch.plan.cost import plan_cost
+from jointsearch.plan.plan import Plan
+from jointsearch.search.attributes import EXPECTED
+from jointsearch.study.records import LABEL, REQUESTED, RUNG, StudyRecords
+from jointsearch.study.storage.writing import write
+from jointsearch.study.study import JointStudy
 
 RISK = 0.05
 MIN_TRIALS = 10
 """Finished trials before anything is stopped."""
+
+
+def may_stop_early(study: JointStudy, trial: optuna.Trial) -> bool:
+    """A plan with a name, or that a person asked for, is measured to its end."""
+    return study.config.search.early_stopping and not {LABEL, REQUESTED} & trial.user_attrs.keys()
+
+
+def stop_where_hopeless(
+    study: JointStudy, records: StudyRecords, trial: optuna.Trial, plan: Plan, step: int, loss: float
+) -> None:
+    """Raise ``TrialPruned`` where the trial is, by its loss at a rung, too unlikely to be on the front."""
+    forecast, rival = forecast_at(records, step, loss, plan_cost(study.layout, plan).model_bytes)
+    if forecast and rival is not None and forecast.chance_below(rival) < RISK:
+        sign = OBJECTIVES[study.config.quality].sign
+        write(trial, {EXPECTED: sign * forecast.mean, RUNG: {"step": step, "loss": loss}})
+        raise TrialPruned(f"stopped at step {step}: hardly on the front")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +12,14 @@ from jointsearch.errors import JointSearchError, RunInterrupted, StudyError, fir
 from jointsearch.front.objectives import format_value
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan_file import PlanFile
-from jointsearch.study.control import Wanted, wanted, watch
+from jointsearch.study.control import Wanted, wanted
 from jointsearch.study.full_runs import FullRun, RunState, claim, full_runs, selections, write
 from jointsearch.study.storage.outages import outlast
 from jointsearch.study.study import JointStudy
-from jointsearch.study.worker.liveness import HeldRun, LostRuns
-from jointsearch.study.worker.signals import worker_name
-
-POLL_SECONDS = 1.0
-
-_log = logging.getLogger(__name__)
+from jointsearch.study.worker.events import worker_event, worker_name
+from jointsearch.study.worker.heartbeat import HeldRun
+from jointsearch.study.worker.loop import Step, WorkLoop
+from jointsearch.study.worker.stale import StaleRuns
 
 
 class Trainer(Protocol):
@@ -65,61 +60,46 @@ class FullRunWorker:
         self._train = train
         self._output = output
         self._say = tell
-        self._max_runs = max_runs
-        self._idle_exit_seconds = idle_exit_seconds
-        self._stop = threading.Event()
-        self._wanted = Wanted.RUN
-        self._lost = LostRuns()
+        self._stale = StaleRuns()
+        self._loop = WorkLoop(study.optuna_study, max_done=max_runs, idle_exit_seconds=idle_exit_seconds)
 
     @property
     def stopping(self) -> bool:
-        return self._stop.is_set()
+        return self._loop.stopping
 
     def stop(self) -> None:
         """Leave a checkpoint of the run and end ``run`` after the next step."""
-        self._stop.set()
+        self._loop.stop()
 
     def run(self) -> None:
         """Wait for selected plans and train each, until someone wants an end.
 
         Raises ``StudyError`` where the study's workers are not to run from the start.
         """
-        study = self._study.optuna_study
-        if (state := wanted(study)) in (Wanted.STOP, Wanted.CANCEL):
+        if (state := wanted(self._study.optuna_study)) in (Wanted.STOP, Wanted.CANCEL):
             raise StudyError(
                 f"the study's workers must be wanted, but those of '{self._study.name}' are to "
                 f"{state.value}; `jointsearch study resume {self._study.name}` lets them run"
             )
-        num_run = 0
-        idle_since = time.monotonic()
-        with watch(study, self._hear):
-            while not self.stopping and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
-                run = outlast(self._take, lambda: self.stopping) if self._wanted is Wanted.RUN else None
-                if run is not None:
-                    self._run_one(run)
-                    num_run += 1
-                    idle_since = time.monotonic()
-                    if num_run == self._max_runs:
-                        break
-                elif time.monotonic() - idle_since >= self._idle_exit_seconds:
-                    break
-                else:
-                    self._stop.wait(POLL_SECONDS)
+        with self._loop.obeying():
+            self._loop.run(self._step)
 
-    def _hear(self, state: Wanted) -> None:
-        self._wanted = state
-        if state is Wanted.CANCEL:
-            self.stop()
+    def _step(self) -> Step:
+        run = self._loop.outlast(self._take) if self._loop.may_begin else None
+        if run is None:
+            return Step.IDLE
+        self._run(run)
+        return Step.DONE
 
     def _take(self) -> FullRun | None:
-        """The first run that is due, from now on this worker's: it waits, was interrupted, or is lost."""
+        """The first run that is due, from now on this worker's: it waits, was interrupted, or is stale."""
         study = self._study.optuna_study
         attributes = study.user_attrs
         runs = full_runs(attributes)
-        lost = self._lost.among(runs)
+        stale = self._stale.among(runs)
         for trial in selections(attributes):
             run = runs[trial]
-            if run.state in (RunState.WAITING, RunState.INTERRUPTED) or trial in lost:
+            if run.state in (RunState.WAITING, RunState.INTERRUPTED) or trial in stale:
                 mine = claim(study, run, worker_name(), self._folder(run))
                 if mine is not None:
                     return mine
@@ -131,19 +111,19 @@ class FullRunWorker:
             return Path(run.folder)
         return (self._output / f"{self._study.name}-trial-{run.trial}").absolute()
 
-    def _run_one(self, run: FullRun) -> None:
-        held = HeldRun(self._study, run)
+    def _run(self, run: FullRun) -> None:
+        held = HeldRun(self._study.optuna_study, run)
         self._tell("started", run)
         try:
-            with held.beating():
-                plan = outlast(lambda: self._study.plan_file(run.trial), lambda: self.stopping)
+            with held.heartbeat():
+                plan = self._loop.outlast(lambda: self._study.plan_file(run.trial))
                 if plan is None:
                     raise RunInterrupted("stopped before the first step")
                 measurement = self._train(
                     plan,
                     Path(run.folder),
                     at_step=held.at_step,
-                    should_stop=lambda: self.stopping or held.lost,
+                    should_stop=lambda: self.stopping or held.taken_over,
                 )
         except RunInterrupted:
             self._end(held, RunState.INTERRUPTED)
@@ -168,8 +148,14 @@ class FullRunWorker:
             self._tell("taken over by another worker", ended)
 
     def _tell(self, event: str, run: FullRun) -> None:
-        where = {"study": self._study.name, "trial": run.trial, "worker": run.worker, "folder": run.folder}
         found = run.measurement.metrics if run.measurement else {}
-        _log.info(f"full run {event}", extra=where | {"reason": run.failure, "metrics": found})
+        worker_event(
+            f"full run {event}",
+            self._study.name,
+            trial=run.trial,
+            folder=run.folder,
+            reason=run.failure,
+            metrics=found,
+        )
         texts = [f"{name} {format_value(name, value)}" for name, value in found.items()]
         self._say(f"full run of trial {run.trial} {event}: {', '.join([run.failure or run.folder, *texts])}")

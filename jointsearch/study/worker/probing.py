@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -16,13 +15,12 @@ from jointsearch.search.probe import Probe, ScoredPlan, sensitivity_probe
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.storage.outages import outlast
 from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.events import worker_event
 
 NUM_TRIALS = 3
 """The probe trains for as long as so many trials."""
 MAX_SCORED = 200
 """Plans that are scored, as far as scoring takes no longer than training did."""
-
-_log = logging.getLogger(__name__)
 
 
 def make_probe(study: JointStudy, runner: Runner, should_stop: Callable[[], bool]) -> None:
@@ -33,13 +31,13 @@ def make_probe(study: JointStudy, runner: Runner, should_stop: Callable[[], bool
     with try_study_lock(study.optuna_study, "probe") as mine:
         if not mine or PROBE in study.optuna_study.user_attrs:
             return
-        _log.info("probe started", extra={"study": study.name})
+        worker_event("probe started", study.name)
         try:
             probe = probing()
         except TrialInterrupted:
             return  # the next worker makes it anew
         outlast(lambda: study.optuna_study.set_user_attr(PROBE, probe.model_dump(mode="json")), should_stop)
-        _log.info("probe complete", extra={"study": study.name, "plans": len(probe.plans)})
+        worker_event("probe complete", study.name, plans=len(probe.plans))
 
 
 def _probing(

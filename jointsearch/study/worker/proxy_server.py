@@ -6,7 +6,6 @@ a heartbeat in the database, where everyone sees it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,10 +13,10 @@ from optuna.storages import RDBStorage
 
 from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.heartbeats import relay_heartbeats
-from jointsearch.study.storage.outages import outlast
+from jointsearch.study.storage.outages import repeat
 from jointsearch.study.storage.proxy import serve_proxy
 from jointsearch.study.study import open_study, study_names
-from jointsearch.study.worker.liveness import LostTrials
+from jointsearch.study.worker.stale import StaleTrials
 
 
 def serve(storage: RDBStorage, host: str, port: int) -> None:
@@ -28,25 +27,15 @@ def serve(storage: RDBStorage, host: str, port: int) -> None:
 
 @contextmanager
 def _keeping_heartbeats(storage: RDBStorage) -> Iterator[None]:
-    """Make heartbeats of the workers' counts, and put lost trials back into the queue."""
-    ended = threading.Event()
+    """Make heartbeats of the workers' counts, and put stale trials back into the queue."""
     counts: dict[int, int] = {}
-    watched: dict[str, LostTrials] = {}
+    watched: dict[str, StaleTrials] = {}
 
     def look() -> None:
         for name in study_names(storage):
             study = open_study(storage, name).optuna_study
             relay_heartbeats(study, counts)
-            watched.setdefault(name, LostTrials(study)).recover()
+            watched.setdefault(name, StaleTrials(study)).recover()
 
-    def watch() -> None:
-        while not ended.wait(heartbeats.HEARTBEAT_SECONDS):
-            outlast(look, ended.is_set)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with repeat(look, heartbeats.HEARTBEAT_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join()

@@ -1,19 +1,12 @@
-"""Who this worker is, and how it is asked to leave."""
+"""How a worker is asked to leave by its operating system."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
-
-
-def worker_name() -> str:
-    """The host and number of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Stoppable(Protocol):

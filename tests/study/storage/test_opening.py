@@ -14,12 +14,12 @@ from optuna.trial import TrialState
 
 from jointsearch.errors import StorageError
 from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.study.queue import give_back
+from jointsearch.study.queue import requeue
 from jointsearch.study.records import COPY_OF
 from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, study_names
-from jointsearch.study.worker.liveness import LostTrials
+from jointsearch.study.worker.stale import StaleTrials
 
 Create = Callable[..., JointStudy]
 
@@ -96,7 +96,7 @@ def test_requeue_keeps_the_plan_and_forgets_the_rest(create: Create) -> None:
     with experimental_optuna():
         trial = study.optuna_study.ask()
     trial.set_user_attr("failure", "stopped")
-    give_back(study.optuna_study, study.optuna_study.tell(trial, state=TrialState.FAIL))
+    requeue(study.optuna_study, study.optuna_study.tell(trial, state=TrialState.FAIL))
     before, after = study.records().trials[0], study.records().trials[-1]
     assert after.state == TrialState.WAITING
     trials = study.optuna_study.trials
@@ -116,20 +116,20 @@ class Clock:
         return self.now
 
 
-def test_a_lost_trial_comes_back(create: Create, storage: RDBStorage) -> None:
+def test_a_stale_trial_comes_back(create: Create, storage: RDBStorage) -> None:
     study = create()
     with experimental_optuna():
         trial = study.optuna_study.ask()  # and its worker dies after one heartbeat
     storage.record_heartbeat(trial._trial_id)
     clock = Clock()
-    lost = LostTrials(study.optuna_study, clock)
-    lost.recover()
+    stale = StaleTrials(study.optuna_study, clock)
+    stale.recover()
     clock.now += STALE_SECONDS - 1
-    lost.recover()
+    stale.recover()
     assert study.records().trials[0].state == TrialState.RUNNING
     clock.now += 2
-    lost.recover()
-    lost.recover()
+    stale.recover()
+    stale.recover()
     records = study.records()
     assert records.trials[0].state == TrialState.FAIL
     assert records.failed == ()
@@ -141,10 +141,10 @@ def test_a_trial_whose_worker_dies_before_its_first_heartbeat_comes_back(create:
     with experimental_optuna():
         study.optuna_study.ask()
     clock = Clock()
-    lost = LostTrials(study.optuna_study, clock)
-    lost.recover()
+    stale = StaleTrials(study.optuna_study, clock)
+    stale.recover()
     clock.now += STALE_SECONDS + 1
-    lost.recover()
+    stale.recover()
     assert study.records().trials[0].state == TrialState.FAIL
     assert study.records().waiting[-1].label == "uniform 4-bit rank 0"
 
@@ -156,7 +156,7 @@ def test_the_clock_of_the_database_may_jump(create: Create, storage: RDBStorage,
     with experimental_optuna():
         trial = study.optuna_study.ask()
     clock = Clock()
-    lost = LostTrials(study.optuna_study, clock)
+    stale = StaleTrials(study.optuna_study, clock)
     for beat in range(6):
         with storage.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM trial_heartbeats")
@@ -164,11 +164,11 @@ def test_the_clock_of_the_database_may_jump(create: Create, storage: RDBStorage,
                 "INSERT INTO trial_heartbeats (trial_id, heartbeat) "
                 f"VALUES ({trial._trial_id}, datetime('now', '{jump}', '+{beat} seconds'))"
             )
-        lost.recover()
+        stale.recover()
         clock.now += STALE_SECONDS / 2
     assert study.records().trials[0].state == TrialState.RUNNING
     clock.now += STALE_SECONDS
-    lost.recover()
+    stale.recover()
     assert study.records().trials[0].state == TrialState.FAIL
 
 

@@ -28,8 +28,9 @@ from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study, open_study
 from jointsearch.study.worker import full_runs as full_run_worker
+from jointsearch.study.worker import loop
 from jointsearch.study.worker.full_runs import FullRunWorker
-from jointsearch.study.worker.liveness import LostRuns
+from jointsearch.study.worker.stale import StaleRuns
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -327,19 +328,19 @@ def test_a_second_ctrl_c_leaves_at_once(study: JointStudy, output: Path) -> None
     assert states(study) == {1: "interrupted"}
 
 
-def test_a_run_is_lost_when_its_heart_is_silent(study: JointStudy, output: Path) -> None:
+def test_a_run_is_stale_when_its_heart_is_silent(study: JointStudy, output: Path) -> None:
     now = [0.0]
-    lost = LostRuns(clock=lambda: now[0])
+    stale = StaleRuns(clock=lambda: now[0])
     for trial in (1, 2):
         study.select(trial)
         assert claim(study.optuna_study, study.full_runs()[trial], "host:1", output)
-    assert lost.among(study.full_runs()) == set()
+    assert stale.among(study.full_runs()) == set()
     now[0] += STALE_SECONDS / 2
     living = study.full_runs()[2].model_copy(update={"heartbeat": datetime.now(UTC)})
     assert write(study.optuna_study, living)
-    assert lost.among(study.full_runs()) == set()
+    assert stale.among(study.full_runs()) == set()
     now[0] += STALE_SECONDS / 2 + 1
-    assert lost.among(study.full_runs()) == {1}
+    assert stale.among(study.full_runs()) == {1}
 
 
 def test_the_run_of_a_dead_worker_comes_back(
@@ -353,7 +354,7 @@ def test_the_run_of_a_dead_worker_comes_back(
     work(study, train, output)
     assert train.trained == []  # it could be living
     monkeypatch.setattr(heartbeats, "STALE_SECONDS", 0.1)
-    monkeypatch.setattr(full_run_worker, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(loop, "POLL_SECONDS", 0.05)
     FullRunWorker(study, train, output, max_runs=1).run()
     assert [folder for _, folder in train.trained] == [output / "begun"]
     assert states(study) == {1: "complete"}

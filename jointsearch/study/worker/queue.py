@@ -1,0 +1,186 @@
+"""The queue as one worker uses it: trials are taken, claimed and ended here, and nowhere else.
+
+Every method may be called again where the answer to the first call was lost with the database.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from jointsearch.errors import TrialFailed
+from jointsearch.measurement import Measurement
+from jointsearch.plan.plan import Plan
+from jointsearch.search.optuna_compat import experimental_optuna, generation_of
+from jointsearch.search.samplers import distributions
+from jointsearch.study.queue import kept_for_retry, plan_attributes, requeue
+from jointsearch.study.records import (
+    COPY_OF,
+    FAILURE,
+    MEASUREMENT,
+    PLAN,
+    SEED,
+    WORKER,
+    StudyRecords,
+    TrialRecord,
+)
+from jointsearch.study.storage import writing
+from jointsearch.study.storage.locks import study_lock
+from jointsearch.study.storage.reading import stored
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.events import worker_event, worker_name
+from jointsearch.study.worker.stale import StaleTrials
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker is to do with a trial."""
+
+    seed: int
+    twin: TrialRecord | None
+    """Another trial that has measured the same plan with this seed, or is at it."""
+    records: StudyRecords
+    """The study as the claim saw it."""
+
+
+class TrialQueue:
+    """Trials of one study, for one worker."""
+
+    def __init__(self, study: JointStudy, *, num_trials: int) -> None:
+        """``num_trials``: how many of the search there are to be, those on request aside."""
+        self._study = study
+        self._num_trials = num_trials
+        self._stale = StaleTrials(study.optuna_study)
+
+    def recover(self) -> None:
+        """Put the plans of workers that are gone back into the queue."""
+        self._stale.recover()
+
+    def look(self) -> StudyRecords | None:
+        """The study now, with what was stale in the queue again; None where nothing is left to do."""
+        self.recover()
+        records = self._study.records()
+        return records if records.num_left(self._num_trials) else None
+
+    def take(self, records: StudyRecords) -> optuna.Trial | None:
+        """A trial that is this worker's from now on; None where those that run already fill the study."""
+        for waiting in records.requested:
+            if (taken := writing.take(self._study.optuna_study, waiting.frozen)) is not None:
+                return taken
+        if records.num_searched >= self._num_trials:
+            return None
+        # towards the end two workers could both take the last one: they look and ask one after the other
+        if records.num_searched + len(records.running) + 1 < self._num_trials:
+            return self._ask()
+        with study_lock(self._study.optuna_study):
+            return self._ask() if self._study.records().num_searched < self._num_trials else None
+
+    def _ask(self) -> optuna.Trial:
+        with experimental_optuna():
+            return self._study.optuna_study.ask()
+
+    def plan_of(self, trial: optuna.Trial) -> Plan:
+        """The plan that the trial came from the queue with, or that of the sampler's proposal."""
+        space = self._study.space
+        if PLAN in trial.user_attrs:
+            return Plan.model_validate(trial.user_attrs[PLAN])
+        choices = distributions(space)
+        params = writing.suggest(trial, choices)
+        plan = space.plan(params)
+        writing.write(trial, plan_attributes(plan), params, choices)
+        return plan
+
+    def claim(self, trial: optuna.Trial, plan: Plan) -> Claim:
+        """Give the trial its seed, and find its twin.
+
+        One worker at a time claims, so that of two trials that meet one runs and the other waits.
+        """
+        with study_lock(self._study.optuna_study):
+            records = self._study.records()
+            others = [
+                other
+                for other in (*records.complete, *records.running)
+                if other.digest == plan.digest and other.number != trial.number
+            ]
+            seed = self._seed(trial, {other.seed for other in others})
+            same = [other for other in others if other.seed == seed and other.copy_of is None]
+            twin = same[0] if same else None
+            found = {SEED: seed, COPY_OF: twin and twin.number, WORKER: worker_name()}
+            if changed := {k: v for k, v in found.items() if trial.user_attrs.get(k) != v}:
+                writing.write(trial, changed)
+        return Claim(seed, twin, records)
+
+    def _seed(self, trial: optuna.Trial, taken: set[int | None]) -> int:
+        """The seed asked for; else the study's, or the next one where a plan may be repeated."""
+        if SEED in trial.user_attrs:
+            return int(trial.user_attrs[SEED])
+        first = self._study.config.calibration.seed
+        seeds = range(first, first + self._study.config.search.repeats)
+        return next((seed for seed in seeds if seed not in taken), first)
+
+    def complete(self, trial: optuna.Trial, measurement: Measurement) -> None:
+        """Store the trial's result; raises ``TrialFailed`` where it is no number.
+
+        Where the trial was taken for stale, its result becomes a trial of its own: whoever gets its plan from
+        the queue copies it.
+        """
+        values = {name: measurement.value(name) for name in self._study.config.objectives}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrialFailed(f"diverged: {name} is {value}")
+        result = {MEASUREMENT: measurement.model_dump(mode="json")}
+        if self._end(trial, TrialState.COMPLETE, result, list(values.values())):
+            self._event("trial complete", trial, values=values, seconds=measurement.seconds)
+        elif (frozen := stored(trial)).state == TrialState.FAIL:
+            self._add_late(frozen, result, list(values.values()))
+
+    def _add_late(self, stale: FrozenTrial, result: dict[str, Any], values: list[float]) -> None:
+        self._study.optuna_study.add_trial(
+            create_trial(
+                values=values,
+                params=stale.params,
+                distributions=stale.distributions,
+                user_attrs={**kept_for_retry(stale), **result},
+                system_attrs=generation_of(stale),
+            )
+        )
+
+    def prune(self, trial: optuna.Trial) -> None:
+        """End a trial that is hardly on the front."""
+        if self._end(trial, TrialState.PRUNED):
+            self._event("trial pruned", trial)
+
+    def fail(self, trial: optuna.Trial, reason: str, *, again: bool = False) -> None:
+        """End a trial without a result; ``again``: its plan goes back into the queue."""
+        frozen = stored(trial)
+        if again and frozen.state == TrialState.RUNNING:
+            requeue(self._study.optuna_study, frozen)
+        if self._end(trial, TrialState.FAIL, {FAILURE: reason}):
+            self._event("trial failed", trial, reason=reason, again=again)
+
+    def _end(
+        self,
+        trial: optuna.Trial,
+        state: TrialState,
+        attributes: Mapping[str, Any] | None = None,
+        values: Sequence[float] | None = None,
+    ) -> bool:
+        """Whether the trial was running until now: another worker may have taken it for stale."""
+        if stored(trial).state != TrialState.RUNNING:
+            return False
+        try:
+            for key, value in (attributes or {}).items():
+                trial.set_user_attr(key, value)
+            told = self._study.optuna_study.tell(trial, values, state, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            return False
+        return told.state == state
+
+    def _event(self, event: str, trial: optuna.Trial, **details: Any) -> None:
+        worker_event(event, self._study.name, trial=trial.number, **details)

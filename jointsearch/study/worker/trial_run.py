@@ -1,0 +1,74 @@
+"""The run of one trial: from its plan and its seed to its measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import TrialState
+
+from jointsearch.errors import TrialFailed, TrialInterrupted
+from jointsearch.measurement import Measurement
+from jointsearch.plan.plan import Plan
+from jointsearch.runner import Budget, Runner
+from jointsearch.study.storage.outages import outlast
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_hopeless
+from jointsearch.study.worker.events import Listener, worker_event
+from jointsearch.study.worker.loop import WorkLoop
+from jointsearch.study.worker.queue import TrialQueue
+from jointsearch.study.worker.time_limit import time_limit
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """Has the plan of a trial measured, unless another trial measures the same."""
+
+    trial: optuna.Trial
+    study: JointStudy
+    runner: Runner
+    queue: TrialQueue
+    loop: WorkLoop
+    listener: Listener
+
+    def measure(self) -> Measurement:
+        """The plan's measurement: by running it, or that of a trial with the same plan and seed."""
+        plan = self.loop.outlast(lambda: self.queue.plan_of(self.trial))
+        while plan is not None and not self.loop.stopping:
+            claim = self.loop.outlast(lambda: self.queue.claim(self.trial, plan))
+            if claim is None:
+                break
+            self.listener(claim.records)
+            if claim.twin is None:
+                return self._run(plan, claim.seed)
+            if claim.twin.state == TrialState.COMPLETE:
+                return claim.twin.measurement
+            self.loop.wait()
+            self.loop.outlast(self.queue.recover)
+        raise TrialInterrupted("stopped before the first step")
+
+    def _run(self, plan: Plan, seed: int) -> Measurement:
+        """Have the plan run; raises ``TrialFailed`` after ``calibration.max_seconds``."""
+        about = {"trial": self.trial.number, "plan": plan.digest, "seed": seed}
+        worker_event("trial started", self.study.name, **about)
+        limit = self.study.config.calibration.max_seconds
+        overdue = f"took longer than calibration.max_seconds ({limit} s)"
+        with time_limit(limit, lambda: outlast(lambda: self.queue.fail(self.trial, overdue))) as over:
+            budget = Budget(
+                seed,
+                should_stop=lambda: self.loop.stopping or over(),
+                at_rung=lambda step, loss: self._at_rung(plan, step, loss),
+            )
+            try:
+                return self.runner.run(plan, budget)
+            except TrialInterrupted:
+                if over():
+                    raise TrialFailed(overdue) from None
+                raise
+
+    def _at_rung(self, plan: Plan, step: int, loss: float) -> None:
+        if not may_stop_early(self.study, self.trial):
+            return
+        records = self.loop.outlast(self.study.records)
+        if records is not None:
+            stop_where_hopeless(self.study, records, self.trial, plan, step, loss)

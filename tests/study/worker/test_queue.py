@@ -1,0 +1,151 @@
+"""The queue as a worker uses it, also where another worker has taken its trial for stale."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import optuna
+import pytest
+
+from jointsearch.errors import TrialFailed
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.runner import Budget
+from jointsearch.study.records import FAILURE, RETRY_OF, StudyRecords
+from jointsearch.study.storage.locks import try_study_lock
+from jointsearch.study.storage.writing import fail_stale
+from jointsearch.study.study import JointStudy
+from jointsearch.study.worker.queue import TrialQueue
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
+
+Create = Callable[..., JointStudy]
+
+
+@pytest.fixture
+def study(create: Create) -> JointStudy:
+    return create(search={"trials": 3})
+
+
+@pytest.fixture
+def queue(study: JointStudy) -> TrialQueue:
+    return TrialQueue(study, num_trials=3)
+
+
+def take(study: JointStudy, queue: TrialQueue) -> optuna.Trial:
+    trial = queue.take(study.records())
+    assert trial is not None
+    queue.claim(trial, queue.plan_of(trial))
+    return trial
+
+
+def states(study: JointStudy) -> list[str]:
+    return [trial.state.name for trial in study.records().trials]
+
+
+def test_a_trial_that_ended_has_its_measurement_and_no_second_end(
+    study: JointStudy, queue: TrialQueue, layout: ModelLayout
+) -> None:
+    trial = take(study, queue)
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    for _ in range(2):  # the answer to the first call may have been lost
+        queue.complete(trial, measurement)
+    queue.prune(trial)
+    queue.fail(trial, "too late", again=True)
+    assert states(study) == ["COMPLETE", "WAITING", "WAITING", "WAITING"]
+    (complete,) = study.records().complete
+    assert complete.measurement == measurement
+    assert complete.failure == ""
+
+
+def test_an_interrupted_trial_is_in_the_queue_again_once(study: JointStudy, queue: TrialQueue) -> None:
+    trial = take(study, queue)
+    for _ in range(2):
+        queue.fail(trial, "stopped", again=True)
+    assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "WAITING"]
+    before, *_, after = study.records().trials
+    assert before.failure == "stopped"
+    assert (after.frozen.user_attrs[RETRY_OF], after.plan, after.label, after.seed) == (
+        0,
+        before.plan,
+        before.label,
+        before.seed,
+    )
+
+
+def test_the_late_result_of_a_stale_trial_stands_beside_it(
+    study: JointStudy, queue: TrialQueue, layout: ModelLayout
+) -> None:
+    trial = take(study, queue)
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    fail_stale(study.optuna_study, trial.number)
+    queue.complete(trial, measurement)
+    queue.recover()  # its plan is known: nobody measures it again
+    assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "COMPLETE"]
+    late = study.records().trials[-1]
+    assert (late.frozen.user_attrs[RETRY_OF], late.measurement) == (0, measurement)
+    assert study.records().failed == ()
+
+
+def test_what_is_decided_of_a_stale_trial_comes_too_late(study: JointStudy, queue: TrialQueue) -> None:
+    trial = take(study, queue)
+    fail_stale(study.optuna_study, trial.number)
+    queue.prune(trial)
+    queue.fail(trial, "out of memory")
+    assert FAILURE not in study.records().trials[0].frozen.user_attrs
+    assert study.records().stale == study.records().trials[:1]
+    queue.recover()
+    assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "WAITING"]
+
+
+def test_a_trial_that_goes_stale_while_its_result_is_written_is_late_as_well(
+    study: JointStudy, queue: TrialQueue, layout: ModelLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = take(study, queue)
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    tell = optuna.Study.tell
+
+    def tell_late(self: optuna.Study, *arguments: object, **options: object) -> object:
+        fail_stale(self, trial.number)
+        return tell(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optuna.Study, "tell", tell_late)
+    queue.complete(trial, measurement)
+    assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "COMPLETE"]
+    assert study.records().trials[-1].measurement == measurement
+
+
+def test_a_result_that_is_no_number_is_no_result(
+    study: JointStudy, queue: TrialQueue, layout: ModelLayout
+) -> None:
+    trial = take(study, queue)
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    with pytest.raises(TrialFailed, match="diverged: loss is nan"):
+        queue.complete(trial, measurement.model_copy(update={"metrics": {"loss": float("nan")}}))
+    assert states(study)[0] == "RUNNING"
+
+
+def test_two_workers_share_what_is_there(create: Create) -> None:
+    study = create(search={"trials": 2})
+    queues = [TrialQueue(study, num_trials=2) for _ in range(2)]
+    taken = [queue.take(study.records()) for queue in (*queues, *queues)]
+    assert [trial and trial.number for trial in taken] == [0, 1, None, None]
+
+
+def test_who_listens_does_not_hold_others_up(create: Create, url: str, layout: ModelLayout) -> None:
+    """While the listener is told of a claim another thread can have the lock of the study."""
+    study = create(search={"trials": 2})
+    free: list[bool] = []
+
+    def listen(records: StudyRecords) -> None:
+        def look() -> None:
+            with try_study_lock(study.optuna_study, "") as mine:
+                free.append(mine)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    Worker(study, FakeRunner(layout), listen).run()
+    assert len(free) >= 4
+    assert set(free) == {True}
