@@ -29,6 +29,7 @@ from jointsearch.plan.formats import (
 )
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import ModuleChoice, Plan
 
 
@@ -69,9 +70,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A plan of the space with a name, such as a uniform one: a search starts with it, and must beat it."""
+    """A plan of the space that a search is measured against: a uniform one, or that of a strategy."""
 
-    name: str
+    origin: Origin
     params: dict[str, int]
     plan: Plan
 
@@ -195,13 +196,14 @@ class SearchSpace:
             plan = self.plan(params)
             if plan not in seen:
                 seen.add(plan)
-                yield Baseline(f"uniform {FORMATS[weight_format].shown} rank {rank}", params, plan)
+                name = f"uniform {FORMATS[weight_format].shown} rank {rank}"
+                yield Baseline(Origin(kind="uniform", name=name), params, plan)
 
     def is_uniform(self, plan: Plan) -> bool:
-        """Whether the plan has one format and one rank wherever its modules can have them.
-
-        Also one that the space does not have: at another rank, or with another variant of adapters.
-        """
+        """Whether the plan has one format and one rank wherever its modules can have them, and the study's
+        adapters; perhaps a rank that the space does not have."""
+        if plan.lora != self.lora:
+            return False
         specs = [spec for group in self.groups for spec in group.modules]
         formats = {plan.modules[spec.name].format for spec in specs if spec.quantizable}
         ranks = {plan.modules[spec.name].rank for spec in specs if spec.adaptable}

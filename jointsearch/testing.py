@@ -13,7 +13,7 @@ from jointsearch.plan.formats import FORMATS, INT8, NF4
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class FakeRunner:
     layout: ModelLayout
     noise: float = 0.0
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         weights = {name: _uniform(name) for name in plan.modules}
         total = sum(weights.values())
         loss = 1.8 + sum(
             weights[name] / total * (FORMATS[choice.format].relative_error + 0.5 / (1 + choice.rank))
             for name, choice in plan.modules.items()
         )
-        loss += random.Random(f"{budget.seed}/{plan.digest}").gauss(0.0, 1.0) * self.noise
+        loss += random.Random(f"{trial.seed}/{plan.digest}").gauss(0.0, 1.0) * self.noise
         cost = plan_cost(self.layout, plan)
         return Measurement(
             metrics={
@@ -49,7 +49,7 @@ class FakeRunner:
             trainable_parameters=cost.trainable_parameters,
             trainable_share=cost.trainable_share,
             ranks=plan.ranks if plan.lora.variant == "adalora" else {},
-            seed=budget.seed,
+            seed=trial.seed,
             device="none",
         )
 

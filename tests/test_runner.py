@@ -10,7 +10,7 @@ from jointsearch.errors import PlanError
 from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import ModuleChoice, Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.testing import FakeRunner
 
 LAYOUT = ModelLayout.model_validate_json((Path(__file__).parent / "fixtures/layout.json").read_text())
@@ -30,7 +30,7 @@ def uniform(layout: ModelLayout, bits: Literal[4, 8, 16], rank: int) -> Plan:
     [(4, 0, 1.8 + 0.09 + 0.5), (8, 1, 1.8 + 0.007 + 0.25), (16, 4, 1.8 + 0.1), (16, 9, 1.8 + 0.05)],
 )
 def test_loss_of_one_module(bits: Literal[4, 8, 16], rank: int, loss: float) -> None:
-    measurement = FakeRunner(ONE).run(uniform(ONE, bits, rank), Budget())
+    measurement = FakeRunner(ONE).run(uniform(ONE, bits, rank), Trial())
     assert measurement.metrics["loss"] == pytest.approx(loss, abs=1e-12)
     assert measurement.metrics["perplexity"] == pytest.approx(math.exp(loss), rel=1e-12)
 
@@ -38,16 +38,16 @@ def test_loss_of_one_module(bits: Literal[4, 8, 16], rank: int, loss: float) -> 
 def test_bytes_are_those_of_the_plan() -> None:
     weight, bias = 2 * 64 * 64, 2 * 64
     lora = 4 * (3 * 64 + 64 * 3)
-    measured = FakeRunner(ONE).run(uniform(ONE, 16, 3), Budget()).model_bytes
+    measured = FakeRunner(ONE).run(uniform(ONE, 16, 3), Trial()).model_bytes
     assert measured == weight + bias + lora + 640
 
 
 def test_more_bits_and_higher_ranks_never_hurt() -> None:
     runner = FakeRunner(LAYOUT)
     for rank in (0, 2, 8):
-        losses = [runner.run(uniform(LAYOUT, bits, rank), Budget()).metrics["loss"] for bits in (4, 8, 16)]
+        losses = [runner.run(uniform(LAYOUT, bits, rank), Trial()).metrics["loss"] for bits in (4, 8, 16)]
         assert losses[0] > losses[1] > losses[2]
-    ranked = [runner.run(uniform(LAYOUT, 8, rank), Budget()).metrics["loss"] for rank in (0, 2, 8)]
+    ranked = [runner.run(uniform(LAYOUT, 8, rank), Trial()).metrics["loss"] for rank in (0, 2, 8)]
     assert ranked[0] > ranked[1] > ranked[2]
 
 
@@ -58,7 +58,7 @@ def test_modules_add_up() -> None:
 
     def gain(*names: str) -> float:
         raised = Plan(modules=low.modules | {name: ModuleChoice(bits=16, rank=8) for name in names})
-        return runner.run(low, Budget()).metrics["loss"] - runner.run(raised, Budget()).metrics["loss"]
+        return runner.run(low, Trial()).metrics["loss"] - runner.run(raised, Trial()).metrics["loss"]
 
     one, other = "layers.0.attn.q", "layers.1.mlp.up"
     assert gain(one) > 0
@@ -70,8 +70,8 @@ def test_noise_depends_on_seed_and_plan_alone() -> None:
     plan, other = uniform(LAYOUT, 4, 2), uniform(LAYOUT, 8, 2)
 
     def noise(plan: Plan, seed: int, scale: float) -> float:
-        exact = FakeRunner(LAYOUT).run(plan, Budget(seed=seed)).metrics["loss"]
-        return FakeRunner(LAYOUT, noise=scale).run(plan, Budget(seed=seed)).metrics["loss"] - exact
+        exact = FakeRunner(LAYOUT).run(plan, Trial(seed=seed)).metrics["loss"]
+        return FakeRunner(LAYOUT, noise=scale).run(plan, Trial(seed=seed)).metrics["loss"] - exact
 
     assert noise(plan, 1, 0.1) == noise(plan, 1, 0.1) != 0
     assert noise(plan, 1, 0.2) == pytest.approx(2 * noise(plan, 1, 0.1), abs=1e-12)
@@ -86,7 +86,7 @@ def test_noise_depends_on_seed_and_plan_alone() -> None:
 
 def test_a_plan_for_another_model_is_refused() -> None:
     with pytest.raises(PlanError):
-        FakeRunner(ONE).run(uniform(LAYOUT, 4, 0), Budget())
+        FakeRunner(ONE).run(uniform(LAYOUT, 4, 0), Trial())
 
 
 def test_measurement_finds_objectives_among_metrics_and_fields() -> None:

@@ -165,7 +165,7 @@ def test_choices_must_be_possible_and_differ(settings: dict[str, Any]) -> None:
 def test_baselines_are_every_bits_times_rank() -> None:
     space = build()
     found = list(space.baselines())
-    assert [baseline.name for baseline in found] == [
+    assert [baseline.origin.name for baseline in found] == [
         f"uniform {bits}-bit rank {rank}" for bits in (4, 8, 16) for rank in (0, 4)
     ]
     for baseline, (bits, rank) in zip(found, [(b, r) for b in (4, 8, 16) for r in (0, 4)], strict=True):
@@ -179,7 +179,7 @@ def test_baselines_are_every_bits_times_rank() -> None:
 def test_baselines_take_the_nearest_choice_and_come_once() -> None:
     space = build(bits=[4, 16], ranks=[0, 2], overrides=[{"group": "*.mlp", "bits": [8]}])
     found = {
-        baseline.name: {name: choice.bits for name, choice in baseline.plan.modules.items()}
+        baseline.origin.name: {name: choice.bits for name, choice in baseline.plan.modules.items()}
         for baseline in space.baselines()
     }
     # some group has 8 bits; the others are as near to 4, so "uniform 8-bit" would be the first plan again
@@ -197,7 +197,7 @@ def test_the_label_of_a_baseline_says_its_rank() -> None:
         0,
         2,
     }
-    assert [baseline.name for baseline in found] == ["uniform 4-bit rank 2", "uniform 16-bit rank 2"]
+    assert [baseline.origin.name for baseline in found] == ["uniform 4-bit rank 2", "uniform 16-bit rank 2"]
 
 
 def test_samples_cover_every_choice_and_repeat_with_the_seed() -> None:

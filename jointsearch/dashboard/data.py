@@ -139,7 +139,7 @@ def front_table(study: JointStudy, records: StudyRecords) -> FrontTable:
         tuple(
             Point(
                 trial=measured.number,
-                label=measured.label,
+                label=measured.origin.name,
                 quality=measured.values[quality],
                 standard_error=measured.standard_error(quality),
                 num_seeds=len(measured.trials),
@@ -150,7 +150,7 @@ def front_table(study: JointStudy, records: StudyRecords) -> FrontTable:
                 on_front=measured.number in on_front,
                 knee=measured.number == knee,
                 selected=any(trial.number == selection for trial in measured.trials),
-                baseline=bool(measured.label),
+                baseline=measured.origin.is_named,
             )
             for measured in records.measured
         ),
@@ -394,7 +394,7 @@ def _place(spec: ModuleSpec) -> tuple[str, str]:
 
 
 def _to_nearest_uniform(study: JointStudy, table: FrontTable, trial: int) -> Comparison | None:
-    names = {baseline.name for baseline in study.space.baselines()}
+    names = {baseline.origin.name for baseline in study.space.baselines()}
     point = table.point(trial)
     rivals = [other for other in table.points if other.label in names and other.trial != trial]
     if not rivals:

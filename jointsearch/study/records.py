@@ -1,7 +1,7 @@
 """What a study keeps in Optuna's storage beside parameters and values, and how it is read back.
 
 A study has the user attributes ``config``, ``layout`` and perhaps ``selection``, ``sensitivities`` and
-``converged``, and those of ``full_runs``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``label``
+``converged``, and those of ``full_runs``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``origin``
 from the start, and ``measurement`` or ``failure`` at the end.
 """
 
@@ -24,6 +24,7 @@ from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.pareto import hypervolume, is_on_front
 from jointsearch.front.selection import FrontPoint
 from jointsearch.measurement import Measurement
+from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.search.attributes import COPY_OF as COPY_OF
 from jointsearch.search.attributes import PLAN as PLAN
@@ -40,7 +41,9 @@ CONVERGED = "converged"
 SENSITIVITIES = "sensitivities"
 
 DIGEST = "digest"
+ORIGIN = "origin"
 LABEL = "label"
+"""What version 0.1.0 wrote in place of ``origin``."""
 REQUESTED = "requested"
 """A person asked for this trial: it comes on top of the search's, and first."""
 IMPORTED_FROM = "imported_from"
@@ -52,7 +55,7 @@ MEASUREMENT = "measurement"
 FAILURE = "failure"
 RETRY_OF = "retry_of"
 
-PLAN_ATTRIBUTES = (PLAN, DIGEST, LABEL, SEED, REQUESTED)
+PLAN_ATTRIBUTES = (PLAN, DIGEST, ORIGIN, LABEL, SEED, REQUESTED)
 """What a trial knows before it runs."""
 
 
@@ -76,9 +79,12 @@ class TrialRecord:
         """Value by objective; empty until the trial is complete."""
         return dict(zip(self.objectives, self.frozen.values or (), strict=False))
 
-    @property
-    def label(self) -> str:
-        return str(self._attributes.get(LABEL, ""))
+    @cached_property
+    def origin(self) -> Origin:
+        """Where its plan comes from."""
+        if ORIGIN in self._attributes:
+            return Origin.model_validate(self._attributes[ORIGIN])
+        return Origin.of_label(str(self._attributes.get(LABEL, "")))
 
     @property
     def digest(self) -> str:
@@ -149,8 +155,14 @@ class MeasuredPlan:
         return self.trials[0].digest
 
     @property
-    def label(self) -> str:
-        return next((trial.label for trial in self.trials if trial.label), "")
+    def origin(self) -> Origin:
+        """Of the trial that measured it first: who asks for the plan again does not rename the point."""
+        return self.trials[0].origin
+
+    @property
+    def searched(self) -> bool:
+        """Whether the search has measured it, not only a person who asked for it."""
+        return any(trial.searched for trial in self.trials)
 
     @property
     def plan(self) -> Plan:
@@ -279,8 +291,13 @@ class StudyRecords:
 
     @property
     def baselines(self) -> tuple[MeasuredPlan, ...]:
-        """Measured plans that have a name, the uniform ones among them."""
-        return tuple(point for point in self.measured if point.label)
+        """Measured plans that have a name: uniform ones and those of strategies."""
+        return tuple(point for point in self.measured if point.origin.is_named)
+
+    @property
+    def uniform(self) -> tuple[MeasuredPlan, ...]:
+        """Measured plans of one format and rank everywhere."""
+        return tuple(point for point in self.measured if point.origin.kind == "uniform")
 
     @property
     def best(self) -> MeasuredPlan | None:
@@ -292,13 +309,15 @@ class StudyRecords:
     def hypervolume(self) -> float | None:
         """What the first two objectives' front dominates, as a share of the box below the worst baseline.
 
-        The box reaches from the best value of each objective to the worst one among the uniform plans,
-        so the share is comparable within one moment of a study; None before two baselines are there.
+        The box reaches from the best value of each objective to the worst one among the search's uniform
+        plans, so the share is comparable within one moment of a study; None before two of them are there.
+        Plans that only persons asked for (a comparison's, say) neither move the box nor count.
         """
-        uniform = [point for point in self.baselines if point.label.startswith("uniform ")]
+        searched = [point for point in self.measured if point.searched]
+        uniform = [point for point in searched if point.origin.kind == "uniform"]
         if len(uniform) < 2:
             return None
-        points = [self._signed(point)[:2] for point in self.measured]
+        points = [self._signed(point)[:2] for point in searched]
         worst = [max(column) for column in zip(*(self._signed(t)[:2] for t in uniform), strict=True)]
         best = [min(column) for column in zip(*points, strict=True)]
         box = (worst[0] - best[0]) * (worst[1] - best[1])

@@ -17,11 +17,12 @@ from jointsearch.errors import StudyError, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.selection import at_knee
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.origin import REQUEST, Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, PlanSource
 from jointsearch.plan.record import digest
 from jointsearch.plan.sensitivities import Sensitivities
-from jointsearch.runner import Probe
+from jointsearch.runner import SensitivityProber
 from jointsearch.search.optuna_compat import experimental_optuna, generation_of
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.settings import StrategySettings
@@ -32,9 +33,9 @@ from jointsearch.study.records import (
     CONFIG,
     CONVERGED,
     IMPORTED_FROM,
-    LABEL,
     LAYOUT,
     MEASUREMENT,
+    ORIGIN,
     PLAN_ATTRIBUTES,
     REQUESTED,
     SEED,
@@ -140,14 +141,12 @@ class JointStudy:
             requeue(self.optuna_study, whole[trial.number])
         return [trial.number for trial in chosen]
 
-    def request(self, plan: Plan, *, label: str = "", seed: int | None = None) -> None:
+    def request(self, plan: Plan, origin: Origin = REQUEST, *, seed: int | None = None) -> None:
         """Have a worker measure ``plan``, on top of the search's trials and before them.
 
         The plan need not be in the search space. Without ``seed`` it is measured with the study's own.
         """
-        attributes: dict[str, Any] = {REQUESTED: True}
-        if label:
-            attributes[LABEL] = label
+        attributes: dict[str, Any] = {REQUESTED: True, ORIGIN: origin.model_dump(mode="json")}
         if seed is not None:
             attributes[SEED] = seed
         enqueue(self.optuna_study, self.space, plan, self.space.params_of(plan), attributes)
@@ -183,7 +182,7 @@ class JointStudy:
             count += 1
         return count
 
-    def sensitivities(self, probe: Callable[[], Probe]) -> Sensitivities:
+    def sensitivities(self, probe: Callable[[], SensitivityProber]) -> Sensitivities:
         """How sensitive each module is: measured once by ``probe``, then kept with the study."""
         stored = self.optuna_study.user_attrs.get(SENSITIVITIES)
         if stored is not None:
@@ -198,7 +197,7 @@ class JointStudy:
         found = [trial for trial in self.records().complete if trial.digest == plan.digest]
         return found[0].measurement.ranks if found else None
 
-    def warm_start(self, probe: Probe) -> None:
+    def warm_start(self, probe: SensitivityProber) -> None:
         """Put those strategies of ``search_space.enqueue`` into the queue that need something measured."""
         enqueue_measured(self.optuna_study, self.space, self.layout, self.config, self.sensitivities, probe)
 
@@ -226,7 +225,7 @@ class JointStudy:
         origin = PlanSource(
             study=self.name,
             trial=trial.number,
-            label=f"{trial.label}, distilled" if adapts else trial.label,
+            label=f"{trial.origin.name}, distilled" if adapts else trial.origin.name,
             metrics=trial.measurement.metrics,
         )
         plan = trial.plan.distilled(trial.measurement.ranks)

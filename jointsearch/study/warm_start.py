@@ -14,14 +14,15 @@ import optuna
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
-from jointsearch.runner import Budget, Probe
+from jointsearch.runner import SensitivityProber, Trial
 from jointsearch.space import Baseline, SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.queue import enqueue
-from jointsearch.study.records import DIGEST, LABEL
+from jointsearch.study.records import DIGEST, ORIGIN
 from jointsearch.study.storage.locks import study_lock
 
 ENQUEUED = "enqueued"
@@ -45,8 +46,8 @@ def enqueue_measured(
     space: SearchSpace,
     layout: ModelLayout,
     config: StudyConfig,
-    sensitivities: Callable[[Callable[[], Probe]], Sensitivities],
-    probe: Probe,
+    sensitivities: Callable[[Callable[[], SensitivityProber]], Sensitivities],
+    probe: SensitivityProber,
 ) -> None:
     """Enqueue the rest, once in a study's life; several workers may both measure, but one enqueues."""
     names = [name for name in config.search_space.enqueue if STRATEGIES[name].needs != "nothing"]
@@ -57,7 +58,7 @@ def enqueue_measured(
         settings = replace(settings, sensitivities=sensitivities(lambda: probe))
     if any(STRATEGIES[name].needs == "adalora" for name in names):
         adaptive = STRATEGIES["adalora-4bit"].plan(layout, settings)
-        ranks = probe.run(adaptive, Budget(seed=config.calibration.seed)).ranks
+        ranks = probe.run(adaptive, Trial(seed=config.calibration.seed)).ranks
         settings = replace(settings, distilled_ranks=ranks)
     starts = [_on_grid(space, STRATEGIES[name].plan(layout, settings), name) for name in names]
     with study_lock(study):
@@ -69,13 +70,13 @@ def enqueue_measured(
 def _on_grid(space: SearchSpace, plan: Plan, name: str) -> Baseline:
     """The plan of the space nearest to a strategy's."""
     params = space.nearest(plan)
-    return Baseline(name, params, space.plan(params))
+    return Baseline(Origin(kind="strategy", name=name), params, space.plan(params))
 
 
 def _enqueue_new(study: optuna.Study, space: SearchSpace, starts: Iterable[Baseline]) -> None:
-    """Enqueue each plan under its name, unless it is there under another."""
+    """Enqueue each plan, unless it is there already."""
     known = {trial.user_attrs.get(DIGEST) for trial in study.get_trials(deepcopy=False)}
     for start in starts:
         if start.plan.digest not in known:
-            enqueue(study, space, start.plan, start.params, {LABEL: start.name})
+            enqueue(study, space, start.plan, start.params, {ORIGIN: start.origin.model_dump(mode="json")})
             known.add(start.plan.digest)

@@ -23,7 +23,7 @@ from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
@@ -73,18 +73,18 @@ class CalibrationRunner:
         """What a person should know about the data."""
         return self.task.notes
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
         settings = self.settings
         clock = Clock()
         checkpoint = None
         # AdaLoRA's schedule is state that a checkpoint does not have
         if self.settings.checkpoint_every and plan.lora.variant != "adalora":
-            checkpoint = Checkpoint(self._config.digest, plan.digest, budget.seed)
+            checkpoint = Checkpoint(self._config.digest, plan.digest, trial.seed)
         with failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
-                model = self.assemble(plan, budget.seed)
-            progress = self._train(model, budget, clock, checkpoint)
+                model = self.assemble(plan, trial.seed)
+            progress = self._train(model, trial, clock, checkpoint)
             with clock("evaluate"), autocast(self.device):
                 found = self.task.evaluate(
                     model, "validation", settings.validation_examples, settings.batch_size
@@ -116,17 +116,17 @@ class CalibrationRunner:
             ranks=ranks,
             peak_memory_bytes=peak.num_bytes,
             num_tokens=progress.num_tokens,
-            seed=budget.seed,
+            seed=trial.seed,
             device=describe(self.device),
             versions=library_versions(),
         )
 
-    def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Callable[[Plan], float]:
+    def probe(self, space: SearchSpace, steps: int, trial: Trial) -> Callable[[Plan], float]:
         """Shared adapters, trained for ``steps``; gives a plan's validation loss with them."""
         from jointsearch.training.probes.weight_sharing import WeightSharing
 
-        sharing = WeightSharing(self, space, budget.seed)
-        sharing.train(steps, budget.should_stop)
+        sharing = WeightSharing(self, space, trial.seed)
+        sharing.train(steps, trial.should_stop)
         return sharing.score
 
     def sensitivities(self, rank: int) -> Sensitivities:
@@ -151,7 +151,7 @@ class CalibrationRunner:
             model = self.assemble(STRATEGIES["qlora"].plan(self._layout, uniform), settings.seed)
             probe = GradientProbe(self._layout)
             with probe.watching(model):
-                self._train(model, Budget(seed=settings.seed), Clock(), None)
+                self._train(model, Trial(seed=settings.seed), Clock(), None)
         weights = weight_errors(self._bank, self._layout)
         return Sensitivities(
             modules=together(norms, weights, outputs, probe, movements(model, norms)),
@@ -176,15 +176,13 @@ class CalibrationRunner:
         prepare_for_training(model, self.training)
         return attach_adapters(model, plan, self._layout, self._config.task.type, starts)
 
-    def _train(
-        self, model: nn.Module, budget: Budget, clock: Clock, checkpoint: Checkpoint | None
-    ) -> Progress:
+    def _train(self, model: nn.Module, trial: Trial, clock: Clock, checkpoint: Checkpoint | None) -> Progress:
         """Train in place, from the checkpoint on if there is one; no step where the plan trains nothing."""
         settings = self.settings
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
             return Progress()
-        torch.manual_seed(budget.seed)  # dropout
+        torch.manual_seed(trial.seed)  # dropout
         optimizer = build_optimizer(trainable, self.training, settings.learning_rate, settings.weight_decay)
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, settings.steps)
         measure_after = {max(1, round(share * settings.steps)) for share in settings.measure_at}
@@ -196,10 +194,10 @@ class CalibrationRunner:
         progress.seconds = clock.seconds
         stability = stability_of(progress)
         start = len(progress.steps)
-        left = islice(batches(self.task, settings, budget.seed), start, None)
+        left = islice(batches(self.task, settings, trial.seed), start, None)
         model.train()
         for step, batch in enumerate(left, start + 1):
-            if budget.should_stop():
+            if trial.should_stop():
                 raise TrialInterrupted(f"stopped at step {step} of {settings.steps}")
             with clock("train"):
                 batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
@@ -229,7 +227,7 @@ class CalibrationRunner:
                         model, "validation", settings.validation_examples, settings.batch_size
                     )
                 progress.validation.append((step, finite("validation", loss_now, step)))
-                budget.at_rung(step, loss_now)
+                trial.report(step, loss_now)
             if checkpoint and settings.checkpoint_every and step % settings.checkpoint_every == 0:
                 checkpoint.save(progress, model, optimizer, scheduler)
         return progress

@@ -45,7 +45,7 @@ from jointsearch.plan.peft import lora_config  # noqa: E402
 from jointsearch.plan.plan import ModuleChoice, Plan  # noqa: E402
 from jointsearch.quantization.bank import QuantizedBank  # noqa: E402
 from jointsearch.quantization.plugin import JointSearchConfig  # noqa: E402
-from jointsearch.runner import Budget  # noqa: E402
+from jointsearch.runner import Trial  # noqa: E402
 from jointsearch.space import SearchSpace  # noqa: E402
 from jointsearch.training.calibration import CalibrationRunner  # noqa: E402
 from jointsearch.training.device import library_versions  # noqa: E402
@@ -113,7 +113,7 @@ def training_speed() -> dict[str, float]:
     runner = CalibrationRunner(config, layout)
     ours, plain = [], []
     for _ in range(REPEATS):
-        ours.append(runner.run(plan, Budget()).tokens_per_second)
+        ours.append(runner.run(plan, Trial()).tokens_per_second)
         plain.append(plain_loop(config, plan, layout))
     ratios = [mine / theirs for mine, theirs in zip(ours, plain, strict=True)]
     return {
@@ -223,7 +223,7 @@ def print_memory(folder: str, bits: list[int]) -> None:
     with measure_peak_memory(torch.device("cpu")) as imports:
         pass
     runner = CalibrationRunner(config, layout)
-    peaks = [runner.run(space.plan(space.uniform(b, 4)), Budget()).peak_memory_bytes for b in bits]
+    peaks = [runner.run(space.plan(space.uniform(b, 4)), Trial()).peak_memory_bytes for b in bits]
     formats = sum(
         weight_bytes(spec, b, config.quantization) for spec in layout.modules for b in bits if b < 16
     )

@@ -21,7 +21,7 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from jointsearch.assemble import build_runner, read_layout, read_study_file
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.study import build_space
 
 SHARES = (0.25, 0.5)
@@ -49,7 +49,7 @@ def main() -> None:
         "probes": [],
     }
     for plan in plans:
-        found = runner.run(plan, Budget())
+        found = runner.run(plan, Trial())
         result["trials"].append(
             {
                 "model_bytes": found.model_bytes,
@@ -63,7 +63,7 @@ def main() -> None:
     for steps in arguments.steps:
         for seed in range(arguments.seeds):
             start = time.perf_counter()
-            score = runner.probe(space, steps, Budget(seed))
+            score = runner.probe(space, steps, Trial(seed))
             trained = time.perf_counter() - start
             scores = [round(score(plan), 6) for plan in plans]
             result["probes"].append(

@@ -40,7 +40,7 @@ from jointsearch.front.pareto import hypervolume, is_on_front
 from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.study.study import build_space, create_study
 from jointsearch.study.worker.early_stopping import MIN_TRIALS, RISK, Forecast
@@ -95,20 +95,20 @@ class Bookkeeper:
     def begin(self) -> None:
         self.paid, self._left = {}, time.process_time()
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         overhead = time.process_time() - self._left
         try:
-            line = self.measure(plan, budget.seed)
+            line = self.measure(plan, trial.seed)
             for step, loss, seconds in line["rungs"]:
                 self.paid[plan.digest] = round(overhead + seconds, 2)
-                budget.at_rung(step, loss)
+                trial.report(step, loss)
             self.paid[plan.digest] = round(overhead + line["cpu"], 2)
             points = [LossPoint(step=step, loss=loss) for step, loss, _ in line["rungs"]]
             return Measurement(
                 metrics={"loss": line["loss"]},
                 model_bytes=line["bytes"],
                 validation_losses=(*points, LossPoint(step=line["steps"], loss=line["loss"])),
-                seed=budget.seed,
+                seed=trial.seed,
             )
         finally:
             self._left = time.process_time()
@@ -123,7 +123,7 @@ class Bookkeeper:
             def note(step: int, loss: float) -> None:
                 rungs.append((step, round(loss, 6), round(time.process_time() - start, 2)))
 
-            found = self.runner.run(plan, Budget(seed, at_rung=note))
+            found = self.runner.run(plan, Trial(seed, report=note))
             self.known[key] = {
                 "study": self.study,
                 "plan": plan.digest,
@@ -137,8 +137,8 @@ class Bookkeeper:
             append(MEASUREMENTS, self.known[key])
         return self.known[key]
 
-    def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Any:
-        return self.runner.probe(space, steps, budget)
+    def probe(self, space: SearchSpace, steps: int, trial: Trial) -> Any:
+        return self.runner.probe(space, steps, trial)
 
 
 def run(file: str, variants: list[str], num_seeds: int, trials: int) -> None:
@@ -174,7 +174,7 @@ def one_study(
         {
             "values": "".join(str(params[trial.number][name]) for name in study.space.parameters),
             "plan": trial.digest,
-            "uniform": bool(trial.label),
+            "uniform": trial.origin.is_named,
             "complete": trial.state == TrialState.COMPLETE,
             "cpu": 0 if trial.copy_of is not None else books.paid[trial.digest],
         }

@@ -33,7 +33,7 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study, load_study
 from jointsearch.study.worker.trials import Worker
@@ -80,9 +80,9 @@ class Sleeping:
     def __init__(self, layout: ModelLayout) -> None:
         self._fake = FakeRunner(layout)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         time.sleep(SLEEP_SECONDS)
-        return self._fake.run(plan, budget)
+        return self._fake.run(plan, trial)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import read_plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, create_study, open_study, study_names
@@ -46,11 +46,11 @@ class FailsThird:
     def __init__(self) -> None:
         self._runs = 0
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         self._runs += 1
         if self._runs == 3:
             raise TrialFailed("out of memory [red]on a small device[/red]")
-        return FakeRunner(LAYOUT).run(plan, budget)
+        return FakeRunner(LAYOUT).run(plan, trial)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,9 @@ def test_front_is_the_same_in_json_csv_and_the_table(run: Run, records: StudyRec
     assert [row["model_bytes"] for row in front] == sorted(row["model_bytes"] for row in front)
     assert [row["loss"] for row in front] == sorted((row["loss"] for row in front), reverse=True)
     others = {row["label"] for row in rows if not row["on_front"]}
-    assert {row["label"] for row in rows if row["label"]} == {trial.label for trial in records.baselines}
+    assert {row["label"] for row in rows if row["label"]} == {
+        trial.origin.name for trial in records.baselines
+    }
     assert "" not in others
     assert [row["knee"] for row in rows].count(True) == 1
     assert not any(row["selected"] for row in rows)

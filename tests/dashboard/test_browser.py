@@ -261,7 +261,7 @@ def test_the_predicted_front_and_its_measurement(page: Page, study: JointStudy) 
     page.get_by_role("button", name="Measure the predicted best").click()
     expect(page.locator("#measured")).to_contain_text("waits for a worker")
     (requested,) = study.records().requested
-    assert not requested.label
+    assert not requested.origin.name
 
 
 def test_the_other_pages(page: Page, study: JointStudy) -> None:

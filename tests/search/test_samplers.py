@@ -33,7 +33,7 @@ def test_every_sampler_fills_a_study(create: Create, layout: ModelLayout, sample
     Worker(study, FakeRunner(layout)).run()
     records = study.records()
     assert len(records.complete) == len(records.trials) == 16
-    assert [bool(trial.label) for trial in records.trials] == [True] * 4 + [False] * 12
+    assert [bool(trial.origin.name) for trial in records.trials] == [True] * 4 + [False] * 12
     proposed = {trial.digest for trial in records.trials[4:]} - {trial.digest for trial in records.trials[:4]}
     assert len(proposed) > 3
     for trial in study.optuna_study.trials:
@@ -84,7 +84,7 @@ def test_the_baselines_are_the_first_generation_of_nsga2(create: Create, layout:
     generations = [trial.system_attrs[GENERATION] for trial in trials]
     # 12 baselines are more than a quarter of 40 trials: they are the population
     assert generations == [0] * 12 + [1] * 12 + [2] * 12 + [3] * 4
-    assert [bool(trial.label) for trial in study.records().trials] == [True] * 12 + [False] * 28
+    assert [bool(trial.origin.name) for trial in study.records().trials] == [True] * 12 + [False] * 28
 
     sampler = study.optuna_study.sampler
     assert isinstance(sampler, InSpace)

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from jointsearch.cli import cli
 from jointsearch.errors import StudyError
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.origin import Origin
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -23,7 +24,7 @@ Create = Callable[..., JointStudy]
 def other(create: Create, layout: ModelLayout) -> JointStudy:
     """A finished study with a request beside its trials."""
     study = create(name="other", search={"trials": 6})
-    study.request(study.space.plan({}), label="asked for", seed=9)
+    study.request(study.space.plan({}), Origin(kind="strategy", name="asked for"), seed=9)
     Worker(study, FakeRunner(layout, noise=0.1)).run()
     return study
 
@@ -41,11 +42,11 @@ def test_finished_trials_are_taken_over_on_top(
     for mine, theirs in pairs:
         params = [s.optuna_study.trials[t.number].params for s, t in ((study, mine), (other, theirs))]
         assert params[0] == params[1] != {}
-        assert (mine.values, mine.plan, mine.seed, mine.label, mine.measurement) == (
+        assert (mine.values, mine.plan, mine.seed, mine.origin.name, mine.measurement) == (
             theirs.values,
             theirs.plan,
             theirs.seed,
-            theirs.label,
+            theirs.origin.name,
             theirs.measurement,
         )
         assert mine.frozen.user_attrs["imported_from"] == f"other:{theirs.number}"
@@ -59,7 +60,7 @@ def test_finished_trials_are_taken_over_on_top(
     after = study.records()
     assert len(after.complete) == 7 + 5
     assert after.num_searched == 5
-    baselines = [trial for trial in after.complete if trial.searched and trial.label]
+    baselines = [trial for trial in after.complete if trial.searched and trial.origin.name]
     # the baselines of both are the same plans with the same seed: known by now
     assert len(baselines) == 4
     assert {trial.copy_of for trial in baselines} <= {trial.number for trial in before.complete}

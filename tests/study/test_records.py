@@ -169,7 +169,7 @@ def test_a_plan_with_several_seeds_has_means_and_errors() -> None:
     )
     several, single = found.measured
     assert numbers(several.trials) == [0, 2, 4]
-    assert (several.number, several.digest, several.label) == (0, "a", "named later")
+    assert (several.number, several.digest, several.origin.name) == (0, "a", "")
     assert several.values == {"loss": pytest.approx((2.0 + 2.5 + 2.6) / 3), "model_bytes": 500}
     mean = 7.1 / 3
     deviations = sum((loss - mean) ** 2 for loss in (2.0, 2.5, 2.6))

@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -34,9 +35,9 @@ class Recorder:
     layout: ModelLayout
     ran: list[tuple[str, int]] = field(default_factory=list)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
-        self.ran.append((plan.digest, budget.seed))
-        return FakeRunner(self.layout, noise=0.1).run(plan, budget)
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
+        self.ran.append((plan.digest, trial.seed))
+        return FakeRunner(self.layout, noise=0.1).run(plan, trial)
 
 
 def outside(study: JointStudy) -> Plan:
@@ -51,7 +52,7 @@ def test_requests_come_first_and_on_top(create: Create, layout: ModelLayout) -> 
     values = {name: int("mlp" in name) for name in study.space.parameters}
     inside = study.space.plan(values)
     foreign = outside(study)
-    study.request(inside, label="mine", seed=3)
+    study.request(inside, Origin(kind="strategy", name="mine"), seed=3)
     study.request(foreign)
     runner = Recorder(layout)
     Worker(study, runner).run()
@@ -59,12 +60,12 @@ def test_requests_come_first_and_on_top(create: Create, layout: ModelLayout) -> 
     records = study.records()
     assert len(records.complete) == len(records.trials) == 5 + 2
     first, second = (trial for trial in records.trials if trial.requested)
-    assert (first.plan, first.label, first.seed) == (inside, "mine", 3)
+    assert (first.plan, first.origin.name, first.seed) == (inside, "mine", 3)
     assert study.optuna_study.trials[first.number].params == values
-    assert (second.plan, second.label, second.seed) == (foreign, "", 7)
+    assert (second.plan, second.origin.name, second.seed) == (foreign, "", 7)
     assert study.optuna_study.trials[second.number].params == {}
-    assert second.values["loss"] == FakeRunner(layout, 0.1).run(foreign, Budget(7)).metrics["loss"]
-    assert "mine" in [point.label for point in records.baselines]
+    assert second.values["loss"] == FakeRunner(layout, 0.1).run(foreign, Trial(7)).metrics["loss"]
+    assert "mine" in [point.origin.name for point in records.baselines]
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
@@ -89,7 +90,7 @@ def test_a_full_study_runs_what_is_asked_for(create: Create, layout: ModelLayout
     assert runner.ran[4:] == [(plan.digest, 1), (plan.digest, 2)]
     point = study.records().measured[0]
     assert [trial.seed for trial in point.trials] == [0, 1, 2]
-    losses = [FakeRunner(layout, 0.1).run(plan, Budget(seed)).metrics["loss"] for seed in range(3)]
+    losses = [FakeRunner(layout, 0.1).run(plan, Trial(seed)).metrics["loss"] for seed in range(3)]
     assert point.values["loss"] == pytest.approx(sum(losses) / 3, rel=1e-12)
 
 

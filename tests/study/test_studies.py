@@ -31,7 +31,7 @@ def test_a_stored_study_is_found_whole(create: Create, storage: RDBStorage, layo
     assert found.config == made.config
     assert found.layout == layout
     assert found.space == made.space
-    assert [trial.label for trial in found.records().waiting] == [
+    assert [trial.origin.name for trial in found.records().waiting] == [
         f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (0, 4)
     ]
     assert found.optuna_study.metric_names == ["loss", "model_bytes"]

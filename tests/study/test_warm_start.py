@@ -13,7 +13,7 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -31,9 +31,9 @@ class Probing:
     probes: list[int] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         self.runs.append(plan.lora.variant)
-        return FakeRunner(self.layout).run(plan, budget)
+        return FakeRunner(self.layout).run(plan, trial)
 
     def sensitivities(self, rank: int) -> Sensitivities:
         self.probes.append(rank)
@@ -41,7 +41,7 @@ class Probing:
 
 
 def labels(study: JointStudy) -> list[str]:
-    return [trial.label for trial in study.records().trials]
+    return [trial.origin.name for trial in study.records().trials]
 
 
 def test_strategies_are_in_the_queue_as_plans_of_the_space(create: Create) -> None:
@@ -100,8 +100,8 @@ def test_a_search_learns_from_the_plans_that_it_starts_with(create: Create, layo
     Worker(study, FakeRunner(layout)).run()
     records = study.records()
     assert len(records.complete) == 6
-    assert [trial.label for trial in records.trials[:3]] == ["linear-decay", "complementary", ""]
-    assert [point.label for point in records.baselines] == ["linear-decay", "complementary"]
+    assert [trial.origin.name for trial in records.trials[:3]] == ["linear-decay", "complementary", ""]
+    assert [point.origin.name for point in records.baselines] == ["linear-decay", "complementary"]
     # the box of the hypervolume is that of uniform plans, which this study has not
     assert records.hypervolume is None
 

@@ -30,7 +30,7 @@ from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study import control
 from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.locks import creation_lock
@@ -69,15 +69,15 @@ class HeldRunner:
     fails: bool
     deaf: bool
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         print(f"ran {plan.digest}", flush=True)
         while not self.may_end():
-            if not self.deaf and budget.should_stop():
+            if not self.deaf and trial.should_stop():
                 raise TrialInterrupted("stopped at the gate")
             time.sleep(0.01)
         if self.fails:
             raise TrialFailed("no measurement today")
-        return FakeRunner(self.layout).run(plan, budget)
+        return FakeRunner(self.layout).run(plan, trial)
 
 
 def passes(gate: Path | None) -> bool:

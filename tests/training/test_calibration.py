@@ -13,7 +13,7 @@ from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.loop import batches
@@ -32,11 +32,11 @@ def numbers(measurement: Measurement) -> tuple[object, ...]:
 
 def test_same_plan_same_numbers_also_after_other_plans(runner: CalibrationRunner, space: SearchSpace) -> None:
     plan = space.plan(dict.fromkeys(space.parameters, 1))
-    first = runner.run(plan, Budget(seed=0))
+    first = runner.run(plan, Trial(seed=0))
     for bits, rank in ((4, 8), (16, 2), (8, 0)):
-        runner.run(space.plan(space.uniform(bits, rank)), Budget(seed=0))
-    assert numbers(runner.run(plan, Budget(seed=0))) == numbers(first)
-    assert numbers(runner.run(plan, Budget(seed=1))) != numbers(first)
+        runner.run(space.plan(space.uniform(bits, rank)), Trial(seed=0))
+    assert numbers(runner.run(plan, Trial(seed=0))) == numbers(first)
+    assert numbers(runner.run(plan, Trial(seed=1))) != numbers(first)
 
 
 def test_a_fresh_runner_gives_the_same_numbers(
@@ -44,18 +44,18 @@ def test_a_fresh_runner_gives_the_same_numbers(
 ) -> None:
     plan = space.plan(space.uniform("int8", 2))
     fresh = CalibrationRunner(config, tiny_layout)
-    assert numbers(fresh.run(plan, Budget(seed=0))) == numbers(runner.run(plan, Budget(seed=0)))
+    assert numbers(fresh.run(plan, Trial(seed=0))) == numbers(runner.run(plan, Trial(seed=0)))
 
 
 def test_what_is_measured(runner: CalibrationRunner, space: SearchSpace, tiny_layout: ModelLayout) -> None:
     plan = space.plan(space.uniform("nf4", 8))
-    result = runner.run(plan, Budget(seed=0))
+    result = runner.run(plan, Trial(seed=0))
     assert result.model_bytes == plan_cost(tiny_layout, plan).model_bytes
     assert result.num_tokens == 6 * 4 * 64
     assert [point.step for point in result.validation_losses] == [3, 6]
     assert result.validation_losses[-1].loss == result.metrics["loss"]
     assert result.train_losses[-1].step == 6
-    untrained = runner.run(space.plan(space.uniform("nf4", 0)), Budget(seed=0))
+    untrained = runner.run(space.plan(space.uniform("nf4", 0)), Trial(seed=0))
     assert untrained.num_tokens == 0
     assert result.metrics["loss"] < untrained.metrics["loss"] - 0.02
     assert result.metrics["perplexity"] == pytest.approx(math.exp(result.metrics["loss"]))
@@ -72,7 +72,7 @@ def test_what_is_measured(runner: CalibrationRunner, space: SearchSpace, tiny_la
 def test_the_loss_of_16_bits_untrained_is_that_of_plain_transformers(
     runner: CalibrationRunner, config: StudyConfig, space: SearchSpace
 ) -> None:
-    measured = runner.run(space.plan(space.uniform("16bit", 0)), Budget(seed=0))
+    measured = runner.run(space.plan(space.uniform("16bit", 0)), Trial(seed=0))
     task = build_task(config, load_config(config.model))
     model = AutoModelForCausalLM.from_pretrained(config.model.id, dtype=torch.float32).eval()
     batch = task.batch("validation", list(range(8)))
@@ -94,7 +94,7 @@ def test_divergence_is_a_failed_trial(
     wild = config.calibration.model_copy(update=changes)
     runner = CalibrationRunner(config.model_copy(update={"calibration": wild}), tiny_layout)
     with pytest.raises(TrialFailed, match=r"diverged: the (training|validation) loss is (nan|inf)"):
-        runner.run(space.plan(space.uniform("int8", 8)), Budget(seed=0))
+        runner.run(space.plan(space.uniform("int8", 8)), Trial(seed=0))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_out_of_memory_is_a_failed_trial(
 
     monkeypatch.setattr(torch.Tensor, "backward", fail)
     with pytest.raises(TrialFailed, match="out of memory"):
-        runner.run(space.plan(space.uniform("int8", 2)), Budget(seed=0))
+        runner.run(space.plan(space.uniform("int8", 2)), Trial(seed=0))
 
 
 def test_a_bug_is_no_failed_trial(
@@ -124,13 +124,13 @@ def test_a_bug_is_no_failed_trial(
 
     monkeypatch.setattr(torch.Tensor, "backward", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        runner.run(space.plan(space.uniform("int8", 2)), Budget(seed=0))
+        runner.run(space.plan(space.uniform("int8", 2)), Trial(seed=0))
 
 
 def test_stopping_interrupts_between_steps(runner: CalibrationRunner, space: SearchSpace) -> None:
     asked = iter([False, False, True])
     with pytest.raises(TrialInterrupted, match="step 3 of 6"):
-        runner.run(space.plan(space.uniform("int8", 2)), Budget(seed=0, should_stop=lambda: next(asked)))
+        runner.run(space.plan(space.uniform("int8", 2)), Trial(seed=0, should_stop=lambda: next(asked)))
 
 
 def test_all_plans_see_the_same_batches(config: StudyConfig) -> None:

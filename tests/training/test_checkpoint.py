@@ -15,7 +15,7 @@ from jointsearch.errors import TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.training.calibration import CalibrationRunner
 
@@ -24,7 +24,7 @@ import json, sys
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.training.calibration import CalibrationRunner
 
 config, layout, plan = (
@@ -32,7 +32,7 @@ config, layout, plan = (
     for kind, value in zip((StudyConfig, ModelLayout, Plan), json.load(sys.stdin), strict=True)
 )
 asked = []
-measured = CalibrationRunner(config, layout).run(plan, Budget(3, lambda: bool(asked.append(1))))
+measured = CalibrationRunner(config, layout).run(plan, Trial(3, lambda: bool(asked.append(1))))
 print(len(asked), measured.model_dump_json())
 """
 
@@ -52,7 +52,7 @@ def plan(space: SearchSpace) -> Plan:
 
 @pytest.fixture(scope="module")
 def uninterrupted(config: StudyConfig, tiny_layout: ModelLayout, plan: Plan) -> Measurement:
-    return CalibrationRunner(config, tiny_layout).run(plan, Budget(3))
+    return CalibrationRunner(config, tiny_layout).run(plan, Trial(3))
 
 
 def keeping(config: StudyConfig, every: int) -> StudyConfig:
@@ -63,13 +63,13 @@ def keeping(config: StudyConfig, every: int) -> StudyConfig:
 def interrupt(runner: CalibrationRunner, plan: Plan, step: int) -> None:
     asked = iter(range(1, 100))
     with pytest.raises(TrialInterrupted, match=f"step {step} of 6"):
-        runner.run(plan, Budget(3, should_stop=lambda: next(asked) == step))
+        runner.run(plan, Trial(3, should_stop=lambda: next(asked) == step))
 
 
 def count_steps(runner: CalibrationRunner, plan: Plan, seed: int) -> tuple[Measurement, int]:
     """A run to its end, and how often it asked whether to stop: once before every step."""
     asked: list[int] = []
-    return runner.run(plan, Budget(seed, should_stop=lambda: bool(asked.append(1)))), len(asked)
+    return runner.run(plan, Trial(seed, should_stop=lambda: bool(asked.append(1)))), len(asked)
 
 
 def checkpoints(home: Path) -> list[str]:

@@ -95,7 +95,7 @@ def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], 
     records = study.records()
     # every bits × rank is tried first, and one random plan
     assert [len(records.complete), len(records.failed)] == [7, 0], [t.failure for t in records.failed]
-    assert {trial.label for trial in records.baselines} == {
+    assert {trial.origin.name for trial in records.baselines} == {
         f"uniform {bits}-bit rank {rank}" for bits in (4, 8, 16) for rank in (0, 4)
     }
     assert records.front

@@ -10,7 +10,7 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 from jointsearch.config.study import read_study
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import create_study
 from jointsearch.study.worker.trials import Worker
@@ -32,8 +32,8 @@ class FirstIsHuge:
             config.model_copy(update={"calibration": huge}), layout
         )]
 
-    def run(self, plan, budget):
-        return self.runners.pop().run(plan, budget)
+    def run(self, plan, trial):
+        return self.runners.pop().run(plan, trial)
 
 
 worker = Worker(study, FirstIsHuge())

@@ -21,9 +21,10 @@ from jointsearch.errors import PlanError, StudyError
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.selection import within_bytes
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.origin import Kind, Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.record import Record
-from jointsearch.runner import Probe
+from jointsearch.runner import SensitivityProber
 from jointsearch.strategies.registry import STRATEGIES, strategy
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
@@ -125,7 +126,7 @@ class Comparison(Record):
 def compare(
     study: JointStudy,
     wanted: ComparisonSettings,
-    probe: Callable[[], Probe],
+    probe: Callable[[], SensitivityProber],
     work: Callable[[], None],
 ) -> Comparison | None:
     """Measure what has not been measured yet, and compare; None where ``work`` was stopped before its end.
@@ -229,7 +230,8 @@ def _measure(
     for seed in seeds:
         for name, plan in plans.items():
             if (plan.digest, seed) not in there:
-                study.request(plan, label=name, seed=seed)
+                kind: Kind = "uniform" if study.space.is_uniform(plan) else "strategy"
+                study.request(plan, Origin(kind=kind, name=name), seed=seed)
                 there.add((plan.digest, seed))  # two strategies can make the same plan
     if study.records().requested:
         work()

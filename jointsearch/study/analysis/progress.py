@@ -53,7 +53,7 @@ class Snapshot:
 def describe(trial: TrialRecord | MeasuredPlan) -> str:
     """A complete trial, or a plan with its means, in a few words."""
     values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
-    return f"{values} (trial {trial.number}{', ' + trial.label if trial.label else ''})"
+    return f"{values} (trial {trial.number}{', ' + trial.origin.name if trial.origin.name else ''})"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def running_trials(study: JointStudy) -> list[RunningTrial]:
         RunningTrial(
             worker=trial.worker,
             trial=trial.number,
-            label=trial.label,
+            label=trial.origin.name,
             seconds=(datetime.now() - trial.frozen.datetime_start).total_seconds(),
             heartbeat_age_seconds=beats[trial.number].age_seconds if trial.number in beats else None,
         )

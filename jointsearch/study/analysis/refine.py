@@ -25,7 +25,7 @@ def refine(study: JointStudy, num_seeds: int) -> int:
         if (point.digest, seed) not in asked
     ]
     for point, seed in wanted:
-        study.request(point.plan, label=point.label, seed=seed)
+        study.request(point.plan, point.origin, seed=seed)
     return len(wanted)
 
 

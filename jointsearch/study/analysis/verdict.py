@@ -23,7 +23,7 @@ SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PointVerdict:
     """One point of the front that is no uniform plan."""
 
     point: MeasuredPlan
@@ -43,7 +43,7 @@ class Comparison:
 class Verdict:
     """What a study has shown, as plain data."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PointVerdict, ...]
     """By rising bytes."""
     fallen: tuple[MeasuredPlan, ...]
     """Plans that their first trials would put on the front, and further seeds do not."""
@@ -57,11 +57,10 @@ def judge(study: JointStudy, records: StudyRecords | None = None) -> Verdict:
     searched = range(
         study.config.calibration.seed, study.config.calibration.seed + study.config.search.repeats
     )
-    named = {point.digest for point in records.baselines}
     comparisons = [
         _compare(point, best_baseline(records, point, quality), searched, quality)
         for point in records.front
-        if point.digest not in named
+        if point.origin.kind != "uniform"
     ]
     comparisons = _judged(comparisons)
     return Verdict(tuple(comparisons), fallen(records), _sentence(study.name, comparisons))
@@ -72,7 +71,7 @@ def best_baseline(records: StudyRecords, point: MeasuredPlan, quality: str) -> M
     sign = OBJECTIVES[quality].sign
     smaller = [
         baseline
-        for baseline in records.baselines
+        for baseline in records.uniform
         if baseline.measurement.model_bytes <= point.measurement.model_bytes
     ]
     return min(smaller, key=lambda baseline: sign * baseline.values[quality], default=None)
@@ -91,9 +90,11 @@ def fallen(records: StudyRecords) -> tuple[MeasuredPlan, ...]:
     )
 
 
-def _compare(point: MeasuredPlan, baseline: MeasuredPlan | None, searched: range, quality: str) -> Comparison:
+def _compare(
+    point: MeasuredPlan, baseline: MeasuredPlan | None, searched: range, quality: str
+) -> PointVerdict:
     if baseline is None:
-        return Comparison(point, None, (), None, None)
+        return PointVerdict(point, None, (), None, None)
     sign = OBJECTIVES[quality].sign
     ours, theirs = (
         {trial.seed: sign * trial.values[quality] for trial in measured.trials if trial.seed is not None}
@@ -101,11 +102,11 @@ def _compare(point: MeasuredPlan, baseline: MeasuredPlan | None, searched: range
     )
     seeds = tuple(sorted(seed for seed in ours.keys() & theirs.keys() if seed not in searched))
     if not seeds:
-        return Comparison(
+        return PointVerdict(
             point, baseline, (), sign * (baseline.values[quality] - point.values[quality]), None
         )
     ahead = np.array([theirs[seed] - ours[seed] for seed in seeds])
-    return Comparison(point, baseline, seeds, float(ahead.mean()), _confidence(ahead))
+    return PointVerdict(point, baseline, seeds, float(ahead.mean()), _confidence(ahead))
 
 
 def _confidence(ahead: Floats) -> float | None:
@@ -119,7 +120,7 @@ def _confidence(ahead: Floats) -> float | None:
     return 1.0 - float(ttest_rel(ahead, np.zeros(len(ahead)), alternative="greater").pvalue)
 
 
-def _judged(comparisons: list[Comparison]) -> list[Comparison]:
+def _judged(comparisons: list[PointVerdict]) -> list[PointVerdict]:
     tested = [entry.confidence for entry in comparisons if entry.confidence is not None]
     if not tested:
         return comparisons
@@ -129,7 +130,7 @@ def _judged(comparisons: list[Comparison]) -> list[Comparison]:
     return [
         entry
         if entry.confidence is None
-        else Comparison(
+        else PointVerdict(
             entry.point,
             entry.baseline,
             entry.seeds,
@@ -141,7 +142,7 @@ def _judged(comparisons: list[Comparison]) -> list[Comparison]:
     ]
 
 
-def _sentence(name: str, comparisons: list[Comparison]) -> str:
+def _sentence(name: str, comparisons: list[PointVerdict]) -> str:
     compared = [entry for entry in comparisons if entry.baseline is not None]
     if not compared:
         return "searching has not paid: the front is made of uniform plans, or of none as small"
@@ -155,11 +156,11 @@ def _sentence(name: str, comparisons: list[Comparison]) -> str:
     if not winners:
         closest = max(tested, key=lambda entry: entry.confidence or 0.0)
         assert closest.baseline is not None
-        return f"searching has not paid: {closest.baseline.label} is within noise"
+        return f"searching has not paid: {closest.baseline.origin.name} is within noise"
     best = max(winners, key=lambda entry: entry.gain or 0.0)
     assert best.baseline is not None
     return (
         f"searching has paid: {len(winners)} of {len(tested)} tested points of the front beat the best "
-        f"uniform plan of no more bytes; trial {best.point.number} beats {best.baseline.label} "
+        f"uniform plan of no more bytes; trial {best.point.number} beats {best.baseline.origin.name} "
         f"by {best.gain:.4f} with {best.confidence:.1%} confidence ({len(best.seeds)} further seeds)"
     )

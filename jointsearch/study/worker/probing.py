@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from jointsearch.errors import TrialInterrupted
 from jointsearch.plan.methods import METHODS
-from jointsearch.runner import Budget, Prober, Runner
-from jointsearch.runner import Probe as SensitivityProber
+from jointsearch.runner import PlanScorer, Runner, SensitivityProber, Trial
 from jointsearch.search.attributes import PROBE
 from jointsearch.search.probe import Probe, ScoredPlan, sensitivity_probe
 from jointsearch.study.storage.locks import try_study_lock
@@ -50,7 +49,7 @@ def _probing(
     if search.probe == "sensitivity" and isinstance(runner, SensitivityProber):
         return lambda: sensitivity(study, runner)
     nested = lora.init == "default" and METHODS[lora.variant].nested
-    if search.probe == "weight-sharing" and nested and isinstance(runner, Prober):
+    if search.probe == "weight-sharing" and nested and isinstance(runner, PlanScorer):
         return lambda: weight_sharing(study, runner, should_stop)
     return None
 
@@ -62,12 +61,12 @@ def sensitivity(study: JointStudy, runner: SensitivityProber) -> Probe:
     return sensitivity_probe(measured, study.space, time.monotonic() - start)
 
 
-def weight_sharing(study: JointStudy, runner: Prober, should_stop: Callable[[], bool]) -> Probe:
+def weight_sharing(study: JointStudy, runner: PlanScorer, should_stop: Callable[[], bool]) -> Probe:
     """Scores of the baselines and of random plans, by shared adapters."""
     space, config = study.space, study.config
     start = time.monotonic()
     score = runner.probe(
-        space, NUM_TRIALS * config.calibration.steps, Budget(config.calibration.seed, should_stop)
+        space, NUM_TRIALS * config.calibration.steps, Trial(config.calibration.seed, should_stop)
     )
     trained = time.monotonic() - start
     chance = random.Random(config.search.seed)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
+from jointsearch import runner as runners
 from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget, Runner
+from jointsearch.runner import Runner
 from jointsearch.study.storage.outages import outlast
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_hopeless
@@ -54,19 +55,20 @@ class TrialRun:
         limit = self.study.config.calibration.max_seconds
         overdue = f"took longer than calibration.max_seconds ({limit} s)"
         with time_limit(limit, lambda: outlast(lambda: self.queue.fail(self.trial, overdue))) as over:
-            budget = Budget(
+            told = runners.Trial(
                 seed,
+                number=self.trial.number,
                 should_stop=lambda: self.loop.stopping or over(),
-                at_rung=lambda step, loss: self._at_rung(plan, step, loss),
+                report=lambda step, loss: self._report(plan, step, loss),
             )
             try:
-                return self.runner.run(plan, budget)
+                return self.runner.run(plan, told)
             except TrialInterrupted:
                 if over():
                     raise TrialFailed(overdue) from None
                 raise
 
-    def _at_rung(self, plan: Plan, step: int, loss: float) -> None:
+    def _report(self, plan: Plan, step: int, loss: float) -> None:
         if not may_stop_early(self.study, self.trial):
             return
         records = self.loop.outlast(self.study.records)

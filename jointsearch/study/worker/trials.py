@@ -116,6 +116,6 @@ class Worker:
             self._study.space,
             self._study.layout,
             config.quality,
-            num_enqueued=len({trial.label for trial in records.trials if trial.label and trial.searched}),
+            num_enqueued=len({t.origin for t in records.trials if t.origin.is_named and t.searched}),
             num_existing=len(records.trials),
         )

@@ -18,7 +18,7 @@ from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.analysis.comparison import (
     CONFIGURATIONS,
     Comparison,
@@ -42,14 +42,14 @@ class Noisy:
 
     layout: ModelLayout
     noise: float = 0.02
-    fails: Callable[[Plan, Budget], bool] = lambda plan, budget: False
+    fails: Callable[[Plan, Trial], bool] = lambda plan, budget: False
     runs: list[tuple[str, int]] = field(default_factory=list)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
-        self.runs.append((plan.digest, budget.seed))
-        if self.fails(plan, budget):
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
+        self.runs.append((plan.digest, trial.seed))
+        if self.fails(plan, trial):
             raise TrialFailed("diverged: the loss is nan")
-        return FakeRunner(self.layout, self.noise).run(plan, budget)
+        return FakeRunner(self.layout, self.noise).run(plan, trial)
 
     def sensitivities(self, rank: int) -> Sensitivities:
         return FakeRunner(self.layout).sensitivities(rank)
@@ -78,7 +78,7 @@ def test_the_five_configurations_with_three_seeds(create: Create, runner: Noisy,
     by_name = {row.name: row for row in found.rows}
     for name, row in by_name.items():
         trials = [records.trials[number] for number in row.trials]
-        assert [trial.label for trial in trials] == [name] * 3
+        assert [trial.origin.name for trial in trials] == [name] * 3
         assert [trial.seed for trial in trials] == [0, 1, 2]
         assert row.qualities == {trial.seed: trial.values["loss"] for trial in trials}
         assert row.mean == pytest.approx(statistics.fmean(row.qualities.values()))
@@ -111,7 +111,7 @@ def test_the_search_s_trials_count_and_its_front_is_compared(create: Create, run
     found = compared(study, runner, ComparisonSettings(("qlora", "ilp"), num_seeds=2))
     by_name = {row.name: row for row in found.rows}
     # the uniform plan was measured with seed 0 by the search
-    (uniform,) = [trial for trial in searched.complete if trial.label == "uniform 4-bit rank 4"]
+    (uniform,) = [trial for trial in searched.complete if trial.origin.name == "uniform 4-bit rank 4"]
     assert by_name["qlora"].trials[0] == uniform.number
     front = {name: row for name, row in by_name.items() if name.startswith("front")}
     assert front
@@ -149,7 +149,7 @@ def test_distilled_ranks_come_from_the_study_s_own_adalora(create: Create, runne
     found = compared(study, runner, ComparisonSettings(("adalora-distilled",), num_seeds=1))
     assert {row.name for row in found.rows} == {"qlora", "adalora-4bit", "adalora-distilled"}
     records = study.records()
-    by_label = {trial.label: trial for trial in records.complete}
+    by_label = {trial.origin.name: trial for trial in records.complete}
     ranks = by_label["adalora-4bit"].measurement.ranks
     assert ranks
     # here it is the uniform plan, which has its name from qlora
@@ -162,8 +162,8 @@ def test_distilled_ranks_come_from_the_study_s_own_adalora(create: Create, runne
 
 
 def test_a_plan_that_fails_has_a_line_with_the_reason(create: Create, layout: ModelLayout) -> None:
-    def fails(plan: Plan, budget: Budget) -> bool:
-        return plan.modules["embed"].bits == 16 and (budget.seed > 0 or plan.lora.variant == "adalora")
+    def fails(plan: Plan, trial: Trial) -> bool:
+        return plan.modules["embed"].bits == 16 and (trial.seed > 0 or plan.lora.variant == "adalora")
 
     runner = Noisy(layout, fails=fails)
     study = create()

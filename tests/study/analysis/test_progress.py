@@ -11,7 +11,7 @@ from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.analysis.progress import Snapshot, describe
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.trials import Worker
@@ -25,11 +25,11 @@ class FailsSecond:
         self._runner = FakeRunner(layout)
         self._runs = 0
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         self._runs += 1
         if self._runs == 2:
             raise TrialFailed("out of memory [at 3 GB]")
-        return self._runner.run(plan, budget)
+        return self._runner.run(plan, trial)
 
 
 def run_with_progress(study: JointStudy, layout: ModelLayout, *, terminal: bool) -> str:

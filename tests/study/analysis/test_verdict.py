@@ -18,7 +18,7 @@ from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.search.attributes import PROBE, stored_probe
 from jointsearch.search.probe import Probe, ScoredPlan
 from jointsearch.study.analysis.prediction import (
@@ -68,7 +68,7 @@ def test_one_seed_decides_nothing(study: JointStudy) -> None:
     (found,) = verdict.comparisons
     assert (found.point.digest, found.seeds, found.confidence, found.significant) == ("p", (), None, False)
     assert found.baseline is not None
-    assert found.baseline.label == "uniform 4-bit rank 4"
+    assert found.baseline.origin.name == "uniform 4-bit rank 4"
     assert found.gain == pytest.approx(0.1)
     assert verdict.sentence.startswith("undecided: 1 points of the front look better")
     assert "`jointsearch study refine small`" in verdict.sentence
@@ -166,10 +166,10 @@ class SeedRunner:
 
     layout: ModelLayout
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
-        found = FakeRunner(self.layout, noise=0.001).run(plan, budget)
-        metrics = found.metrics | {"loss": found.metrics["loss"] + 0.1 * math.sin(budget.seed)}
-        return found.model_copy(update={"metrics": metrics, "seed": budget.seed})
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
+        found = FakeRunner(self.layout, noise=0.001).run(plan, trial)
+        metrics = found.metrics | {"loss": found.metrics["loss"] + 0.1 * math.sin(trial.seed)}
+        return found.model_copy(update={"metrics": metrics, "seed": trial.seed})
 
 
 def test_refining_measures_the_front_and_its_rivals_with_further_seeds(
@@ -199,8 +199,8 @@ def test_refining_measures_the_front_and_its_rivals_with_further_seeds(
         expected = [0, 1, 2] if point.digest in wanted else [0]
         assert [trial.seed for trial in point.trials] == expected
         assert [trial.measurement.seed for trial in point.trials] == expected
-    names = {point.digest: point.label for point in before.measured}
-    assert all(point.label == names[point.digest] for point in records.measured)
+    names = {point.digest: point.origin.name for point in before.measured}
+    assert all(point.origin.name == names[point.digest] for point in records.measured)
     tested = [entry for entry in judge(study, records).comparisons if entry.baseline is not None]
     assert any(entry.seeds == (1, 2) for entry in tested)
     refine(study, 3)  # what is left of three seeds, for the front as it is now
@@ -290,7 +290,7 @@ def test_a_probe_is_compared_with_real_trials(create: Create, layout: ModelLayou
     assert probe_correlation(study) is None
     rng = random.Random(0)
     values = [study.space.sample(rng) for _ in range(100)]
-    losses = [FakeRunner(layout).run(study.space.plan(v), Budget()).metrics["loss"] for v in values]
+    losses = [FakeRunner(layout).run(study.space.plan(v), Trial()).metrics["loss"] for v in values]
 
     def store(sign: int) -> None:
         plans = tuple(ScoredPlan(values=v, score=sign * x) for v, x in zip(values, losses, strict=True))
@@ -322,7 +322,7 @@ def test_sensitivities_as_a_probe(create: Create, layout: ModelLayout, variant: 
     for group in study.space.groups:
         scores = probe.groups[group.name]
         errors = [
-            sum(measured[m.name].output_error.get(bits, 0) for m in group.modules) for bits in group.bits
+            sum(measured[m.name].output_error.get(name, 0) for m in group.modules) for name in group.formats
         ]
         assert scores.bits == pytest.approx(errors)
         fisher = sum(measured[m.name].fisher * m.num_weights for m in group.modules if m.adaptable)

@@ -68,7 +68,7 @@ def test_four_processes_never_run_the_same_trial(
     ran = Counter(line.split()[1] for process in lines for line in process if line.startswith("ran "))
     originals = Counter(t.digest for t in records.complete if COPY_OF not in t.frozen.user_attrs)
     assert ran == originals  # a trial that was handed out twice would have run twice
-    baselines = [trial for trial in records.trials if trial.label]
+    baselines = [trial for trial in records.trials if trial.origin.name]
     assert len(baselines) == 12
     assert {trial.state for trial in baselines} == {TrialState.COMPLETE}
     assert {ran[trial.digest] for trial in baselines if COPY_OF not in trial.frozen.user_attrs} == {1}
@@ -101,7 +101,7 @@ def test_requeue_keeps_the_plan_and_forgets_the_rest(create: Create) -> None:
     assert after.state == TrialState.WAITING
     trials = study.optuna_study.trials
     assert trials[-1].params == trials[0].params
-    assert (after.plan, after.digest, after.label) == (before.plan, before.digest, before.label)
+    assert (after.plan, after.digest, after.origin.name) == (before.plan, before.digest, before.origin.name)
     assert after.failure == ""
     assert after.frozen.user_attrs["retry_of"] == 0
 
@@ -133,7 +133,7 @@ def test_a_stale_trial_comes_back(create: Create, storage: RDBStorage) -> None:
     records = study.records()
     assert records.trials[0].state == TrialState.FAIL
     assert records.failed == ()
-    assert [t.label for t in records.waiting].count("uniform 4-bit rank 0") == 1
+    assert [t.origin.name for t in records.waiting].count("uniform 4-bit rank 0") == 1
 
 
 def test_a_trial_whose_worker_dies_before_its_first_heartbeat_comes_back(create: Create) -> None:
@@ -146,7 +146,7 @@ def test_a_trial_whose_worker_dies_before_its_first_heartbeat_comes_back(create:
     clock.now += STALE_SECONDS + 1
     stale.recover()
     assert study.records().trials[0].state == TrialState.FAIL
-    assert study.records().waiting[-1].label == "uniform 4-bit rank 0"
+    assert study.records().waiting[-1].origin.name == "uniform 4-bit rank 0"
 
 
 @pytest.mark.parametrize("jump", ["-5 hours", "+5 hours"])

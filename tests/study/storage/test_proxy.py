@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_behind_the_proxy_is_missed(
     assert records.running == records.failed == ()
     assert [trial.number for trial in records.trials if trial.state == TrialState.FAIL] == [running.number]
     again = [trial for trial in records.complete if RETRY_OF in trial.frozen.user_attrs]
-    assert [(trial.digest, trial.label) for trial in again] == [(running.digest, running.label)]
+    assert [(trial.digest, trial.origin.name) for trial in again] == [(running.digest, running.origin.name)]
 
 
 def test_without_a_proxy_it_is_one_line(

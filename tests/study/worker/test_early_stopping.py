@@ -11,7 +11,7 @@ from scipy.stats import linregress, t
 from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.search.attributes import EXPECTED
 from jointsearch.study.records import RUNG
 from jointsearch.study.study import JointStudy
@@ -57,11 +57,11 @@ class RungRunner:
     layout: ModelLayout
     num_steps: list[int] = field(default_factory=list)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
-        found = FakeRunner(self.layout).run(plan, budget)
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
+        found = FakeRunner(self.layout).run(plan, trial)
         self.num_steps.append(STEP)
         rung = found.metrics["loss"] + 0.2 + 0.0005 * (int(plan.digest, 16) % 3)
-        budget.at_rung(STEP, rung)
+        trial.report(STEP, rung)
         self.num_steps[-1] = 2 * STEP
         points = (LossPoint(step=STEP, loss=rung), LossPoint(step=2 * STEP, loss=found.metrics["loss"]))
         return found.model_copy(update={"validation_losses": points})
@@ -86,7 +86,7 @@ def test_dominated_trials_stop_and_the_front_is_that_without_stopping(
     copies = [trial for trial in records.complete if trial.copy_of is not None]
     assert sorted(runner.num_steps) == [3] * len(records.pruned) + [6] * (len(records.complete) - len(copies))
     # every plan to its end, by the fake runner itself
-    finals = {t.number: FakeRunner(layout).run(t.plan, Budget()) for t in records.trials}
+    finals = {t.number: FakeRunner(layout).run(t.plan, Trial()) for t in records.trials}
     points = {n: (f.metrics["loss"], f.model_bytes) for n, f in finals.items()}
     for trial in records.pruned:
         loss, size = points[trial.number]
@@ -95,7 +95,7 @@ def test_dominated_trials_stop_and_the_front_is_that_without_stopping(
         assert trial.frozen.user_attrs[EXPECTED] == pytest.approx(loss, abs=0.01)
     trained, spent = len(runner.num_steps), sum(runner.num_steps)
     assert records.share_saved(2 * STEP) == pytest.approx(1 - spent / (trained * 2 * STEP))
-    assert not any(trial.label for trial in records.pruned)  # baselines are measured to their end
+    assert not any(trial.origin.name for trial in records.pruned)  # baselines are measured to their end
     assert records.num_left(60) == 0
 
 

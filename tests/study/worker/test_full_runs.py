@@ -19,7 +19,7 @@ from jointsearch.errors import OutputError, RunInterrupted, StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study import control
 from jointsearch.study.control import Wanted
 from jointsearch.study.full_runs import FullRun, RunState, claim, selections, write
@@ -67,7 +67,7 @@ class FakeTrainer:
             if should_stop():
                 raise RunInterrupted(f"stopped before step {step}")
             at_step(step, NUM_STEPS)
-        return FakeRunner(plan.layout).run(plan.plan, Budget())
+        return FakeRunner(plan.layout).run(plan.plan, Trial())
 
     @property
     def trials(self) -> list[int]:
@@ -185,7 +185,7 @@ def test_selected_plans_are_trained_in_turn(study: JointStudy, output: Path, lay
     ]
     for run in study.full_runs().values():
         plan = study.records().trials[run.trial].plan
-        assert run.measurement == FakeRunner(layout).run(plan, Budget())
+        assert run.measurement == FakeRunner(layout).run(plan, Trial())
         assert (run.state, run.step, run.num_steps, run.failure) == (RunState.COMPLETE, 4, 4, "")
         assert run.folder == str(output / f"small-trial-{run.trial}")
         assert run.began is not None

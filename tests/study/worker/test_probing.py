@@ -10,7 +10,7 @@ from jointsearch.errors import TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.search.attributes import stored_probe
 from jointsearch.space import SearchSpace
 from jointsearch.study.storage.locks import try_study_lock
@@ -48,18 +48,18 @@ class ProbingRunner:
     seconds_per_score: float = 0.05
     num_steps: list[int] = field(default_factory=list)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
-        return FakeRunner(self.layout).run(plan, budget)
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
+        return FakeRunner(self.layout).run(plan, trial)
 
-    def probe(self, space: SearchSpace, steps: int, budget: Budget) -> Callable[[Plan], float]:
-        if budget.should_stop():
+    def probe(self, space: SearchSpace, steps: int, trial: Trial) -> Callable[[Plan], float]:
+        if trial.should_stop():
             raise TrialInterrupted("stopped")
         self.num_steps.append(steps)
         self.clock.now += 10
 
         def score(plan: Plan) -> float:
             self.clock.now += self.seconds_per_score
-            return self.run(plan, budget).metrics["loss"]
+            return self.run(plan, trial).metrics["loss"]
 
         return score
 
@@ -81,7 +81,7 @@ def test_it_is_made_once_and_kept(study: JointStudy, layout: ModelLayout, clock:
     plans = [study.space.plan(scored.values) for scored in probe.plans]
     assert len(plans) == MAX_SCORED
     assert [scored.score for scored in probe.plans] == pytest.approx(
-        [FakeRunner(layout).run(plan, Budget()).metrics["loss"] for plan in plans]
+        [FakeRunner(layout).run(plan, Trial()).metrics["loss"] for plan in plans]
     )
     digests = {plan.digest for plan in plans}
     assert {baseline.plan.digest for baseline in study.space.baselines()} <= digests

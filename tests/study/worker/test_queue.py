@@ -10,7 +10,7 @@ import pytest
 
 from jointsearch.errors import TrialFailed
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.records import FAILURE, RETRY_OF, StudyRecords
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.storage.writing import fail_stale
@@ -47,7 +47,7 @@ def test_a_trial_that_ended_has_its_measurement_and_no_second_end(
     study: JointStudy, queue: TrialQueue, layout: ModelLayout
 ) -> None:
     trial = take(study, queue)
-    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
     for _ in range(2):  # the answer to the first call may have been lost
         queue.complete(trial, measurement)
     queue.prune(trial)
@@ -77,7 +77,7 @@ def test_the_late_result_of_a_stale_trial_stands_beside_it(
     study: JointStudy, queue: TrialQueue, layout: ModelLayout
 ) -> None:
     trial = take(study, queue)
-    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
     fail_stale(study.optuna_study, trial.number)
     queue.complete(trial, measurement)
     queue.recover()  # its plan is known: nobody measures it again
@@ -102,7 +102,7 @@ def test_a_trial_that_goes_stale_while_its_result_is_written_is_late_as_well(
     study: JointStudy, queue: TrialQueue, layout: ModelLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = take(study, queue)
-    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
     tell = optuna.Study.tell
 
     def tell_late(self: optuna.Study, *arguments: object, **options: object) -> object:
@@ -119,7 +119,7 @@ def test_a_result_that_is_no_number_is_no_result(
     study: JointStudy, queue: TrialQueue, layout: ModelLayout
 ) -> None:
     trial = take(study, queue)
-    measurement = FakeRunner(layout).run(queue.plan_of(trial), Budget())
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
     with pytest.raises(TrialFailed, match="diverged: loss is nan"):
         queue.complete(trial, measurement.model_copy(update={"metrics": {"loss": float("nan")}}))
     assert states(study)[0] == "RUNNING"

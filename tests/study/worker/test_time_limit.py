@@ -14,7 +14,7 @@ from jointsearch.errors import TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.study import JointStudy
 from jointsearch.study.worker.time_limit import HUNG
 from jointsearch.study.worker.trials import Worker
@@ -32,13 +32,13 @@ def test_a_trial_that_takes_too_long_fails(
     class SecondIsSlow:
         runs = 0
 
-        def run(self, plan: Plan, budget: Budget) -> Measurement:
+        def run(self, plan: Plan, trial: Trial) -> Measurement:
             self.runs += 1
             for step in range(5):
-                if budget.should_stop():
+                if trial.should_stop():
                     raise TrialInterrupted(f"stopped at step {step} of 5")
                 clock.now += 30 if self.runs == 2 else 1
-            return FakeRunner(layout).run(plan, budget)
+            return FakeRunner(layout).run(plan, trial)
 
     study = create(calibration={"max_seconds": 100}, search={"trials": 4})
     worker = Worker(study, SecondIsSlow())

@@ -18,7 +18,7 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.study.records import COPY_OF, RETRY_OF, StudyRecords
 from jointsearch.study.study import JointStudy, find_study
 from jointsearch.study.worker.signals import stop_on_signals
@@ -36,16 +36,16 @@ class CountingRunner:
     """The fake runner, with a list of what ran, and something that happens before some runs."""
 
     layout: ModelLayout
-    before: Callable[[int, Budget], None] = lambda number, budget: None
+    before: Callable[[int, Trial], None] = lambda number, trial: None
     """Called with how many runs there have been."""
     digests: list[str] = field(default_factory=list)
-    budgets: list[Budget] = field(default_factory=list)
+    asked: list[Trial] = field(default_factory=list)
 
-    def run(self, plan: Plan, budget: Budget) -> Measurement:
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
         self.digests.append(plan.digest)
-        self.budgets.append(budget)
-        self.before(len(self.digests), budget)
-        return FakeRunner(self.layout).run(plan, budget)
+        self.asked.append(trial)
+        self.before(len(self.digests), trial)
+        return FakeRunner(self.layout).run(plan, trial)
 
 
 def states(study: JointStudy) -> Counter[TrialState]:
@@ -65,7 +65,7 @@ def test_baselines_run_first_and_are_labelled(create: Create, layout: ModelLayou
     runner = CountingRunner(layout)
     Worker(study, runner).run()
     records = study.records()
-    assert [trial.label for trial in records.trials] == BASELINES + [""] * 6
+    assert [trial.origin.name for trial in records.trials] == BASELINES + [""] * 6
     assert runner.digests[:4] == [trial.digest for trial in records.trials[:4]]
     for trial, (bits, rank) in zip(records.trials, [(4, 0), (4, 4), (16, 0), (16, 4)], strict=False):
         choices = trial.plan.modules
@@ -81,7 +81,7 @@ def test_every_trial_keeps_its_plan_and_measurement(create: Create, layout: Mode
     for trial in records.complete:
         assert trial.plan == study.space.plan(study.optuna_study.trials[trial.number].params)
         assert trial.digest == trial.plan.digest
-        expected = FakeRunner(layout).run(trial.plan, Budget())
+        expected = FakeRunner(layout).run(trial.plan, Trial())
         assert trial.values == {
             "loss": expected.metrics["loss"],
             "model_bytes": plan_cost(layout, trial.plan).model_bytes,
@@ -93,7 +93,7 @@ def test_runs_get_the_calibration_seed(create: Create, layout: ModelLayout) -> N
     study = create(calibration={"seed": 17})
     runner = CountingRunner(layout)
     Worker(study, runner).run()
-    assert {budget.seed for budget in runner.budgets} == {17}
+    assert {asked.seed for asked in runner.asked} == {17}
     assert {trial.measurement.seed for trial in study.records().complete} == {17}
 
 
@@ -101,7 +101,7 @@ def test_a_study_without_enqueued_plans_begins_with_the_sampler(create: Create, 
     study = create(search_space={"enqueue": []})
     assert study.records().trials == ()
     Worker(study, FakeRunner(layout)).run()
-    assert [trial.label for trial in study.records().complete] == [""] * 10
+    assert [trial.origin.name for trial in study.records().complete] == [""] * 10
 
 
 def test_a_study_resumes_to_a_larger_number_of_trials(
@@ -156,7 +156,7 @@ def test_equal_plans_are_measured_once(create: Create, layout: ModelLayout) -> N
 
 
 def test_a_failed_trial_says_why_and_the_study_goes_on(create: Create, layout: ModelLayout) -> None:
-    def fail(number: int, budget: Budget) -> None:
+    def fail(number: int, trial: Trial) -> None:
         if number in (2, 5):
             raise TrialFailed(f"the loss is not finite after step {number}")
 
@@ -177,7 +177,7 @@ def test_a_failed_trial_says_why_and_the_study_goes_on(create: Create, layout: M
 def test_an_error_of_the_runner_stops_the_worker_and_keeps_the_plan(
     create: Create, layout: ModelLayout
 ) -> None:
-    def break_down(number: int, budget: Budget) -> None:
+    def break_down(number: int, trial: Trial) -> None:
         if number == 3:
             raise RuntimeError("a bug")
 
@@ -191,13 +191,13 @@ def test_an_error_of_the_runner_stops_the_worker_and_keeps_the_plan(
     assert records.num_finished == 2
     again = records.trials[-1]
     assert again.frozen.user_attrs[RETRY_OF] == 2
-    assert (again.label, again.digest) == (BASELINES[2], runner.digests[2])
+    assert (again.origin.name, again.digest) == (BASELINES[2], runner.digests[2])
 
     Worker(study, runner).run()
     records = study.records()
     assert len(records.complete) == 10
     assert records.failed == ()
-    assert Counter(trial.label for trial in records.baselines) == Counter(BASELINES)
+    assert Counter(trial.origin.name for trial in records.baselines) == Counter(BASELINES)
     assert Counter(runner.digests)[again.digest] == 2
 
 
@@ -206,10 +206,10 @@ def test_stop_gives_the_running_trial_back(
 ) -> None:
     running = threading.Event()
 
-    def wait_for_stop(number: int, budget: Budget) -> None:
+    def wait_for_stop(number: int, trial: Trial) -> None:
         if number == 3:
             running.set()
-            while not budget.should_stop():
+            while not trial.should_stop():
                 time.sleep(0.005)
             raise TrialInterrupted("stopped")
 
@@ -237,7 +237,7 @@ def test_stop_gives_the_running_trial_back(
     assert len(records.complete) == records.num_finished == 10
     assert records.waiting == records.running == records.failed == ()
     assert [records.trials[trial.number].frozen.values for trial in finished] == [t.values for t in finished]
-    assert Counter(trial.label for trial in records.baselines) == Counter(BASELINES)
+    assert Counter(trial.origin.name for trial in records.baselines) == Counter(BASELINES)
     assert {digest: count for digest, count in Counter(runner.digests).items() if count > 1} == {
         runner.digests[2]: 2
     }
@@ -256,10 +256,10 @@ def test_a_stopped_worker_runs_nothing(create: Create, layout: ModelLayout) -> N
 def test_signals_stop_the_worker_and_the_second_leaves_at_once(create: Create, layout: ModelLayout) -> None:
     seen: list[bool] = []
 
-    def interrupt(number: int, budget: Budget) -> None:
+    def interrupt(number: int, trial: Trial) -> None:
         if number == 2:
             signal.raise_signal(signal.SIGTERM)
-            seen.append(budget.should_stop())
+            seen.append(trial.should_stop())
             signal.raise_signal(signal.SIGINT)
 
     study = create()
@@ -270,7 +270,7 @@ def test_signals_stop_the_worker_and_the_second_leaves_at_once(create: Create, l
     assert signal.getsignal(signal.SIGINT) is before
     assert seen == [True]
     assert states(study) == {TrialState.COMPLETE: 1, TrialState.FAIL: 1, TrialState.WAITING: 3}
-    assert study.records().waiting[-1].label == BASELINES[1]
+    assert study.records().waiting[-1].origin.name == BASELINES[1]
 
 
 def test_the_listener_sees_every_trial_run_and_end(create: Create, layout: ModelLayout) -> None:
@@ -286,8 +286,8 @@ def test_the_listener_sees_every_trial_run_and_end(create: Create, layout: Model
 def test_objectives_that_grow_are_maximized(create: Create, layout: ModelLayout) -> None:
     @dataclass
     class Accurate:
-        def run(self, plan: Plan, budget: Budget) -> Measurement:
-            faked = FakeRunner(layout).run(plan, budget)
+        def run(self, plan: Plan, trial: Trial) -> Measurement:
+            faked = FakeRunner(layout).run(plan, trial)
             return faked.model_copy(update={"metrics": {"accuracy": 1 / faked.metrics["loss"]}})
 
     study = create(objectives=["accuracy", "model_bytes"])
@@ -308,8 +308,8 @@ def test_a_loss_that_is_no_number_is_a_failure_with_a_reason(
 ) -> None:
     @dataclass
     class Diverges:
-        def run(self, plan: Plan, budget: Budget) -> Measurement:
-            return FakeRunner(layout).run(plan, budget).model_copy(update={"metrics": {"loss": loss}})
+        def run(self, plan: Plan, trial: Trial) -> Measurement:
+            return FakeRunner(layout).run(plan, trial).model_copy(update={"metrics": {"loss": loss}})
 
     study = create(search={"trials": 2})
     Worker(study, Diverges()).run()
@@ -322,7 +322,7 @@ def test_a_measurement_without_the_objective_leaves_no_trial_running(
     create: Create, layout: ModelLayout
 ) -> None:
     class LossAlone:
-        def run(self, plan: Plan, budget: Budget) -> Measurement:
+        def run(self, plan: Plan, trial: Trial) -> Measurement:
             return Measurement(metrics={"loss": 2.0}, model_bytes=1)
 
     study = create(objectives=["accuracy", "model_bytes"])

@@ -16,7 +16,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.testing import FakeRunner
@@ -44,7 +44,7 @@ def adaptive(name: str, layout: ModelLayout, rank: int = 4) -> Plan:
 def test_it_ends_at_its_budget(runner: CalibrationRunner, tiny_layout: ModelLayout, name: str) -> None:
     plan = adaptive(name, tiny_layout)
     assert len({choice.bits for choice in plan.modules.values()}) == (2 if name == "adalora-mixed" else 1)
-    found = runner.run(plan, Budget(seed=0))
+    found = runner.run(plan, Trial(seed=0))
     # 42 modules with an initial rank of 6 and a target of 4
     assert found.ranks.keys() == plan.ranks.keys()
     assert sum(found.ranks.values()) == 4 * 42
@@ -59,17 +59,17 @@ def test_it_ends_at_its_budget(runner: CalibrationRunner, tiny_layout: ModelLayo
 
 def test_the_same_seed_gives_the_same_ranks(runner: CalibrationRunner, tiny_layout: ModelLayout) -> None:
     plan = adaptive("adalora-4bit", tiny_layout)
-    first, again, other = (runner.run(plan, Budget(seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (runner.run(plan, Trial(seed=seed)) for seed in (0, 0, 1))
     assert (again.ranks, again.metrics) == (first.ranks, first.metrics)
     assert (other.ranks, other.metrics) != (first.ranks, first.metrics)
 
 
 def test_its_ranks_make_a_plan_of_plain_lora(runner: CalibrationRunner, tiny_layout: ModelLayout) -> None:
     plan = adaptive("adalora-4bit", tiny_layout)
-    ranks = runner.run(plan, Budget(seed=0)).ranks
+    ranks = runner.run(plan, Trial(seed=0)).ranks
     settings = StrategySettings(rank=4, distilled_ranks=ranks)
     distilled = STRATEGIES["adalora-distilled"].plan(tiny_layout, settings)
-    found = runner.run(distilled, Budget(seed=0))
+    found = runner.run(distilled, Trial(seed=0))
     assert not found.ranks
     assert distilled.ranks == {name: rank for name, rank in ranks.items() if rank}
     # without AdaLoRA's singular values, one float32 for each rank

@@ -24,7 +24,7 @@ from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.modules import dequantize
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.study.study import build_space
 from jointsearch.training.calibration import CalibrationRunner
@@ -194,9 +194,9 @@ def test_a_variant_trains_and_its_files_are_what_was_trained(
     space = build_space(study, layout)
     plan = mixed_plan(space)
     runner = CalibrationRunner(study, layout)
-    first = runner.run(plan, Budget(seed=0))
-    runner.run(space.plan(space.uniform(bits[0], 8)), Budget(seed=0))
-    assert runner.run(plan, Budget(seed=0)).metrics == first.metrics  # the bank is as it was
+    first = runner.run(plan, Trial(seed=0))
+    runner.run(space.plan(space.uniform(bits[0], 8)), Trial(seed=0))
+    assert runner.run(plan, Trial(seed=0)).metrics == first.metrics  # the bank is as it was
     losses = [point.loss for point in first.train_losses]
     assert losses[-1] < losses[0]
     file = PlanFile.build(plan, layout, study)

@@ -13,7 +13,7 @@ from jointsearch.config.study import StudyConfig, TrainingSettings
 from jointsearch.errors import UnsupportedError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.training import device_check
 from jointsearch.training.calibration import CalibrationRunner
@@ -30,16 +30,16 @@ def test_checkpointing_changes_no_number(
     config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
 ) -> None:
     plan = space.plan(space.uniform("nf4", 8))
-    plain = CalibrationRunner(config, tiny_layout).run(plan, Budget(seed=0))
+    plain = CalibrationRunner(config, tiny_layout).run(plan, Trial(seed=0))
     for settings in (
         TrainingSettings(gradient_checkpointing=True),
         TrainingSettings(gradient_checkpointing=True, prepare_for_kbit_training=True),
     ):
         runner = CalibrationRunner(config.model_copy(update={"training": settings}), tiny_layout)
-        measured = runner.run(plan, Budget(seed=0))
+        measured = runner.run(plan, Trial(seed=0))
         assert measured.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-5)
         # evaluation happens without it, and the next trial starts as the first
-        assert runner.run(plan, Budget(seed=0)).metrics == measured.metrics
+        assert runner.run(plan, Trial(seed=0)).metrics == measured.metrics
 
 
 def test_kbit_training_computes_in_float32_and_leaves_the_bank_alone(
@@ -60,9 +60,9 @@ def test_qloras_set_up_trains_a_trial_and_a_full_run(
 ) -> None:
     study = config.model_copy(update={"training": QLORA})
     plan = space.plan(space.uniform("nf4", 8))
-    measured = CalibrationRunner(study, tiny_layout).run(plan, Budget(seed=0))
+    measured = CalibrationRunner(study, tiny_layout).run(plan, Trial(seed=0))
     untrained = space.plan(space.uniform("nf4", 0))
-    start = CalibrationRunner(config, tiny_layout).run(untrained, Budget(seed=0))
+    start = CalibrationRunner(config, tiny_layout).run(untrained, Trial(seed=0))
     assert measured.metrics["loss"] < start.metrics["loss"] - 0.01
     metrics = full_run(PlanFile.build(plan, tiny_layout, study), tmp_path / "run")
     plain = full_run(PlanFile.build(plan, tiny_layout, config), tmp_path / "plain")

@@ -11,7 +11,7 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.errors import TrialInterrupted, UnsupportedError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
-from jointsearch.runner import Budget
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.loop import batches
@@ -92,9 +92,9 @@ def test_of_one_plan_it_is_plain_training_with_the_last_third_averaged(
 
 
 def test_scores_are_validation_losses(runner: CalibrationRunner, space: SearchSpace) -> None:
-    score = runner.probe(space, 6, Budget(seed=0))
+    score = runner.probe(space, 6, Trial(seed=0))
     untrained = space.plan(space.uniform("nf4", 0))
-    assert score(untrained) == pytest.approx(runner.run(untrained, Budget()).metrics["loss"], rel=1e-6)
+    assert score(untrained) == pytest.approx(runner.run(untrained, Trial()).metrics["loss"], rel=1e-6)
     plan = space.plan(space.uniform("16bit", 8))
     assert score(plan) == score(plan)
     assert score(plan) < score(space.plan(space.uniform("16bit", 0))) - 0.01
@@ -102,7 +102,7 @@ def test_scores_are_validation_losses(runner: CalibrationRunner, space: SearchSp
 
 def test_it_stops_when_asked(runner: CalibrationRunner, space: SearchSpace) -> None:
     with pytest.raises(TrialInterrupted, match="at step 1 of 6"):
-        runner.probe(space, 6, Budget(should_stop=lambda: True))
+        runner.probe(space, 6, Trial(should_stop=lambda: True))
 
 
 @pytest.mark.parametrize("lora", [{"variant": "dora"}, {"init": "pissa"}])
