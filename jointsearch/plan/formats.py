@@ -54,10 +54,12 @@ class WeightFormat:
     weight_bytes: Callable[[tuple[int, int], QuantizationSettings], int]
     """Bytes of a saved weight of shape (out_features, in_features) with its scales, the bias left out."""
     implementation: str = ""
-    """``package.module:name`` of its ``quantization.formats.FormatImplementation``, imported when a model is
-    made; empty where the weight stays as it is."""
+    """``package.module:name`` of its ``FormatImplementation`` (``quantization.formats.base``), imported when
+    a model is made; empty where the weight stays as it is."""
     kinds: tuple[ModuleKind, ...] = ("linear", "conv1d", "embedding")
     """Modules that can have it."""
+    loftq: bool = False
+    """Whether adapters can start at what quantization took away: its layers multiply by just its weight."""
     label: str = ""
     """How it is called beside a plan; by default its name."""
 
@@ -91,7 +93,9 @@ def _sixteen_bit_bytes(shape: tuple[int, int], settings: QuantizationSettings) -
 FORMATS = Registry[WeightFormat]("format")
 
 NF4 = FORMATS.register(
-    WeightFormat("nf4", 4, 0.09, _nf4_bytes, "jointsearch.quantization.formats.nf4:NF4", label="4-bit")
+    WeightFormat(
+        "nf4", 4, 0.09, _nf4_bytes, "jointsearch.quantization.formats.nf4:NF4", loftq=True, label="4-bit"
+    )
 )
 INT8 = FORMATS.register(
     WeightFormat("int8", 8, 0.007, _int8_bytes, "jointsearch.quantization.formats.int8:Int8", label="8-bit")

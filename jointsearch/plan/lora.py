@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from jointsearch.plan.formats import FORMATS, NF4, OF_BITS, UNQUANTIZED
+from jointsearch.plan.formats import FORMATS, OF_BITS, UNQUANTIZED
 from jointsearch.plan.methods import METHODS
 from jointsearch.plan.record import Record
 
@@ -65,5 +65,5 @@ class LoraSettings(Record):
             case "pissa":
                 return weight_format == UNQUANTIZED
             case "loftq":
-                return weight_format in (NF4.name, UNQUANTIZED)
+                return weight_format == UNQUANTIZED or FORMATS[weight_format].loftq
         return weight_format in FORMATS

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from jointsearch.plan.formats import QuantizationSettings
-from jointsearch.quantization.formats import empty_module, quantized_weight
+from jointsearch.quantization.formats.base import empty_module, fill, quantized
 from jointsearch.quantization.tying import tied_modules
 
 
@@ -60,18 +60,15 @@ class QuantizedBank:
     def _quantized(self, name: str, weight_format: str) -> dict[str, nn.Module]:
         """The module in its format, and those tied to it, by path."""
         if (name, weight_format) not in self._modules:
-            weight: nn.Parameter | None = None
+            tensors: dict[str, torch.Tensor] = {}
             modules = {}
             for path in (name, *self._tied.get(name, ())):
                 original = self._model.get_submodule(path)
                 module = empty_module(original, weight_format, self._settings, original.weight.dtype)
-                if weight is None:
-                    weight = quantized_weight(module, original.weight.data, self._dtype)
-                module.weight = weight
+                tensors = tensors or quantized(module, original.weight.data, self._dtype)
+                fill(module, tensors)
                 if getattr(original, "bias", None) is not None:
                     module.bias = original.bias
-                if hasattr(module, "scales"):
-                    module.scales  # noqa: B018  keeps the scales before a tied head takes them
                 modules[path] = module
             self._modules[name, weight_format] = modules
         return self._modules[name, weight_format]

@@ -1,6 +1,6 @@
-"""The transformers plug-in: mixed 4/8/16-bit checkpoints as ordinary ones.
+"""The transformers plug-in: checkpoints whose modules differ in format, as ordinary ones.
 
-``import jointsearch`` registers it. Then
+Importing it registers it; ``import jointsearch`` sees to that. Then
 
     AutoModelForCausalLM.from_pretrained("runs/final/model")
 
@@ -25,28 +25,27 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps
-from transformers.integrations.bitsandbytes import Bnb4bitDeserialize, Bnb8bitDeserialize
 from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
-from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
-from transformers.quantizers.quantizer_bnb_8bit import Bnb8BitHfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from jointsearch.errors import PlanError
-from jointsearch.plan.formats import NF4, OF_BITS, QuantizationSettings
+from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, read_plan
-from jointsearch.quantization.formats import (
-    QUANTIZED,
+from jointsearch.quantization.formats.base import (
+    AsSaved,
     compute_dtype,
     empty_module,
-    quantized_weight,
+    fill,
+    format_of,
+    implementation_of,
+    quantized,
     round_to,
     unquantized_tensors,
 )
-from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, Linear4bit, Linear8bit
 from jointsearch.quantization.tying import tied_modules, trim_bias
 
 QUANT_METHOD = "jointsearch"
@@ -105,20 +104,18 @@ class JointSearchConfig(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class JointSearchQuantizer(HfQuantizer):
-    """Loads, quantizes on load, and saves models whose modules differ in bits."""
+    """Loads, quantizes on load, and saves models whose modules differ in format."""
 
     quantization_config: JointSearchConfig
-    serialized_names = {
-        "weight": list(
-            dict.fromkeys(
-                Bnb4BitHfQuantizer.serialized_names["weight"] + Bnb8BitHfQuantizer.serialized_names["weight"]
-            )
-        )
-    }
 
     def __init__(self, quantization_config: JointSearchConfig, **kwargs: Any) -> None:
         super().__init__(quantization_config, **kwargs)
         self.device = torch.device("cpu")
+        formats = sorted(set(quantization_config.formats.values()))
+        if unknown := [name for name in formats if name not in FORMATS]:
+            raise PlanError(FORMATS.problem(unknown[0]))
+        names = [name for of_format in formats for name in implementation_of(of_format).serialized_names]
+        self.serialized_names = {"weight": list(dict.fromkeys(names))} if names else {}
 
     def update_device_map(self, device_map: Any) -> Any:
         if device_map is None:
@@ -136,17 +133,21 @@ class JointSearchQuantizer(HfQuantizer):
 
     def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **kwargs: Any) -> bool:
         module, name = get_module_from_name(model, param_name)
-        return isinstance(module, QUANTIZED) and name == "weight"
+        return name == "weight" and format_of(module) is not None
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
         replace_modules(model, self.quantization_config, self.update_dtype(model.dtype), self.pre_quantized)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
-        for module in model.modules():
-            if isinstance(module, Linear4bit | Linear8bit):
-                trim_bias(module)
-            if isinstance(module, Embedding8bit):
-                module.scales  # noqa: B018  keeps the scales before a tied head takes them
+        tied = tied_modules(model)
+        for name in self.quantization_config.formats:
+            module = model.get_submodule(name)
+            implementation = format_of(module)
+            assert implementation is not None
+            tensors = {tensor: getattr(module, tensor) for tensor in implementation.tensors}
+            for path in (name, *tied.get(name, ())):
+                fill(model.get_submodule(path), tensors)
+                trim_bias(model.get_submodule(path))
         if not self.pre_quantized:
             round_to(model, self.quantization_config.torch_dtype)
         # PEFT looks at both before it wraps a bitsandbytes module
@@ -193,11 +194,8 @@ def replace_modules(
     for name, weight_format in config.formats.items():
         for path in (name, *tied.get(name, ())):
             module = empty_module(modules[path], weight_format, config.settings, dtype)
-            if pre_quantized:
-                # transformers casts a checkpoint's tensor to the type of the parameter that waits for it
-                module.weight.data = module.weight.data.to(
-                    torch.uint8 if weight_format == NF4.name else torch.int8
-                )
+            if pre_quantized and (dtype_of_saved := implementation_of(weight_format).placeholder_dtype):
+                module.weight.data = module.weight.data.to(dtype_of_saved)
             model.set_submodule(path, module)
 
 
@@ -222,12 +220,14 @@ class _Quantize(ConversionOps):
         for name, value in input_dict.items():
             weight = value[0] if isinstance(value, list) else value
             module, _ = get_module_from_name(model, name)
-            result[name] = quantized_weight(module, weight, self.hf_quantizer.quantization_config.torch_dtype)
+            tensors = quantized(module, weight, self.hf_quantizer.quantization_config.torch_dtype)
+            path = name.removesuffix("weight")
+            result |= {f"{path}{tensor_name}": tensor for tensor_name, tensor in tensors.items()}
         return result
 
 
 class _Deserialize(ConversionOps):
-    """A saved quantized weight back into its parameter, by the stock operation of its format.
+    """A saved weight back into its parameter, by the operation of its module's format.
 
     The loader casts scales to the type of the packed weight unless an operation has ``hf_quantizer``.
     """
@@ -243,11 +243,11 @@ class _Deserialize(ConversionOps):
         **kwargs: Any,
     ) -> dict[str, torch.Tensor]:
         module, _ = get_module_from_name(model, full_layer_name)
-        if not isinstance(module, QUANTIZED):
+        implementation = format_of(module)
+        if implementation is None:
             # nothing was cast on the way here; see above
             dtype = model.get_parameter_or_buffer(full_layer_name).dtype
-            values = {k: v[0] if isinstance(v, list) else v for k, v in input_dict.items()}
+            values = AsSaved(self.hf_quantizer).convert(input_dict)
             return {k: v.to(dtype) if v.is_floating_point() else v for k, v in values.items()}
-        four_bit = isinstance(module, Linear4bit | Embedding4bit)
-        stock = (Bnb4bitDeserialize if four_bit else Bnb8bitDeserialize)(self.hf_quantizer)
-        return stock.convert(input_dict, model=model, full_layer_name=full_layer_name)
+        operation = implementation.deserialize(self.hf_quantizer)
+        return operation.convert(input_dict, model=model, full_layer_name=full_layer_name)

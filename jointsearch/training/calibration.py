@@ -44,6 +44,7 @@ from jointsearch.training.model.setup import autocast, build_optimizer, prepare_
 from jointsearch.training.probes.sensitivity import (
     NUM_OUTPUT_BATCHES,
     GradientProbe,
+    measured_formats,
     movements,
     output_errors,
     together,
@@ -132,12 +133,16 @@ class CalibrationRunner:
     def sensitivities(self, rank: int) -> Sensitivities:
         """How sensitive each module is, from one calibration run at 4 bits and ``rank`` everywhere."""
         settings = self.settings
+        config = self._config
+        space = SearchSpace.build(self._layout, config.search_space, config.quantization, config.lora)
+        formats = measured_formats(space)
         norms = weight_norms(self._bank, self._layout)
         few = settings.model_copy(update={"steps": NUM_OUTPUT_BATCHES})
         with failures_named():
             outputs = output_errors(
                 self._bank,
                 self._layout,
+                formats,
                 (
                     {n: t.to(self.device) for n, t in b.items()}
                     for b in batches(self.task, few, settings.seed)
@@ -152,7 +157,7 @@ class CalibrationRunner:
             probe = GradientProbe(self._layout)
             with probe.watching(model):
                 self._train(model, Trial(seed=settings.seed), Clock(), None)
-        weights = weight_errors(self._bank, self._layout)
+        weights = weight_errors(self._bank, self._layout, formats)
         return Sensitivities(
             modules=together(norms, weights, outputs, probe, movements(model, norms)),
             probe_steps=settings.steps,

@@ -9,9 +9,15 @@ from torch import nn
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import UnsupportedError, first_line
-from jointsearch.plan.formats import FORMATS, NF4, NF4_BLOCK, QuantizationSettings, by_precision
+from jointsearch.plan.formats import FORMATS, ModuleKind, QuantizationSettings, by_precision
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
-from jointsearch.quantization.formats import compute_dtype, empty_module, quantized_weight
+from jointsearch.quantization.formats.base import (
+    compute_dtype,
+    empty_module,
+    fill,
+    implementation_of,
+    quantized,
+)
 from jointsearch.space import SearchSpace
 
 
@@ -28,10 +34,9 @@ def check_format(device: str, weight_format: str) -> str:
     place = torch.device(device)
     dtype = compute_dtype(place, torch.bfloat16)
     try:
-        layer, table = (
-            _quantized(module.to(place, dtype), weight_format, dtype)
-            for module in (nn.Linear(128, 64, bias=False), nn.Embedding(16, 128))
-        )
+        linear = nn.Linear(128, 64, bias=False).to(place, dtype)
+        layer = _quantized(linear, "linear", weight_format, dtype)
+        table = _quantized(nn.Embedding(16, 128).to(place, dtype), "embedding", weight_format, dtype)
         rows = table(torch.arange(4, device=place))
         inputs = (rows + torch.randn(4, 128, device=place, dtype=dtype)).detach().requires_grad_(True)
         layer(inputs).sum().backward()
@@ -51,25 +56,31 @@ def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout
                 f"but on {device} {state.replace(':', ' with:', 1)}; "
                 "use another device, or other search_space.bits; `jointsearch doctor` tries them all"
             )
-    if config.lora.variant == "dora" and device.type == "cpu":
-        adapted = [group for group in space.groups if NF4.name in group.formats and group.ranks[-1]]
-        check_dora([spec for group in adapted for spec in group.modules if spec.adaptable])
+    if config.lora.variant == "dora":
+        adapted = [group for group in space.groups if group.ranks[-1]]
+        check_dora(
+            device,
+            [
+                (spec, name)
+                for group in adapted
+                for spec in group.modules
+                if spec.adaptable and spec.quantizable
+                for name in group.formats
+            ],
+        )
 
 
-def check_dora(modules: Iterable[ModuleSpec]) -> None:
-    """DoRA takes the norms of what bitsandbytes dequantizes, which on CPUs is wrong where a row ends in a
-    block; raise ``UnsupportedError`` if one of these 4-bit modules is such."""
-    for spec in modules:
-        if spec.quantizable and spec.shape[1] % NF4_BLOCK:
-            raise UnsupportedError(
-                f"dora on a CPU needs 4-bit modules whose in_features are a multiple of {NF4_BLOCK}, "
-                f"but {spec.name} has {spec.shape[1]}; use another lora.variant, or 8 or 16 bits"
-            )
+def check_dora(device: torch.device, modules: Iterable[tuple[ModuleSpec, str]]) -> None:
+    """Raise ``UnsupportedError`` if PEFT's DoRA is wrong beside one of these modules in its format."""
+    for spec, name in modules:
+        if FORMATS[name].is_quantized:
+            implementation_of(name).check_dora(spec, device)
 
 
-def _quantized(module: nn.Module, weight_format: str, dtype: torch.dtype) -> nn.Module:
-    if not FORMATS[weight_format].is_quantized:
+def _quantized(module: nn.Module, kind: ModuleKind, name: str, dtype: torch.dtype) -> nn.Module:
+    """The module in that format, or as it is where the format is for other kinds."""
+    if not FORMATS[name].is_quantized or kind not in FORMATS[name].kinds:
         return module
-    empty = empty_module(module, weight_format, QuantizationSettings(), dtype)
-    empty.weight = quantized_weight(empty, module.weight.data, torch.bfloat16)
+    empty = empty_module(module, name, QuantizationSettings(), dtype)
+    fill(empty, quantized(empty, module.weight.data, torch.bfloat16))
     return empty

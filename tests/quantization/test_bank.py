@@ -11,8 +11,9 @@ import torch
 from jointsearch.config.study import ModelSettings
 from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.quantization.formats import empty_module, quantized_weight
-from jointsearch.quantization.modules import Embedding4bit, Embedding8bit, dequantize
+from jointsearch.quantization.formats.base import empty_module, fill, quantized
+from jointsearch.quantization.formats.int8 import Embedding8bit
+from jointsearch.quantization.formats.nf4 import Embedding4bit, dequantize
 from jointsearch.training.model.base_model import load_base
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def bank(family_folder: Path) -> QuantizedBank:
 
 
 def test_models_share_tensors_but_not_structure(bank: QuantizedBank) -> None:
-    first, second = bank.assemble({QUERY: 4}), bank.assemble({QUERY: 4})
+    first, second = bank.assemble({QUERY: "nf4"}), bank.assemble({QUERY: "nf4"})
     assert first.get_submodule(QUERY) is second.get_submodule(QUERY)
     assert first.model.norm is not second.model.norm
     assert first.model.norm.weight is second.model.norm.weight
@@ -38,20 +39,20 @@ def test_models_share_tensors_but_not_structure(bank: QuantizedBank) -> None:
 def test_a_module_is_quantized_once_per_format(bank: QuantizedBank, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def count(*arguments: object) -> torch.nn.Parameter:
+    def count(*arguments: object) -> dict[str, torch.Tensor]:
         calls.append(1)
-        return quantized_weight(*arguments)  # type: ignore[arg-type]
+        return quantized(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("jointsearch.quantization.bank.quantized_weight", count)
+    monkeypatch.setattr("jointsearch.quantization.bank.quantized", count)
     name = "model.layers.1.mlp.up_proj"
-    for bits in (4, 8, 4, 8, 4):
-        bank.assemble({name: bits})
+    for weight_format in ("nf4", "int8", "nf4", "int8", "nf4"):
+        bank.assemble({name: weight_format})
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_tied_head_shares_the_quantized_embedding(bank: QuantizedBank, bits: int) -> None:
-    model = bank.assemble({HEAD: bits}).eval()
+@pytest.mark.parametrize("weight_format", ["nf4", "int8"])
+def test_a_tied_head_shares_the_quantized_embedding(bank: QuantizedBank, weight_format: str) -> None:
+    model = bank.assemble({HEAD: weight_format}).eval()
     assert model.lm_head.weight is model.model.embed_tokens.weight
     with torch.no_grad():
         first = model(IDS).logits
@@ -60,7 +61,7 @@ def test_a_tied_head_shares_the_quantized_embedding(bank: QuantizedBank, bits: i
 
 
 def test_training_after_evaluation_works_and_leaves_the_weight_alone(bank: QuantizedBank) -> None:
-    model = bank.assemble({QUERY: 4})
+    model = bank.assemble({QUERY: "nf4"})
     before = model.get_submodule(QUERY).weight.data.clone()
     model.eval()
     with torch.no_grad():
@@ -92,9 +93,9 @@ def test_embedding_4bit_looks_up_its_rows(width: int, double_quant: bool) -> Non
     torch.manual_seed(0)
     original = torch.nn.Embedding(40, width)
     settings = QuantizationSettings(double_quant=double_quant)
-    module = empty_module(original, 4, settings, torch.float32)
+    module = empty_module(original, "nf4", settings, torch.float32)
     assert isinstance(module, Embedding4bit)
-    module.weight = quantized_weight(module, original.weight.data, torch.bfloat16)
+    fill(module, quantized(module, original.weight.data, torch.bfloat16))
     rows = by_hand(module.weight)
     ids = torch.tensor([[0, 39, 7], [7, 1, 2]])
     assert torch.allclose(module(ids), rows[ids], atol=1e-6)
@@ -108,8 +109,8 @@ def test_linear_4bit_multiplies_by_its_weight(shape: tuple[int, int], double_qua
     """bitsandbytes' own layer does not where in_features is no multiple of 64."""
     torch.manual_seed(0)
     linear = torch.nn.Linear(shape[1], shape[0])
-    module = empty_module(linear, 4, QuantizationSettings(double_quant=double_quant), torch.float32)
-    module.weight = quantized_weight(module, linear.weight.data, torch.bfloat16)
+    module = empty_module(linear, "nf4", QuantizationSettings(double_quant=double_quant), torch.float32)
+    fill(module, quantized(module, linear.weight.data, torch.bfloat16))
     module.bias = linear.bias
     expected = by_hand(module.weight)
     assert torch.allclose(dequantize(module.weight), expected, atol=1e-6)
@@ -124,9 +125,9 @@ def test_linear_4bit_multiplies_by_its_weight(shape: tuple[int, int], double_qua
 def test_embedding_8bit_looks_up_its_rows(bank: QuantizedBank) -> None:
     torch.manual_seed(0)
     original = torch.nn.Embedding(40, 64)
-    module = empty_module(original, 8, QuantizationSettings(), torch.float32)
+    module = empty_module(original, "int8", QuantizationSettings(), torch.float32)
     assert isinstance(module, Embedding8bit)
-    module.weight = quantized_weight(module, original.weight.data, torch.float16)
+    fill(module, quantized(module, original.weight.data, torch.float16))
     largest = original.weight.data.half().float().abs().amax(dim=1, keepdim=True)
     expected = (original.weight.data.half().float() * 127 / largest).round() * largest / 127
     ids = torch.tensor([3, 0, 39])
@@ -139,9 +140,9 @@ def test_linear_formats_have_the_errors_of_their_bits(bank: QuantizedBank) -> No
     linear = torch.nn.Linear(256, 128, bias=False)
     inputs = torch.randn(64, 256)
     errors = {}
-    for bits in (4, 8):
-        module = empty_module(linear, bits, QuantizationSettings(), torch.float32).train()
-        module.weight = quantized_weight(module, linear.weight.data, torch.bfloat16)
-        errors[bits] = ((module(inputs) - linear(inputs)).norm() / linear(inputs).norm()).item()
-    assert 0.05 < errors[4] < 0.12
-    assert 0.002 < errors[8] < 0.012
+    for name in ("nf4", "int8"):
+        module = empty_module(linear, name, QuantizationSettings(), torch.float32).train()
+        fill(module, quantized(module, linear.weight.data, torch.bfloat16))
+        errors[name] = ((module(inputs) - linear(inputs)).norm() / linear(inputs).norm()).item()
+    assert 0.05 < errors["nf4"] < 0.12
+    assert 0.002 < errors["int8"] < 0.012

@@ -19,7 +19,9 @@ from jointsearch.quantization.plugin import save_model
 def test_import_registers_in_any_order(first: str, family_folder: Path, tmp_path: Path) -> None:
     quantized = AutoModelForCausalLM.from_pretrained(
         family_folder / "llama",
-        quantization_config=JointSearchConfig({"model.layers.0.mlp.up_proj": 4, "model.embed_tokens": 8}),
+        quantization_config=JointSearchConfig(
+            {"model.layers.0.mlp.up_proj": "nf4", "model.embed_tokens": "int8"}
+        ),
     )
     save_model(quantized, tmp_path)
     second = "transformers" if first == "jointsearch" else "jointsearch"
@@ -34,13 +36,13 @@ def test_import_registers_in_any_order(first: str, family_folder: Path, tmp_path
 
 
 def test_a_module_that_is_not_there_is_named(family_folder: Path) -> None:
-    config = JointSearchConfig({"model.layers.7.mlp.up_proj": 4})
+    config = JointSearchConfig({"model.layers.7.mlp.up_proj": "nf4"})
     with pytest.raises(PlanError, match=r"LlamaForCausalLM has no module model\.layers\.7\.mlp\.up_proj"):
         AutoModelForCausalLM.from_pretrained(family_folder / "llama", quantization_config=config)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_tied_head_keeps_its_bias(bits: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight_format", ["nf4", "int8"])
+def test_a_tied_head_keeps_its_bias(weight_format: str, tmp_path: Path) -> None:
     """Tying pads a bias to the rows of the weight, and a packed weight has others."""
     torch.manual_seed(0)
     config = BertConfig(
@@ -51,7 +53,7 @@ def test_a_tied_head_keeps_its_bias(bits: int, tmp_path: Path) -> None:
     original.save_pretrained(tmp_path / "base")
     name = "bert.embeddings.word_embeddings"
     model = AutoModelForMaskedLM.from_pretrained(
-        tmp_path / "base", quantization_config=JointSearchConfig({name: bits})
+        tmp_path / "base", quantization_config=JointSearchConfig({name: weight_format})
     )
     save_model(model, tmp_path / "model")
     loaded = AutoModelForMaskedLM.from_pretrained(tmp_path / "model")
@@ -70,9 +72,9 @@ def test_loading_quantizes_tensor_by_tensor(family_folder: Path, monkeypatch: py
 
     names = [f"model.layers.{block}.mlp.{kind}_proj" for block in (0, 1) for kind in ("gate", "up", "down")]
     waiting: list[int] = []
-    original = plugin.quantized_weight
+    original = plugin.quantized
 
-    def watch(empty: torch.nn.Module, weight: torch.Tensor, dtype: torch.dtype) -> torch.nn.Parameter:
+    def watch(empty: torch.nn.Module, weight: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         model = models[0]
         on_meta = [n for n in names if model.get_submodule(n).weight.device.type == "meta"]
         waiting.append(len(on_meta))
@@ -85,9 +87,9 @@ def test_loading_quantizes_tensor_by_tensor(family_folder: Path, monkeypatch: py
         models.append(model)
         replace(model, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(plugin, "quantized_weight", watch)
+    monkeypatch.setattr(plugin, "quantized", watch)
     monkeypatch.setattr(plugin, "replace_modules", remember)
-    config = JointSearchConfig(dict.fromkeys(names, 4))
+    config = JointSearchConfig(dict.fromkeys(names, "nf4"))
     AutoModelForCausalLM.from_pretrained(family_folder / "llama", quantization_config=config)
     # Each weight is quantized while all later ones are still on the meta device.
     assert waiting == [6, 5, 4, 3, 2, 1]

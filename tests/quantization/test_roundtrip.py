@@ -45,7 +45,7 @@ def inputs_for(task: str) -> dict[str, torch.Tensor]:
 
 def config_of(plan: Plan, layout: ModelLayout) -> JointSearchConfig:
     settings = plan.quantization
-    return JointSearchConfig(plan.bits, layout.dtype, settings.double_quant, settings.int8_threshold)
+    return JointSearchConfig(plan.formats, layout.dtype, settings.double_quant, settings.int8_threshold)
 
 
 def stirred(model: Any) -> Any:
@@ -80,7 +80,7 @@ def test_bytes_and_logits_survive_saving(
 
     base = load_base(settings, task, layout.dtype, CPU)
     bank = QuantizedBank(base, plan.quantization, getattr(torch, dtype))
-    assembled = stirred(with_adapters(bank.assemble(plan.bits), plan, layout, task))
+    assembled = stirred(with_adapters(bank.assemble(plan.formats), plan, layout, task))
     on_load = load_quantized(settings, task, config_of(plan, layout), CPU)
     save_model(on_load, tmp_path / "model")
     trained = stirred(with_adapters(on_load, plan, layout, task))

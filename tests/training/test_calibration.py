@@ -33,8 +33,8 @@ def numbers(measurement: Measurement) -> tuple[object, ...]:
 def test_same_plan_same_numbers_also_after_other_plans(runner: CalibrationRunner, space: SearchSpace) -> None:
     plan = space.plan(dict.fromkeys(space.parameters, 1))
     first = runner.run(plan, Trial(seed=0))
-    for bits, rank in ((4, 8), (16, 2), (8, 0)):
-        runner.run(space.plan(space.uniform(bits, rank)), Trial(seed=0))
+    for weight_format, rank in (("nf4", 8), ("16bit", 2), ("int8", 0)):
+        runner.run(space.plan(space.uniform(weight_format, rank)), Trial(seed=0))
     assert numbers(runner.run(plan, Trial(seed=0))) == numbers(first)
     assert numbers(runner.run(plan, Trial(seed=1))) != numbers(first)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from jointsearch.config.study import read_study
+from jointsearch.config.yaml_file import read_study
 from jointsearch.runner import Trial
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import create_study

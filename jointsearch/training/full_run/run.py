@@ -23,7 +23,6 @@ from transformers import set_seed
 
 from jointsearch.errors import JointSearchError, PlanError
 from jointsearch.files import write_text
-from jointsearch.plan.formats import NF4
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile, write_plan
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
@@ -76,10 +75,8 @@ def full_run(
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))
-    if study.lora.variant == "dora" and device.type == "cpu":
-        check_dora(
-            plan.layout[name] for name in plan.plan.ranks if plan.plan.modules[name].format == NF4.name
-        )
+    if study.lora.variant == "dora":
+        check_dora(device, [(plan.layout[name], plan.plan.modules[name].format) for name in plan.plan.ranks])
 
     arguments = study.model, study.task.type
     model = load_quantized(*arguments, JointSearchConfig.from_plan(plan), device, study.task.head)

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -31,7 +30,7 @@ from jointsearch.plan.formats import UNQUANTIZED
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import Plan
-from jointsearch.quantization.modules import Linear4bit, dequantize
+from jointsearch.quantization.formats.base import matrix_of
 
 ADAPTER = "default"
 
@@ -127,12 +126,6 @@ def generator_of(seed: int, name: str) -> np.random.Generator:
     """The module's own random numbers."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
     return np.random.default_rng([seed, key])
-
-
-def matrix_of(module: nn.Module) -> torch.Tensor:
-    """What the module multiplies by, float32, shape (out_features, in_features)."""
-    weight = dequantize(module.weight) if isinstance(module, Linear4bit) else module.weight.data
-    return (weight.T if isinstance(module, Conv1D) else weight).float()
 
 
 def _best_approximation(matrix: torch.Tensor, rank: int) -> Start:

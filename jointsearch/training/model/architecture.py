@@ -28,7 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from jointsearch.config.study import ModelSettings, is_folder_id
 from jointsearch.errors import OFFLINE, ModelError, first_line
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.quantization.formats import is_linear, linear_shape
+from jointsearch.quantization.formats.base import is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
 
 AUTO_CLASSES: dict[str, Any] = {

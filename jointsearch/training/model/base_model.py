@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from jointsearch.config.study import ModelSettings
 from jointsearch.errors import ModelError
-from jointsearch.quantization.formats import compute_dtype, round_to
+from jointsearch.quantization.formats.base import compute_dtype, round_to
 from jointsearch.quantization.plugin import JointSearchConfig
 from jointsearch.training.model.architecture import AUTO_CLASSES, layout_of, load_config
 

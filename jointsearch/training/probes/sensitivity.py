@@ -17,21 +17,27 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from jointsearch.plan.formats import INT8, NF4
+from jointsearch.plan.formats import FORMATS, INT8, NF4, by_precision
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.sensitivities import ModuleSensitivity
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.quantization.modules import dequantized
-from jointsearch.training.model.adapters import ADAPTER, matrix_of
+from jointsearch.quantization.formats.base import matrix_of
+from jointsearch.space import SearchSpace
+from jointsearch.training.model.adapters import ADAPTER
 from jointsearch.training.tasks import Batch
 from jointsearch.training.tasks.base import evaluating
 
 NUM_OUTPUT_BATCHES = 4
 NUM_FISHER_STEPS = 16
-FORMATS = (NF4.name, INT8.name)
 
 Errors = dict[str, dict[str, float]]
 """Relative errors by module and format."""
+
+
+def measured_formats(space: SearchSpace) -> tuple[str, ...]:
+    """NF4 and int8, which rules of all studies look at, and what else the plans of ``space`` can have."""
+    names = {NF4.name, INT8.name} | {name for group in space.groups for name in group.formats}
+    return by_precision(name for name in names if FORMATS[name].is_quantized)
 
 
 def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
@@ -41,22 +47,24 @@ def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
     }
 
 
-def weight_errors(bank: QuantizedBank, layout: ModelLayout) -> Errors:
+def weight_errors(bank: QuantizedBank, layout: ModelLayout, formats: Iterable[str]) -> Errors:
     """‖W - Q(W)‖ / ‖W‖."""
     errors: Errors = defaultdict(dict)
-    for spec, name, difference in _differences(bank, layout):
+    for spec, name, difference in _differences(bank, layout, formats):
         norm = matrix_of(bank.model.get_submodule(spec.name)).norm().item()
         errors[spec.name][name] = difference.norm().item() / norm if norm else 0.0
     return dict(errors)
 
 
 @torch.no_grad()
-def output_errors(bank: QuantizedBank, layout: ModelLayout, batches: Iterable[Batch]) -> Errors:
+def output_errors(
+    bank: QuantizedBank, layout: ModelLayout, formats: Iterable[str], batches: Iterable[Batch]
+) -> Errors:
     """‖X Wᵀ - X Q(W)ᵀ‖ / ‖X Wᵀ‖ over all the batches, X as the model has it at 16 bits."""
     lost: dict[tuple[str, str], float] = defaultdict(float)
     whole: dict[str, float] = defaultdict(float)
     differences: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    for spec, name, difference in _differences(bank, layout):
+    for spec, name, difference in _differences(bank, layout, formats):
         # the model's own type: as small as one more copy of the weights
         differences[spec.name][name] = difference.to(bank.model.dtype)
 
@@ -192,17 +200,20 @@ def together(
     }
 
 
-def _differences(bank: QuantizedBank, layout: ModelLayout) -> Iterator[tuple[ModuleSpec, str, torch.Tensor]]:
-    """W - Q(W) of every module that can be quantized, float32, in NF4 and in int8."""
-    names = [spec for spec in layout.modules if spec.quantizable]
-    for weight_format in FORMATS:
-        model = bank.assemble({spec.name: weight_format for spec in names})
-        for spec in names:
+def _differences(
+    bank: QuantizedBank, layout: ModelLayout, formats: Iterable[str]
+) -> Iterator[tuple[ModuleSpec, str, torch.Tensor]]:
+    """W - Q(W) of every module in every format that it can have, float32."""
+    for weight_format in formats:
+        kinds = FORMATS[weight_format].kinds
+        specs = [spec for spec in layout.modules if spec.quantizable and spec.kind in kinds]
+        model = bank.assemble({spec.name: weight_format for spec in specs})
+        for spec in specs:
             original = matrix_of(bank.model.get_submodule(spec.name))
             yield (
                 spec,
                 weight_format,
-                original - dequantized(model.get_submodule(spec.name)).to(original.device),
+                original - matrix_of(model.get_submodule(spec.name)).to(original.device),
             )
 
 

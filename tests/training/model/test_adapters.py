@@ -17,13 +17,14 @@ from transformers import AutoModelForCausalLM
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import ModelSettings, StudyConfig
 from jointsearch.errors import PlanError, StudyFileError, UnsupportedError
+from jointsearch.plan.formats import OF_BITS
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.quantization.modules import dequantize
+from jointsearch.quantization.formats.nf4 import dequantize
 from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.study.study import build_space
@@ -152,7 +153,7 @@ def test_loftq_takes_back_what_quantization_took_away(family_folder: Path) -> No
     name = "transformer.h.1.attn.c_attn"
     plan = one_adapter(layout, name, ModuleChoice(bits=4, rank=8), LoraSettings(init="loftq"))
     bank = QuantizedBank(load_base(settings, "causal-lm", "bfloat16", CPU), plan.quantization, torch.bfloat16)
-    model = bank.assemble(plan.bits)
+    model = bank.assemble(plan.formats)
     a, b = adapter_starts(model, plan, layout, seed=0, original=bank.model)[name]
     weight = bank.model.get_submodule(name).weight.T
     error = weight - dequantize(model.get_submodule(name).weight)
@@ -195,7 +196,7 @@ def test_a_variant_trains_and_its_files_are_what_was_trained(
     plan = mixed_plan(space)
     runner = CalibrationRunner(study, layout)
     first = runner.run(plan, Trial(seed=0))
-    runner.run(space.plan(space.uniform(bits[0], 8)), Trial(seed=0))
+    runner.run(space.plan(space.uniform(OF_BITS[bits[0]], 8)), Trial(seed=0))
     assert runner.run(plan, Trial(seed=0)).metrics == first.metrics  # the bank is as it was
     losses = [point.loss for point in first.train_losses]
     assert losses[-1] < losses[0]

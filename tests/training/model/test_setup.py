@@ -89,12 +89,12 @@ def test_states_have_eight_bits() -> None:
 def test_a_device_without_a_format_refuses_the_study(
     config: StudyConfig, tiny_layout: ModelLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quantized_weight(*arguments: object) -> torch.Tensor:
+    def quantized(*arguments: object) -> torch.Tensor:
         raise NotImplementedError("no kernel")
 
     cpu = torch.device("cpu")
     check_formats(cpu, config, tiny_layout)
-    monkeypatch.setattr(device_check, "quantized_weight", quantized_weight)
+    monkeypatch.setattr(device_check, "quantized", quantized)
     with pytest.raises(UnsupportedError, match=r"4 bits, but on cpu fails with: no kernel; .* doctor"):
         check_formats(cpu, config, tiny_layout)
     sixteen = config.search_space.model_copy(update={"bits": (16,)})

@@ -50,10 +50,10 @@ def test_weight_errors(measured: Sensitivities, runner: CalibrationRunner) -> No
         weight = runner._bank.model.get_submodule(name).weight.data.float()
         assert found.weight_norm == pytest.approx(weight.norm().item(), rel=1e-6)
         error = ((weight - int8_by_hand(weight)).norm() / weight.norm()).item()
-        assert found.weight_error[8] == pytest.approx(error, rel=1e-3)
-        assert 0.08 < found.weight_error[4] < 0.11  # of normal weights: about 9 %
-        assert found.squared_error(8) == pytest.approx((error * found.weight_norm) ** 2, rel=1e-2)
-        assert found.squared_error(16) == 0.0
+        assert found.weight_error["int8"] == pytest.approx(error, rel=1e-3)
+        assert 0.08 < found.weight_error["nf4"] < 0.11  # of normal weights: about 9 %
+        assert found.squared_error("int8") == pytest.approx((error * found.weight_norm) ** 2, rel=1e-2)
+        assert found.squared_error("16bit") == 0.0
 
 
 def test_output_errors_are_those_of_the_module_s_own_inputs(
@@ -62,7 +62,8 @@ def test_output_errors_are_those_of_the_module_s_own_inputs(
     base = load_base(config.model, "causal-lm", "float16", CPU)
     bank = QuantizedBank(base, config.quantization, torch.float16)
     tokens = torch.randint(5, 500, (2, 12), generator=torch.Generator().manual_seed(0))
-    found = output_errors(bank, tiny_layout, [{"input_ids": tokens}, {"input_ids": tokens.flip(0)}])
+    batches = [{"input_ids": tokens}, {"input_ids": tokens.flip(0)}]
+    found = output_errors(bank, tiny_layout, ["nf4", "int8"], batches)
     seen: list[torch.Tensor] = []
     hook = base.get_submodule(MODULE).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -71,12 +72,12 @@ def test_output_errors_are_those_of_the_module_s_own_inputs(
     weight = base.get_submodule(MODULE).weight.data
     right, wrong = seen[0] @ weight.T, seen[0] @ int8_by_hand(weight).T
     # the second batch is the first in another order: its errors are the same
-    assert found[MODULE][8] == pytest.approx(((right - wrong).norm() / right.norm()).item(), rel=1e-3)
+    assert found[MODULE]["int8"] == pytest.approx(((right - wrong).norm() / right.norm()).item(), rel=1e-3)
     assert found.keys() == {spec.name for spec in tiny_layout.modules if spec.quantizable}
     rows = base.get_submodule("model.embed_tokens").weight.data
     looked_up, rounded = rows[tokens], int8_by_hand(rows)[tokens]
     error = ((looked_up - rounded).norm() / looked_up.norm()).item()
-    assert found["model.embed_tokens"][8] == pytest.approx(error, rel=1e-3)
+    assert found["model.embed_tokens"]["int8"] == pytest.approx(error, rel=1e-3)
 
 
 def test_gradients_are_those_of_autograd(family: tuple[ModelSettings, str]) -> None:
@@ -149,4 +150,4 @@ def test_movement_is_what_the_adapter_adds(config: StudyConfig, tiny_layout: Mod
     added = layer.get_delta_weight("default").norm() / layer.base_layer.weight.norm()
     assert moved[MODULE] == pytest.approx(added.item(), rel=1e-4)
     assert sum(moved.values()) == moved[MODULE]  # the others have B = 0
-    assert weight_errors(bank, tiny_layout).keys() == moved.keys() | {"model.embed_tokens"}
+    assert weight_errors(bank, tiny_layout, ["int8"]).keys() == moved.keys() | {"model.embed_tokens"}

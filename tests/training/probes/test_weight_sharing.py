@@ -25,16 +25,16 @@ def runner(config: StudyConfig, tiny_layout: ModelLayout) -> CalibrationRunner:
     return CalibrationRunner(config, tiny_layout)
 
 
-def adapters(sharing: WeightSharing, space: SearchSpace, bits: int, rank: int) -> Adapters:
+def adapters(sharing: WeightSharing, space: SearchSpace, weight_format: str, rank: int) -> Adapters:
     """Those of a uniform plan, as its model sees them."""
-    with sharing._model(space.plan(space.uniform(bits, rank))) as model:
+    with sharing._model(space.plan(space.uniform(weight_format, rank))) as model:
         return {n: p.detach().clone() for n, p in model.named_parameters() if ".lora_" in n}
 
 
 def test_ranks_are_nested(runner: CalibrationRunner, space: SearchSpace) -> None:
     sharing = WeightSharing(runner, space)
     sharing.train(6)
-    small, large = adapters(sharing, space, 4, 2), adapters(sharing, space, 16, 8)
+    small, large = adapters(sharing, space, "nf4", 2), adapters(sharing, space, "16bit", 8)
     assert small.keys() == large.keys()
     for name, part in small.items():
         whole = large[name]
@@ -47,9 +47,9 @@ def test_a_small_rank_trains_its_own_rows_alone(
 ) -> None:
     monkeypatch.setattr(SearchSpace, "sample", lambda self, chance: space.uniform("nf4", 2))
     sharing = WeightSharing(runner, space)
-    before = adapters(sharing, space, 16, 8)
+    before = adapters(sharing, space, "16bit", 8)
     sharing.train(3)
-    for name, after in adapters(sharing, space, 16, 8).items():
+    for name, after in adapters(sharing, space, "16bit", 8).items():
         ours, others = (slice(0, 2), slice(2, 8))
         pick = (lambda t, rows: t[rows]) if ".lora_A." in name else (lambda t, rows: t[:, rows])
         assert torch.equal(pick(after, others), pick(before[name], others))

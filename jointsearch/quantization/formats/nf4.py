@@ -1,9 +1,12 @@
-"""Modules in NF4 and int8 where bitsandbytes' own do not serve.
+"""NF4: 4-bit codes for normally distributed weights, a scale for every 64 of them, by bitsandbytes.
 
-Its ``Linear4bit`` goes wrong on CPUs in two ways, and ``Linear8bitLt`` in one (see the classes
-here). Its ``Embedding4bit`` and ``Embedding8bit`` refuse to be saved, the first has no double
-quantization, and the second loses its scales to a tied ``Linear8bitLt`` head, which takes them out of
-the shared parameter at its first forward pass.
+    w = code[q] · scale
+
+with the 16 quantiles of QLoRA (Dettmers et al., arXiv 2305.14314, section 3 and appendix E); with double
+quantization the scales are 8-bit numbers again, a float32 scale for every 256 of them and one offset.
+
+bitsandbytes' own layer goes wrong on CPUs in two ways (see ``Linear4bit``). Its ``Embedding4bit`` refuses to
+be saved and has no double quantization.
 """
 
 from __future__ import annotations
@@ -15,6 +18,64 @@ import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
 from torch import nn
 from torch.nn import functional as F
+from transformers.integrations.bitsandbytes import Bnb4bitDeserialize
+from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+
+from jointsearch.errors import UnsupportedError
+from jointsearch.plan.formats import NF4_BLOCK, QuantizationSettings
+from jointsearch.plan.layout import ModuleSpec
+from jointsearch.quantization.formats.base import FormatImplementation
+
+
+class NF4Format(FormatImplementation):
+    """Weights are ``bnb.nn.Params4bit``, which carry their scales."""
+
+    serialized_names = tuple(Bnb4BitHfQuantizer.serialized_names["weight"])
+    deserialize = Bnb4bitDeserialize
+    placeholder_dtype = torch.uint8
+
+    def linear(
+        self,
+        in_features: int,
+        out_features: int,
+        has_bias: bool,
+        settings: QuantizationSettings,
+        dtype: torch.dtype,
+    ) -> Linear4bit:
+        return Linear4bit(
+            in_features,
+            out_features,
+            has_bias,
+            compute_dtype=dtype,
+            compress_statistics=settings.double_quant,
+            quant_type="nf4",
+        )
+
+    def embedding(
+        self, num_embeddings: int, embedding_dim: int, settings: QuantizationSettings, dtype: torch.dtype
+    ) -> Embedding4bit:
+        return Embedding4bit(num_embeddings, embedding_dim, double_quant=settings.double_quant, dtype=dtype)
+
+    def quantize(self, empty: nn.Module, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+        parameter = bnb.nn.Params4bit(
+            weight,
+            requires_grad=False,
+            compress_statistics=empty.weight.compress_statistics,
+            quant_type="nf4",
+            module=empty,
+        )
+        return {"weight": parameter.to(weight.device)}
+
+    def dequantize(self, module: nn.Module) -> torch.Tensor:
+        return dequantize(module.weight)
+
+    def check_dora(self, spec: ModuleSpec, device: torch.device) -> None:
+        """What bitsandbytes dequantizes on CPUs is wrong where a row ends in a block."""
+        if device.type == "cpu" and spec.shape[1] % NF4_BLOCK:
+            raise UnsupportedError(
+                f"dora on a CPU needs 4-bit modules whose in_features are a multiple of {NF4_BLOCK}, "
+                f"but {spec.name} has {spec.shape[1]}; use another lora.variant, or 8 or 16 bits"
+            )
 
 
 class Linear4bit(bnb.nn.Linear4bit):
@@ -37,19 +98,6 @@ class Linear4bit(bnb.nn.Linear4bit):
         weight = dequantize(self.weight).to(self.compute_dtype)
         bias = None if self.bias is None else self.bias.to(self.compute_dtype)
         return F.linear(x.to(self.compute_dtype), weight, bias).to(x.dtype)
-
-
-class Linear8bit(bnb.nn.Linear8bitLt):
-    """bitsandbytes' int8 layer, which keeps its scales.
-
-    On CPUs PEFT's DoRA replaces the weight by a copy without scales, which the original then takes over.
-    """
-
-    def init_8bit_state(self) -> None:
-        scales = self.state.SCB
-        super().init_8bit_state()
-        if self.state.SCB is None:
-            self.state.SCB = scales
 
 
 class Embedding4bit(nn.Embedding):
@@ -83,61 +131,11 @@ class Embedding4bit(nn.Embedding):
                 destination[f"{prefix}weight.{name}"] = tensor
 
 
-class Embedding8bit(nn.Embedding):
-    """Rows in int8, one float32 scale per row: row = int8 · scale / 127."""
-
-    weight: bnb.nn.Int8Params
-
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: torch.dtype) -> None:
-        super().__init__(num_embeddings, embedding_dim, dtype=dtype)
-        self.compute_dtype = dtype
-        self.weight = bnb.nn.Int8Params(self.weight.data, has_fp16_weights=False, requires_grad=False)
-        self._scales: torch.Tensor | None = None
-
-    @property
-    def scales(self) -> torch.Tensor | None:  # (num_embeddings,)
-        """Kept here from the first look on, before a tied head can take them out of the weight."""
-        if self._scales is None:
-            self._scales = self.weight.SCB
-        return self._scales
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # (*) -> (*, embedding_dim)
-        assert self.scales is not None, "the weight has not been quantized"
-        rows = F.embedding(input, self.weight.data)
-        scales = F.embedding(input, self.scales.view(-1, 1) / 127.0)
-        return (rows * scales).to(self.compute_dtype)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Embedding8bit:
-        scales = self.scales
-        super()._apply(fn, recurse)
-        self._scales = None if scales is None else fn(scales)
-        return self
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.scales is not None:
-            destination[f"{prefix}SCB"] = self.scales
-            destination[f"{prefix}weight_format"] = torch.tensor(0, dtype=torch.uint8)
-
-
 def dequantize(weight: bnb.nn.Params4bit) -> torch.Tensor:
     """The matrix that an NF4 weight stands for, read as one long row: right on every device."""
     state = weight.quant_state
     flat = _plain_state(state, _scales(state), (1, state.shape.numel()))
     return dequantize_4bit(weight.data, flat).view(state.shape)
-
-
-def dequantized(module: nn.Module) -> torch.Tensor:
-    """The matrix that a quantized module stands for, float32: (out_features, in_features), or rows of an
-    embedding."""
-    if isinstance(module, Linear4bit | Embedding4bit):
-        return dequantize(module.weight).float()
-    if isinstance(module, Embedding8bit):
-        scales = module.scales
-    else:
-        scales = module.state.SCB if module.weight.SCB is None else module.weight.SCB
-    assert scales is not None, "the weight has not been quantized"
-    return module.weight.data.float() * (scales.float() / 127.0)[:, None]
 
 
 def _scales(state: QuantState) -> torch.Tensor:
@@ -157,3 +155,6 @@ def _plain_state(state: QuantState, scales: torch.Tensor, shape: tuple[int, ...]
         quant_type=state.quant_type,
         dtype=state.dtype,
     )
+
+
+NF4 = NF4Format()

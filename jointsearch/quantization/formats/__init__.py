@@ -1,0 +1,1 @@
+"""Weight formats that torch can multiply by, one file each; ``plan.formats`` describes them without torch."""
