@@ -29,17 +29,12 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.runner import Runner
 from jointsearch.study.analysis.comparison import Comparison, ComparisonSettings, compare
-from jointsearch.study.control import Wanted
+from jointsearch.study.control import Wanted, want
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_if_there, open_storage
-from jointsearch.study.study import (
-    JointStudy,
-    build_space,
-    check_unchanged,
-    create_study,
-    find_study,
-    load_study,
-)
+from jointsearch.study.stored import StoredStudy, build_space
+from jointsearch.study.study import check_unchanged, create_study, find_study, load_study
+from jointsearch.study.warm_start import warm_start
 from jointsearch.study.worker.events import Listener
 from jointsearch.study.worker.full_runs import FullRunWorker
 from jointsearch.study.worker.signals import stop_on_signals
@@ -111,7 +106,7 @@ def start_study(
     workers_per_gpu: int = 1,
     launcher: str = "local",
     launcher_options: dict[str, str] | None = None,
-) -> JointStudy:
+) -> StoredStudy:
     """Create or resume the study and run its trials; nothing is stored if the study cannot run.
 
     Without ``num_workers`` there is one on this machine, or so many on each GPU that the study can use.
@@ -120,7 +115,7 @@ def start_study(
     study = _find(config, url)
     if study is not None:
         config = study.config
-        study.want(Wanted.RUN)
+        want(study.optuna_study, Wanted.RUN)
         if study.num_left(study.records()) == 0:
             return study
     config = with_labels(config, study.config if study else None)
@@ -131,7 +126,7 @@ def start_study(
     if launcher == "local" and len(devices) == 1:
         runner = _loaded_runner(config, layout, console)
         study = study or _create(config, url, layout)
-        study.warm_start(runner)
+        warm_start(study, runner)
         with StudyProgress(study.name, config.search.trials, console) as progress:
             run_worker(study, runner, progress)
         return study
@@ -143,14 +138,14 @@ def start_study(
             devices=tuple(devices),
             look=lambda: progress(study.records()),
             tell=lambda note: _tell_all(console, [note]),
-            drain=lambda: study.want(Wanted.CANCEL),
+            drain=lambda: want(study.optuna_study, Wanted.CANCEL),
             options=launcher_options or {},
         )
         run_workers(launcher, fleet)
     return study
 
 
-def create_only(config: StudyConfig, url: str) -> JointStudy:
+def create_only(config: StudyConfig, url: str) -> StoredStudy:
     """The study with its queue, for workers that are started elsewhere; the stored one if it is there."""
     study = _find(config, url)
     if study is not None:
@@ -170,13 +165,13 @@ def work(
     max_trials: int | None = None,
     idle_exit_seconds: float = math.inf,
     quiet: bool = False,
-) -> JointStudy:
+) -> StoredStudy:
     """Run trials of a stored study in this process, on ``device`` instead of the study's."""
     study = load_study(name, url)
     device = _seen_alone(device)
     config = study.config if device is None else study.config.model_copy(update={"device": device})
     runner = _loaded_runner(config, study.layout, console)
-    study.warm_start(runner)
+    warm_start(study, runner)
     with StudyProgress(study.name, config.search.trials, console, shown=not quiet) as progress:
         run_worker(study, runner, progress, max_trials=max_trials, idle_exit_seconds=idle_exit_seconds)
     return study
@@ -192,7 +187,7 @@ def train_selected(
     device: str | None = None,
     max_runs: int | None = None,
     idle_exit_seconds: float = math.inf,
-) -> JointStudy:
+) -> StoredStudy:
     """Train the selected plans of a stored study in full, on ``device`` instead of the study's.
 
     ``progress`` is told the step, the number of steps and what is logged; ``tell`` gets all other lines.
@@ -246,7 +241,7 @@ def compare_strategies(
     """
     study = create_only(config, url)
     settings = wanted(study.layout)
-    study.want(Wanted.RUN)
+    want(study.optuna_study, Wanted.RUN)
 
     @cache
     def runner() -> CalibrationRunner:
@@ -259,7 +254,7 @@ def compare_strategies(
     return compare(study, settings, runner, run_requested)
 
 
-def run_worker(study: JointStudy, runner: Runner, listener: Listener, **limits: Any) -> None:
+def run_worker(study: StoredStudy, runner: Runner, listener: Listener, **limits: Any) -> None:
     """A worker that leaves on signals."""
     worker = Worker(study, runner, listener, **limits)
     with stop_on_signals(worker):
@@ -278,7 +273,7 @@ def devices_for(device: str, num_workers: int | None, workers_per_gpu: int = 1) 
     return [f"cuda:{index % num_gpus}" if num_gpus else device for index in range(wanted)]
 
 
-def _find(config: StudyConfig, url: str) -> JointStudy | None:
+def _find(config: StudyConfig, url: str) -> StoredStudy | None:
     """The stored study, under ``config`` from now on; raises ``StudyError`` if it was made from another."""
     storage = open_if_there(url)
     study = find_study(storage, config.name) if storage else None
@@ -289,7 +284,7 @@ def _find(config: StudyConfig, url: str) -> JointStudy | None:
     return study.with_config(config)
 
 
-def _create(config: StudyConfig, url: str, layout: ModelLayout) -> JointStudy:
+def _create(config: StudyConfig, url: str, layout: ModelLayout) -> StoredStudy:
     storage = open_storage(url, create=True)
     with creation_lock(url):
         # another process may have been faster while this one loaded the model

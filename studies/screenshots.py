@@ -20,6 +20,7 @@ import waitress
 from playwright.sync_api import sync_playwright
 
 from jointsearch.dashboard.serving import create_dashboard
+from jointsearch.study.plans import chosen_trial, complete_trial, records_with_front
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import open_study
 
@@ -42,8 +43,8 @@ def main() -> None:
 def take(url: str, name: str) -> None:
     storage = open_storage(url)
     study = open_study(storage, name)
-    front = study.front().front
-    chosen = study.complete_trial(study.chosen)
+    front = records_with_front(study).front
+    chosen = complete_trial(study, chosen_trial(study))
     server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0)
     threading.Thread(target=server.run, daemon=True).start()
     TARGET.mkdir(exist_ok=True)

@@ -25,7 +25,8 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
 
 if TYPE_CHECKING:
     from jointsearch.config.study import ModelSettings
@@ -112,7 +113,7 @@ def family(request: pytest.FixtureRequest, family_folder: Path) -> tuple[ModelSe
 FIXTURES = Path(__file__).parent / "fixtures"
 
 Configure = Callable[..., StudyConfig]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @pytest.fixture(scope="session")

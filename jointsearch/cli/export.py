@@ -11,6 +11,7 @@ from jointsearch.errors import OutputError
 from jointsearch.files import make_folder_of
 from jointsearch.front.objectives import format_bytes
 from jointsearch.plan.plan_file import write_plan
+from jointsearch.study.plans import export_plan
 from jointsearch.study.study import load_study
 
 
@@ -31,7 +32,7 @@ def export(name: str, output: Path, force: bool, storage_url: str) -> None:
     """
     if output.exists() and not force:
         raise OutputError(f"{output}: is there already; give --force to overwrite it, or another name")
-    plan = load_study(name, storage_url).plan_file()
+    plan = export_plan(load_study(name, storage_url))
     make_folder_of(output)
     write_plan(plan, output)
     assert plan.origin is not None

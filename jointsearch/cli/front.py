@@ -13,7 +13,9 @@ from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json, print_tables
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.verdict import judge
-from jointsearch.study.study import JointStudy, load_study
+from jointsearch.study.plans import records_with_front
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import load_study
 
 OWN_COLUMNS = ("model_bytes", "peak_memory_bytes")
 """Objectives that the table shows anyway."""
@@ -40,7 +42,7 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
       jointsearch front quickstart --predicted
     """
     study = load_study(name, storage_url)
-    records = study.front()
+    records = records_with_front(study)
     verdict = judge(study, records)
     rows = measured_rows(study, records, verdict)
     foreseen = []
@@ -63,7 +65,7 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
         click.echo(verdict.sentence)
 
 
-def _print_measured(study: JointStudy, rows: list[dict[str, Any]]) -> None:
+def _print_measured(study: StoredStudy, rows: list[dict[str, Any]]) -> None:
     quality, *others = (name for name in study.config.objectives if name not in OWN_COLUMNS)
     columns = ["trial", quality, *others, "size", "bits/weight", "trainable", "peak memory", ""]
     tables = {

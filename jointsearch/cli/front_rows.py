@@ -8,13 +8,14 @@ from jointsearch.front.selection import at_knee
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.study.analysis.verdict import Verdict
+from jointsearch.study.full_runs import selected
 from jointsearch.study.records import StudyRecords
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 
-def measured_rows(study: JointStudy, records: StudyRecords, verdict: Verdict) -> list[dict[str, Any]]:
+def measured_rows(study: StoredStudy, records: StudyRecords, verdict: Verdict) -> list[dict[str, Any]]:
     """The front by rising bytes, then the baselines, then the points that did not survive."""
-    selection = study.selection
+    selection = selected(study.optuna_study)
     on_front = {trial.number for trial in records.front}
     knee = at_knee(records.front_points, study.config.quality).trial
     others = {trial.number: trial for trial in records.baselines if trial.number not in on_front}

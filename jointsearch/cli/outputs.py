@@ -12,6 +12,7 @@ from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.suggestions import trials_and_runs
 from jointsearch.cli.tables import print_json
 from jointsearch.errors import OutputError, StudyError
+from jointsearch.study.plans import chosen_trial, complete_trial
 from jointsearch.study.study import load_study
 
 
@@ -61,7 +62,7 @@ def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:
     if number and not number.isdecimal():
         raise StudyError(f"a trial is NAME:NUMBER, and a run a folder that is there, but got '{source}'")
     study = load_study(name, storage_url)
-    trial = study.complete_trial(int(number) if number else study.chosen)
+    trial = complete_trial(study, int(number) if number else chosen_trial(study))
     return [example.model_dump() for example in trial.measurement.examples]
 
 

@@ -9,10 +9,10 @@ from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.search.additive.predicted_front import CREDIBLE
 from jointsearch.study.analysis.prediction import predict_front
 from jointsearch.study.records import StudyRecords
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 
-def predicted_rows(study: JointStudy, records: StudyRecords) -> list[dict[str, Any]]:
+def predicted_rows(study: StoredStudy, records: StudyRecords) -> list[dict[str, Any]]:
     measured = {point.digest: point.number for point in records.measured}
     rows = []
     for point in predict_front(study, records):
@@ -30,7 +30,7 @@ def predicted_rows(study: JointStudy, records: StudyRecords) -> list[dict[str, A
     return rows
 
 
-def print_predicted(study: JointStudy, rows: list[dict[str, Any]]) -> None:
+def print_predicted(study: StoredStudy, rows: list[dict[str, Any]]) -> None:
     quality = study.config.quality
     lines = [
         [

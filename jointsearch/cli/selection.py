@@ -8,7 +8,10 @@ from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
 from jointsearch.front.selection import at_knee, parse_bytes, within_bytes, within_quality
 from jointsearch.study.analysis.progress import describe
-from jointsearch.study.study import JointStudy, load_study
+from jointsearch.study.full_runs import withdraw
+from jointsearch.study.plans import complete_trial, records_with_front
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import load_study
 
 
 @click.command()
@@ -66,23 +69,23 @@ def select(
         )
     if trial is None:
         trial = _point(study, max_bytes, max_loss if quality is None else quality)
-    chosen = study.complete_trial(trial)
-    study.select(trial, note)
+    chosen = complete_trial(study, trial)
+    select(study.optuna_study, trial, note)
     if output_format == "json":
         print_json({"trial": trial, **chosen.values})
     else:
         click.echo(f"selected {describe(chosen)}")
 
 
-def _withdraw(study: JointStudy, trial: int, output_format: str) -> None:
-    study.withdraw(trial)
+def _withdraw(study: StoredStudy, trial: int, output_format: str) -> None:
+    withdraw(study.optuna_study, trial)
     if output_format == "json":
         print_json({"withdrawn": trial})
     else:
         click.echo(f"trial {trial} is not selected any more")
 
 
-def _point(study: JointStudy, max_bytes: str | None, bound: float | None) -> int:
+def _point(study: StoredStudy, max_bytes: str | None, bound: float | None) -> int:
     """The trial of the front's point within a size or a quality, or at its knee."""
     metric = study.config.quality
     if max_bytes is not None:
@@ -90,6 +93,6 @@ def _point(study: JointStudy, max_bytes: str | None, bound: float | None) -> int
             budget = parse_bytes(max_bytes)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--max-bytes") from None
-        return within_bytes(study.front().front_points, budget, metric).trial
-    points = study.front().front_points
+        return within_bytes(records_with_front(study).front_points, budget, metric).trial
+    points = records_with_front(study).front_points
     return (at_knee(points, metric) if bound is None else within_quality(points, bound, metric)).trial

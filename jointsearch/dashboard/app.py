@@ -50,8 +50,10 @@ from jointsearch.errors import JointSearchError, StudyError
 from jointsearch.front.objectives import OBJECTIVES, format_bytes
 from jointsearch.study.analysis.prediction import measure_optimum, predict_front
 from jointsearch.study.analysis.verdict import judge
+from jointsearch.study.full_runs import selected
+from jointsearch.study.plans import chosen_trial, complete_trial, export_plan, records_with_front
 from jointsearch.study.records import StudyRecords
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 PREDICTED = "predicted"
 
@@ -240,7 +242,7 @@ def _add_choice(app: Dash, studies: LiveStudies) -> None:
     def select(clicks: int | None, _ticks: int, note: str | None, path: str) -> Any:
         study, trial = _study(studies, path), _trial_of(path)
         if ctx.triggered_id == "select" and clicks:
-            study.select(study.complete_trial(trial).number, (note or "").strip())
+            select(study.optuna_study, complete_trial(study, trial).number, (note or "").strip())
         return full_run_lines(study, trial)
 
     @app.callback(
@@ -252,7 +254,7 @@ def _add_choice(app: Dash, studies: LiveStudies) -> None:
     def download(clicks: int | None, path: str) -> Any:
         if not clicks:
             return no_update
-        plan = _study(studies, path).plan_file(_trial_of(path))
+        plan = export_plan(_study(studies, path), _trial_of(path))
         return {
             "filename": "plan.json",
             "content": json.dumps(plan.model_dump(mode="json"), indent=1) + "\n",
@@ -273,7 +275,7 @@ def page_of(studies: LiveStudies, path: str) -> list[Any]:
     return [html.H1("Not found"), dcc.Link("All studies", href="/")]
 
 
-def _study_page(study: JointStudy, rest: list[str]) -> list[Any]:
+def _study_page(study: StoredStudy, rest: list[str]) -> list[Any]:
     records = study.records()
     seen = dcc.Store(id="seen", data=_version(study, records))
     match rest:
@@ -288,7 +290,7 @@ def _study_page(study: JointStudy, rest: list[str]) -> list[Any]:
         case ["why", trial]:
             return why_page(study.name, why_table(study, records, int(trial)))
         case ["why"]:
-            return why_page(study.name, why_table(study, study.front(), study.chosen))
+            return why_page(study.name, why_table(study, records_with_front(study), chosen_trial(study)))
         case ["progress"]:
             return [*progress_page(study.name, progress_table(study, records)), seen]
     raise StudyError(f"a study has the pages plan, compare, why and progress, but got {'/'.join(rest)}")
@@ -305,13 +307,13 @@ def _rows(studies: LiveStudies) -> list[Any]:
     return [study_row(study, study.records()) for study in studies.all()]
 
 
-def _version(study: JointStudy, records: StudyRecords) -> str:
+def _version(study: StoredStudy, records: StudyRecords) -> str:
     """Differs where anything that a page with a clock shows has changed."""
     states = tuple(trial.state.value for trial in records.trials)
-    return f"{hash((states, study.selection)):x}"
+    return f"{hash((states, selected(study.optuna_study))):x}"
 
 
-def _study(studies: LiveStudies, path: str) -> JointStudy:
+def _study(studies: LiveStudies, path: str) -> StoredStudy:
     return studies[_parts(path)[1]]
 
 

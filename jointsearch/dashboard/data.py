@@ -26,8 +26,9 @@ from jointsearch.search.additive.predicted_front import Effect
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.analysis.prediction import group_effects
 from jointsearch.study.analysis.progress import Snapshot
+from jointsearch.study.full_runs import selected
 from jointsearch.study.records import MeasuredPlan, StudyRecords
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 OUTSIDE = "outside of blocks"
 
@@ -52,7 +53,7 @@ class StudyRow:
     """When a trial last began or ended, by the clock of its worker."""
 
 
-def study_row(study: JointStudy, records: StudyRecords) -> StudyRow:
+def study_row(study: StoredStudy, records: StudyRecords) -> StudyRow:
     snapshot = Snapshot.of(records, study.config.search.trials)
     moments = [
         moment
@@ -128,11 +129,11 @@ class FrontTable:
         raise StudyError(f"the trial must have measured a plan of study '{self.study}', but got {trial}")
 
 
-def front_table(study: JointStudy, records: StudyRecords) -> FrontTable:
+def front_table(study: StoredStudy, records: StudyRecords) -> FrontTable:
     quality = records.objectives[0]
     on_front = {point.number for point in records.front}
     knee = at_knee(records.front_points, quality).trial if on_front else None
-    selection = study.selection
+    selection = selected(study.optuna_study)
     return FrontTable(
         study.name,
         quality,
@@ -208,7 +209,7 @@ class PlanTable:
         return tuple(dict.fromkeys((*inside, *outside)))
 
 
-def plan_table(study: JointStudy, records: StudyRecords, trial: int) -> PlanTable:
+def plan_table(study: StoredStudy, records: StudyRecords, trial: int) -> PlanTable:
     """The plan that ``trial`` measured first; raises ``StudyError``."""
     table = front_table(study, records)
     measured = _measured(study, records, trial)
@@ -256,7 +257,7 @@ class PairTable:
     """Those that both trials have stored, matched by input and reference."""
 
 
-def pair_table(study: JointStudy, records: StudyRecords, first: int, second: int) -> PairTable:
+def pair_table(study: StoredStudy, records: StudyRecords, first: int, second: int) -> PairTable:
     """Raises ``StudyError`` where one of the trials has measured no plan first."""
     table = front_table(study, records)
     pair = [_measured(study, records, number) for number in (first, second)]
@@ -306,7 +307,7 @@ class ProgressTable:
     """Of the training steps, by early stopping."""
 
 
-def progress_table(study: JointStudy, records: StudyRecords) -> ProgressTable:
+def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
     finished = (*records.complete, *records.pruned, *records.failed)
     states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     timeline = [
@@ -347,7 +348,7 @@ class WhyTable:
     """Optuna's, by parameter, the largest first: shares of the variance of the quality (PED-ANOVA)."""
 
 
-def why_table(study: JointStudy, records: StudyRecords, trial: int) -> WhyTable:
+def why_table(study: StoredStudy, records: StudyRecords, trial: int) -> WhyTable:
     """At the plan that ``trial`` measured first; raises ``StudyError``, also where there are few trials."""
     table = front_table(study, records)
     plan = _measured(study, records, trial).plan
@@ -356,7 +357,7 @@ def why_table(study: JointStudy, records: StudyRecords, trial: int) -> WhyTable:
     )
 
 
-def _importances(study: JointStudy) -> dict[str, float]:
+def _importances(study: StoredStudy) -> dict[str, float]:
     """Empty where too few trials have parameters, or all of them are equally good."""
     sign = OBJECTIVES[study.config.quality].sign
     try:
@@ -372,7 +373,7 @@ def _importances(study: JointStudy) -> dict[str, float]:
         return {}
 
 
-def _measured(study: JointStudy, records: StudyRecords, trial: int) -> MeasuredPlan:
+def _measured(study: StoredStudy, records: StudyRecords, trial: int) -> MeasuredPlan:
     for measured in records.measured:
         if measured.number == trial:
             return measured
@@ -393,7 +394,7 @@ def _place(spec: ModuleSpec) -> tuple[str, str]:
     return spec.block, spec.name.partition(f"{spec.block}.")[2] or spec.name
 
 
-def _to_nearest_uniform(study: JointStudy, table: FrontTable, trial: int) -> Comparison | None:
+def _to_nearest_uniform(study: StoredStudy, table: FrontTable, trial: int) -> Comparison | None:
     names = {baseline.origin.name for baseline in study.space.baselines()}
     point = table.point(trial)
     rivals = [other for other in table.points if other.label in names and other.trial != trial]

@@ -7,7 +7,8 @@ import threading
 from optuna.storages import BaseStorage
 
 from jointsearch.study.storage.internals import is_stored
-from jointsearch.study.study import JointStudy, open_study, study_names
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import open_study, study_names
 
 
 class LiveStudies:
@@ -15,13 +16,13 @@ class LiveStudies:
 
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
-        self._open: dict[str, JointStudy] = {}
+        self._open: dict[str, StoredStudy] = {}
         self._lock = threading.Lock()
 
-    def all(self) -> list[JointStudy]:
+    def all(self) -> list[StoredStudy]:
         return [self[name] for name in study_names(self._storage)]
 
-    def __getitem__(self, name: str) -> JointStudy:
+    def __getitem__(self, name: str) -> StoredStudy:
         """Raises ``StudyError`` where there is none of that name (any more)."""
         with self._lock:
             known = self._open.get(name)

@@ -34,8 +34,9 @@ from jointsearch.dashboard.figures import (
 )
 from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.front.selection import within_bytes, within_quality
-from jointsearch.study.full_runs import RunState
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import RunState, full_runs, selected
+from jointsearch.study.plans import complete_trial
+from jointsearch.study.stored import StoredStudy
 
 REFRESH_SECONDS = 3
 SLIDER = ("min", "max", "step", "marks", "value")
@@ -180,7 +181,7 @@ def front_lines(table: FrontTable) -> Any:
     return table_of(("trial", "size", table.quality, "the next point up", ""), lines)
 
 
-def plan_page(study: JointStudy, front: FrontTable, table: PlanTable) -> list[Any]:
+def plan_page(study: StoredStudy, front: FrontTable, table: PlanTable) -> list[Any]:
     point = table.point
     others = [other for other in front.points if other.trial != point.trial]
     return [
@@ -224,12 +225,12 @@ def plan_page(study: JointStudy, front: FrontTable, table: PlanTable) -> list[An
     ]
 
 
-def full_run_lines(study: JointStudy, trial: int) -> list[Any]:
+def full_run_lines(study: StoredStudy, trial: int) -> list[Any]:
     """The selection's note, where its full run stands, and what it has given beside the calibration."""
-    run = study.full_runs().get(trial)
+    run = full_runs(study.optuna_study.user_attrs).get(trial)
     if run is None:
         return []
-    chosen = study.selection == trial
+    chosen = selected(study.optuna_study) == trial
     note = f": {run.selection.note}" if run.selection.note else ""
     found: list[Any] = [html.P(("Selected" if chosen else "Selected before another") + note)]
     state = f"Full run: {run.state}"
@@ -241,7 +242,7 @@ def full_run_lines(study: JointStudy, trial: int) -> list[Any]:
         state += f"; `jointsearch worker {study.name} --full-runs` trains it"
     found.append(html.P(state))
     if run.measurement is not None:
-        metrics = [study.complete_trial(trial).measurement.metrics, run.measurement.metrics]
+        metrics = [complete_trial(study, trial).measurement.metrics, run.measurement.metrics]
         lines = [
             [name, *(format_value(name, values[name]) if name in values else "-" for values in metrics)]
             for name in run.measurement.metrics

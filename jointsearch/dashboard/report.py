@@ -26,7 +26,8 @@ from jointsearch.dashboard.pages import comparison_text
 from jointsearch.errors import OutputError, StudyError, UnsupportedError, first_line
 from jointsearch.study.analysis.prediction import predict_front
 from jointsearch.study.analysis.verdict import judge
-from jointsearch.study.study import JointStudy
+from jointsearch.study.plans import records_with_front
+from jointsearch.study.stored import StoredStudy
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -53,10 +54,10 @@ class Section:
     figures: dict[str, go.Figure]
 
 
-def sections(study: JointStudy) -> tuple[Section, ...]:
+def sections(study: StoredStudy) -> tuple[Section, ...]:
     """The front, the chosen plan, what its parts are worth, and the progress; raises ``StudyError`` where
     nothing is measured yet."""
-    records = study.front()
+    records = records_with_front(study)
     front, row = front_table(study, records), study_row(study, records)
     chosen = next((p for p in front.points if p.selected), None) or next(p for p in front.points if p.knee)
     plan, progress = plan_table(study, records, chosen.trial), progress_table(study, records)
@@ -91,7 +92,7 @@ def sections(study: JointStudy) -> tuple[Section, ...]:
     )
 
 
-def report_html(study: JointStudy) -> str:
+def report_html(study: StoredStudy) -> str:
     """One page without a link to anything outside; raises ``StudyError`` where nothing is measured yet."""
     body = []
     for number, section in enumerate(sections(study)):
@@ -107,7 +108,7 @@ def report_html(study: JointStudy) -> str:
     )
 
 
-def write_pictures(study: JointStudy, folder: Path) -> list[Path]:
+def write_pictures(study: StoredStudy, folder: Path) -> list[Path]:
     """Every figure as a PNG file in ``folder``, which is made; raises ``StudyError`` where nothing is
     measured yet, ``UnsupportedError`` without kaleido or a browser, ``OutputError``."""
     figures = {name: figure for section in sections(study) for name, figure in section.figures.items()}

@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 
+from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.record import Record
 from jointsearch.study.records import SELECTION
@@ -80,19 +81,25 @@ def select(study: optuna.Study, trial: int, note: str = "") -> None:
     study.set_user_attr(SELECTION, trial)
 
 
-def withdraw(study: optuna.Study, trial: int) -> bool:
-    """Take the selection of ``trial`` back; False where there is none.
+def withdraw(study: optuna.Study, trial: int) -> None:
+    """Take the selection of ``trial`` back; raises ``StudyError`` where there is none.
 
     Its full run is not begun any more, and not taken up again where it was interrupted.
     """
     attributes = study.user_attrs
-    selected = selections(attributes)
-    if selected.pop(trial, None) is None:
-        return False
+    left = selections(attributes)
+    if trial not in left:
+        raise StudyError(f"the trial must be a selected one ({list(left)}), but got {trial}")
+    del left[trial]
     if attributes[SELECTION] == trial:
-        study.set_user_attr(SELECTION, next(reversed(selected), None))
+        study.set_user_attr(SELECTION, next(reversed(left), None))
     study.set_user_attr(f"{SELECTION_OF}{trial}", None)
-    return True
+
+
+def selected(study: optuna.Study) -> int | None:
+    """The number of the trial that was selected last, which is exported."""
+    number: int | None = study.user_attrs.get(SELECTION)
+    return number
 
 
 def selections(attributes: Mapping[str, Any]) -> dict[int, Selection]:

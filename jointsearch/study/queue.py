@@ -8,11 +8,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from jointsearch.errors import StudyError
+from jointsearch.plan.origin import REQUEST, Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
 from jointsearch.space import SearchSpace
-from jointsearch.study.records import DIGEST, PLAN, PLAN_ATTRIBUTES, RETRY_OF
+from jointsearch.study.records import DIGEST, ORIGIN, PLAN, PLAN_ATTRIBUTES, REQUESTED, RETRY_OF, SEED
+from jointsearch.study.stored import StoredStudy
 
 
 def enqueue(
@@ -65,3 +68,28 @@ def kept_for_retry(trial: FrozenTrial) -> dict[str, Any]:
 
 def is_retried(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
     return any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials)
+
+
+def request(study: StoredStudy, plan: Plan, origin: Origin = REQUEST, *, seed: int | None = None) -> None:
+    """Have a worker measure ``plan``, on top of the search's trials and before them.
+
+    The plan need not be in the search space. Without ``seed`` it is measured with the study's own.
+    """
+    attributes: dict[str, Any] = {REQUESTED: True, ORIGIN: origin.model_dump(mode="json")}
+    if seed is not None:
+        attributes[SEED] = seed
+    enqueue(study.optuna_study, study.space, plan, study.space.params_of(plan), attributes)
+
+
+def requeue_failed(study: StoredStudy, number: int | None = None) -> list[int]:
+    """Put failed trials back into the queue, all or one; their numbers. Raises ``StudyError``."""
+    failed = study.records().failed
+    chosen = [trial for trial in failed if number is None or trial.number == number]
+    if number is not None and not chosen:
+        raise StudyError(
+            f"the trial must be one that has failed ({[t.number for t in failed]}), but got {number}"
+        )
+    whole = study.optuna_study.get_trials(deepcopy=False) if chosen else []
+    for trial in chosen:
+        requeue(study.optuna_study, whole[trial.number])
+    return [trial.number for trial in chosen]

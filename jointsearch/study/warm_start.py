@@ -22,8 +22,9 @@ from jointsearch.space import Baseline, SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.queue import enqueue
-from jointsearch.study.records import DIGEST, ORIGIN
+from jointsearch.study.records import DIGEST, ORIGIN, SENSITIVITIES
 from jointsearch.study.storage.locks import study_lock
+from jointsearch.study.stored import StoredStudy
 
 ENQUEUED = "enqueued"
 """Study attribute: the strategies with measured sensitivities that are in the queue."""
@@ -41,21 +42,18 @@ def enqueue_known(study: optuna.Study, space: SearchSpace, layout: ModelLayout, 
     _enqueue_new(study, space, starts)
 
 
-def enqueue_measured(
-    study: optuna.Study,
-    space: SearchSpace,
-    layout: ModelLayout,
-    config: StudyConfig,
-    sensitivities: Callable[[Callable[[], SensitivityProber]], Sensitivities],
-    probe: SensitivityProber,
-) -> None:
-    """Enqueue the rest, once in a study's life; several workers may both measure, but one enqueues."""
+def warm_start(stored: StoredStudy, probe: SensitivityProber) -> None:
+    """Enqueue the rest, which needs something measured, once in a study's life.
+
+    Several workers may both measure, but one enqueues.
+    """
+    study, space, layout, config = stored.optuna_study, stored.space, stored.layout, stored.config
     names = [name for name in config.search_space.enqueue if STRATEGIES[name].needs != "nothing"]
     if not names or ENQUEUED in study.user_attrs:
         return
     settings = StrategySettings.of(space, config.search_space)
     if any(STRATEGIES[name].needs == "sensitivities" for name in names):
-        settings = replace(settings, sensitivities=sensitivities(lambda: probe))
+        settings = replace(settings, sensitivities=sensitivities_of(stored, lambda: probe))
     if any(STRATEGIES[name].needs == "adalora" for name in names):
         adaptive = STRATEGIES["adalora-4bit"].plan(layout, settings)
         ranks = probe.run(adaptive, Trial(seed=config.calibration.seed)).ranks
@@ -80,3 +78,14 @@ def _enqueue_new(study: optuna.Study, space: SearchSpace, starts: Iterable[Basel
         if start.plan.digest not in known:
             enqueue(study, space, start.plan, start.params, {ORIGIN: start.origin.model_dump(mode="json")})
             known.add(start.plan.digest)
+
+
+def sensitivities_of(study: StoredStudy, probe: Callable[[], SensitivityProber]) -> Sensitivities:
+    """How sensitive each module is: measured once by ``probe``, then kept with the study."""
+    stored = study.optuna_study.user_attrs.get(SENSITIVITIES)
+    if stored is not None:
+        return Sensitivities.model_validate(stored)
+    rank = StrategySettings.of(study.space, study.config.search_space).rank
+    measured = probe().sensitivities(rank)
+    study.optuna_study.set_user_attr(SENSITIVITIES, measured.model_dump(mode="json"))
+    return measured

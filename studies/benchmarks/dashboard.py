@@ -31,7 +31,7 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener
 sys.path.insert(0, str(Path(__file__).parent))
 from workers import databases, new_study
 
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -161,7 +161,7 @@ def measure(url: str) -> dict[str, float]:
     }
 
 
-def add_trial(study: JointStudy) -> None:
+def add_trial(study: StoredStudy) -> None:
     search = study.config.search
     more = study.config.model_copy(
         update={"search": search.model_copy(update={"trials": len(study.records().trials) + 1})}

@@ -42,7 +42,8 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
-from jointsearch.study.study import build_space, create_study
+from jointsearch.study.stored import build_space
+from jointsearch.study.study import create_study
 from jointsearch.study.worker.early_stopping import MIN_TRIALS, RISK, Forecast
 from jointsearch.study.worker.trials import Worker
 from jointsearch.training.calibration import CalibrationRunner

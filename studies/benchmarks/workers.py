@@ -35,7 +35,8 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study, load_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study, load_study
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -115,7 +116,7 @@ def databases() -> Iterator[dict[str, Any]]:
                 server.cleanup()
 
 
-def new_study(url: str, num_groups: int, trials: int) -> JointStudy:
+def new_study(url: str, num_groups: int, trials: int) -> StoredStudy:
     return create_study(open_storage(url, create=True), config("benchmark", trials), layout(num_groups))
 
 

@@ -29,7 +29,8 @@ from jointsearch.plan.plan_file import read_plan
 from jointsearch.runner import Trial
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study, open_study, study_names
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study, open_study, study_names
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -78,14 +79,14 @@ def url(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def small(url: str) -> Iterator[JointStudy]:
+def small(url: str) -> Iterator[StoredStudy]:
     storage = open_storage(url)
     yield open_study(storage, "small")
     storage.engine.dispose()
 
 
 @pytest.fixture
-def records(small: JointStudy) -> StudyRecords:
+def records(small: StoredStudy) -> StudyRecords:
     return small.records()
 
 
@@ -235,7 +236,7 @@ def test_front_is_the_same_in_json_csv_and_the_table(run: Run, records: StudyRec
         assert row["label"] in table
 
 
-def test_select_by_bytes_loss_knee_and_trial(run: Run, records: StudyRecords, small: JointStudy) -> None:
+def test_select_by_bytes_loss_knee_and_trial(run: Run, records: StudyRecords, small: StoredStudy) -> None:
     front = [(trial.number, *trial.values.values()) for trial in records.front]
     assert len(front) >= 3
     number, loss, size = front[1]
@@ -580,12 +581,12 @@ def test_any_quality_can_bound_the_selection(run: Run, records: StudyRecords) ->
 @pytest.mark.parametrize(
     ("command", "wanted"), [("pause", "pause"), ("resume", "run"), ("stop", "stop"), ("cancel", "cancel")]
 )
-def test_workers_are_told_what_is_wanted(run: Run, small: JointStudy, command: str, wanted: str) -> None:
+def test_workers_are_told_what_is_wanted(run: Run, small: StoredStudy, command: str, wanted: str) -> None:
     assert "study 'small': its workers" in run("study", command, "small").stderr
     assert small.optuna_study.user_attrs["wanted"] == wanted
 
 
-def test_failed_trials_go_back_into_the_queue(run: Run, small: JointStudy) -> None:
+def test_failed_trials_go_back_into_the_queue(run: Run, small: StoredStudy) -> None:
     (failed,) = small.records().failed
     assert f"trials {failed.number} put back" in run("study", "retry", "small").stderr
     records = small.records()

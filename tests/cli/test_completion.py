@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from jointsearch.cli import cli, suggestions
 from jointsearch.launchers import LAUNCHERS
 from jointsearch.strategies.registry import STRATEGIES
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 def offered(*words: str) -> list[str]:

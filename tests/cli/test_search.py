@@ -13,16 +13,16 @@ from click.testing import CliRunner, Result
 
 from jointsearch.cli import cli
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Run = Callable[..., Result]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @pytest.fixture
-def study(create: Create, layout: ModelLayout) -> JointStudy:
+def study(create: Create, layout: ModelLayout) -> StoredStudy:
     found = create(search={"sampler": "additive", "trials": 12}, search_space={"ranks": [0, 4, 8]})
     Worker(found, FakeRunner(layout, noise=0.01)).run()
     return found
@@ -36,7 +36,7 @@ def run(url: str) -> Run:
     return invoke
 
 
-def test_predicted_beside_measured(study: JointStudy, run: Run) -> None:
+def test_predicted_beside_measured(study: StoredStudy, run: Run) -> None:
     found = json.loads(run("front", "small", "--predicted", "--format", "json").stdout)
     assert found.keys() == {"measured", "predicted", "verdict"}
     assert found["measured"] == json.loads(run("front", "small", "--format", "json").stdout)
@@ -56,7 +56,7 @@ def test_predicted_beside_measured(study: JointStudy, run: Run) -> None:
     assert found["verdict"] in table
 
 
-def test_measuring_the_predicted_optimum(study: JointStudy, run: Run) -> None:
+def test_measuring_the_predicted_optimum(study: StoredStudy, run: Run) -> None:
     result = run("study", "measure", "small", "--max-bytes", "60kB", "--format", "json")
     point = json.loads(result.stdout)
     (waiting,) = study.records().waiting
@@ -71,14 +71,14 @@ def test_measuring_the_predicted_optimum(study: JointStudy, run: Run) -> None:
     ("size", "message"),
     [("1kB", "a plan of the search space has at least"), ("many", "a size is a number with")],
 )
-def test_a_bad_size_is_one_line(study: JointStudy, run: Run, size: str, message: str) -> None:
+def test_a_bad_size_is_one_line(study: StoredStudy, run: Run, size: str, message: str) -> None:
     result = run("study", "measure", "small", "--max-bytes", size)
     assert result.exit_code != 0
     assert message in f"{result.stderr}{result.exception}"
     assert study.records().waiting == ()
 
 
-def test_refining_shows_means_errors_and_a_verdict(study: JointStudy, run: Run, layout: ModelLayout) -> None:
+def test_refining_shows_means_errors_and_a_verdict(study: StoredStudy, run: Run, layout: ModelLayout) -> None:
     assert "under one seed" in run("front", "small").stdout
     result = run("study", "refine", "small", "--seeds", "2")
     num = len(study.records().waiting)

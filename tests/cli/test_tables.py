@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from jointsearch.cli import cli
 from jointsearch.cli.tables import fitting, print_table
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import select
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 Shown = Callable[..., str]
 
 COLUMNS = ["trial", "loss", "size", "bits/weight", "trainable", "peak memory", ""]
@@ -59,10 +60,10 @@ def shown(url: str) -> Shown:
 
 
 @pytest.fixture
-def study(create: Create, layout: ModelLayout) -> JointStudy:
+def study(create: Create, layout: ModelLayout) -> StoredStudy:
     found = create(search={"trials": 12}, objectives=["loss", "model_bytes", "accuracy", "inference_rate"])
     Worker(found, FakeRunner(layout, noise=0.01)).run()
-    found.select(0, "for a telephone that has little memory")
+    select(found.optuna_study, 0, "for a telephone that has little memory")
     return found
 
 
@@ -73,7 +74,7 @@ def headers(text: str) -> list[list[str]]:
 
 
 def test_the_front_has_all_columns_in_a_pipe_and_on_a_wide_terminal(
-    study: JointStudy, shown: Shown, terminal: Callable[[int], None]
+    study: StoredStudy, shown: Shown, terminal: Callable[[int], None]
 ) -> None:
     whole = ["trial", "loss", "accuracy", "inference_rate", *COLUMNS[2:]]
     piped = shown("front", "small")
@@ -83,7 +84,7 @@ def test_the_front_has_all_columns_in_a_pipe_and_on_a_wide_terminal(
     assert headers(shown("front", "small")) == headers(piped)
 
 
-def test_the_front_fits_80_columns(study: JointStudy, shown: Shown, terminal: Callable[[int], None]) -> None:
+def test_the_front_fits_80_columns(study: StoredStudy, shown: Shown, terminal: Callable[[int], None]) -> None:
     terminal(80)
     text = shown("front", "small")
     tables = [line for line in text.splitlines() if line[:1] in "┏┃┡│└"]
@@ -95,7 +96,7 @@ def test_the_front_fits_80_columns(study: JointStudy, shown: Shown, terminal: Ca
 
 @pytest.mark.parametrize("arguments", [("study", "list"), ("study", "status", "small")], ids=" ".join)
 def test_what_is_said_of_studies_fits_80_columns(
-    study: JointStudy, shown: Shown, terminal: Callable[[int], None], arguments: tuple[str, ...]
+    study: StoredStudy, shown: Shown, terminal: Callable[[int], None], arguments: tuple[str, ...]
 ) -> None:
     whole = headers(shown(*arguments))
     terminal(80)
@@ -104,7 +105,7 @@ def test_what_is_said_of_studies_fits_80_columns(
     assert [set(line) <= set(first) for line, first in zip(headers(text), whole, strict=True)]
 
 
-def test_the_status_has_no_internal_names(study: JointStudy, shown: Shown) -> None:
+def test_the_status_has_no_internal_names(study: StoredStudy, shown: Shown) -> None:
     keys = json.loads(shown("study", "status", "small", "--format", "json")).keys()
     text = shown("study", "status", "small")
     internal = {key for key in keys if "_" in key} | {"of ", "wanted", "left "}

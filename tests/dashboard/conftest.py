@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.study.records import FAILURE, LABEL, MEASUREMENT, PLAN, SEED, WORKER
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 START = datetime(2026, 1, 1, 12)
 
@@ -26,7 +26,7 @@ def add() -> Add:
     """Store a trial of a plan with that bits and rank in every module but those of ``changes``."""
 
     def added(
-        study: JointStudy,
+        study: StoredStudy,
         bits: int,
         rank: int,
         losses: dict[int, float],
@@ -82,7 +82,7 @@ def dated(trial: FrozenTrial, number: int) -> FrozenTrial:
 
 
 @pytest.fixture
-def small(create: Callable[..., JointStudy], add: Add) -> JointStudy:
+def small(create: Callable[..., StoredStudy], add: Add) -> StoredStudy:
     """Trials 0 and 1: uniform 4 bits with two seeds; 2: uniform 16 bits; 3 and 4 by search; 5 failed."""
     study = create(search_space={"enqueue": []})
     add(study, 4, 0, {0: 3.0, 1: 3.2}, label="uniform 4-bit rank 0")
@@ -97,7 +97,7 @@ def small(create: Callable[..., JointStudy], add: Add) -> JointStudy:
 
 
 @pytest.fixture
-def hostile(create: Callable[..., JointStudy], storage: RDBStorage, add: Add) -> JointStudy:
+def hostile(create: Callable[..., StoredStudy], storage: RDBStorage, add: Add) -> StoredStudy:
     """A study whose name and texts are tags: our study files refuse such names, a database does not."""
     made = create(name="made", search_space={"enqueue": []})
     study = optuna.create_study(
@@ -105,7 +105,7 @@ def hostile(create: Callable[..., JointStudy], storage: RDBStorage, add: Add) ->
     )
     for key, value in made.optuna_study.user_attrs.items():
         study.set_user_attr(key, value)
-    found = JointStudy(study, made.config)
+    found = StoredStudy(study, made.config)
     link = "<a href='https://evil.example'>click</a>"
     add(found, 4, 0, {0: 2.0}, label=link, worker="<i>host</i>", output="<img src=x onerror=alert(1)>")
     return found

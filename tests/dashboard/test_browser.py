@@ -20,7 +20,8 @@ from jointsearch.cli import cli
 from jointsearch.dashboard.serving import create_dashboard
 from jointsearch.front.pareto import is_on_front
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import full_runs, selected
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -57,7 +58,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def study(create: Callable[..., JointStudy], layout: ModelLayout) -> JointStudy:
+def study(create: Callable[..., StoredStudy], layout: ModelLayout) -> StoredStudy:
     """Half of its trials are done."""
     made = create(search={"trials": 40, "sampler": "random"}, search_space={"ranks": [0, 2, 4, 8]})
     Worker(made, FakeRunner(layout), max_trials=20).run()
@@ -65,7 +66,7 @@ def study(create: Callable[..., JointStudy], layout: ModelLayout) -> JointStudy:
 
 
 @pytest.fixture
-def address(study: JointStudy, storage: RDBStorage) -> Iterator[str]:
+def address(study: StoredStudy, storage: RDBStorage) -> Iterator[str]:
     """Of the served dashboard."""
     server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0, threads=8)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -120,7 +121,7 @@ def plotted(page: Page, trace: str) -> list[list[float]]:
     return page.evaluate(script, trace)  # type: ignore[no-any-return]
 
 
-def front_of(study: JointStudy) -> list[int]:
+def front_of(study: StoredStudy) -> list[int]:
     """By brute force over the trials."""
     trials = study.records().complete
     points = [tuple(trial.values.values()) for trial in trials]
@@ -135,7 +136,7 @@ def front_of(study: JointStudy) -> list[int]:
     return sorted(found.values())
 
 
-def test_the_front_a_click_and_the_plan(page: Page, study: JointStudy) -> None:
+def test_the_front_a_click_and_the_plan(page: Page, study: StoredStudy) -> None:
     page.goto("/")
     page.get_by_role("link", name="small").click()
     page.wait_for_selector("#front .scatterlayer .point")
@@ -172,7 +173,7 @@ def test_a_logarithmic_scale(page: Page) -> None:
     expect(page.locator("#front .xtitle")).to_contain_text("model size")
 
 
-def test_sliders_mark_the_best_point(page: Page, study: JointStudy) -> None:
+def test_sliders_mark_the_best_point(page: Page, study: StoredStudy) -> None:
     open_front(page)
     handle = page.get_by_role("slider").first
     handle.focus()
@@ -186,7 +187,7 @@ def test_sliders_mark_the_best_point(page: Page, study: JointStudy) -> None:
     )
 
 
-def test_select_download_and_export(page: Page, study: JointStudy, url: str, tmp_path: Path) -> None:
+def test_select_download_and_export(page: Page, study: StoredStudy, url: str, tmp_path: Path) -> None:
     trial = study.records().front[1].number
     page.goto(f"/study/small/plan/{trial}")
     note = "<b>small</b> & <script>alert(1)</script>"
@@ -194,8 +195,8 @@ def test_select_download_and_export(page: Page, study: JointStudy, url: str, tmp
     page.get_by_role("button", name="Select for the full run").click()
     expect(page.locator("#full-run")).to_contain_text(f"Selected: {note}")
     expect(page.locator("#full-run")).to_contain_text("jointsearch worker small --full-runs")
-    assert study.selection == trial
-    assert study.full_runs()[trial].selection.note == note
+    assert selected(study.optuna_study) == trial
+    assert full_runs(study.optuna_study.user_attrs)[trial].selection.note == note
     with page.expect_download() as download:
         page.get_by_role("button", name="Download plan.json").click()
     assert download.value.suggested_filename == "plan.json"
@@ -208,7 +209,7 @@ def test_select_download_and_export(page: Page, study: JointStudy, url: str, tmp
 
 
 def test_it_follows_a_running_study_and_keeps_the_zoom(
-    page: Page, study: JointStudy, layout: ModelLayout
+    page: Page, study: StoredStudy, layout: ModelLayout
 ) -> None:
     open_front(page)
     (_, x1, y1), (_, x2, y2) = plotted(page, "front")[1], plotted(page, "front")[-1]
@@ -243,7 +244,7 @@ def test_it_follows_a_running_study_and_keeps_the_zoom(
 
 
 def test_it_waits_for_the_first_trial(
-    page: Page, create: Callable[..., JointStudy], layout: ModelLayout
+    page: Page, create: Callable[..., StoredStudy], layout: ModelLayout
 ) -> None:
     waiting = create(name="waiting")
     page.goto("/study/waiting")
@@ -252,7 +253,7 @@ def test_it_waits_for_the_first_trial(
     page.wait_for_selector("#front .scatterlayer .point", timeout=15_000)
 
 
-def test_the_predicted_front_and_its_measurement(page: Page, study: JointStudy) -> None:
+def test_the_predicted_front_and_its_measurement(page: Page, study: StoredStudy) -> None:
     open_front(page)
     page.get_by_text("predicted front").click()
     page.wait_for_function(
@@ -264,7 +265,7 @@ def test_the_predicted_front_and_its_measurement(page: Page, study: JointStudy) 
     assert not requested.origin.name
 
 
-def test_the_other_pages(page: Page, study: JointStudy) -> None:
+def test_the_other_pages(page: Page, study: StoredStudy) -> None:
     front = study.records().front
     for path, there in (
         ("why", "#effects .scatterlayer .point"),
@@ -282,7 +283,7 @@ def test_optuna_dashboard_is_beside_it(page: Page) -> None:
     expect(page.get_by_text("Trial 0", exact=False).first).to_be_visible()
 
 
-def test_with_the_keyboard_on_a_phone_in_the_dark(browser: Browser, address: str, study: JointStudy) -> None:
+def test_with_the_keyboard_on_a_phone_in_the_dark(browser: Browser, address: str, study: StoredStudy) -> None:
     context = browser.new_context(base_url=address, viewport=PHONE, color_scheme="dark", has_touch=True)  # type: ignore[arg-type]
     page = context.new_page()
     page.goto("/")
@@ -310,7 +311,7 @@ def luminance(colour: str) -> float:
     return sum(channels) / 3 / 255
 
 
-def test_texts_of_a_study_run_no_script(browser: Browser, address: str, hostile: JointStudy) -> None:
+def test_texts_of_a_study_run_no_script(browser: Browser, address: str, hostile: StoredStudy) -> None:
     context = browser.new_context(base_url=address)
     page = context.new_page()
     dialogs: list[Any] = []

@@ -17,7 +17,8 @@ from jointsearch.dashboard.data import (
 )
 from jointsearch.errors import StudyError
 from jointsearch.plan.plan import Plan
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import select
+from jointsearch.study.stored import StoredStudy
 
 START = datetime(2026, 1, 1, 12)
 """When the first trial of ``small`` began."""
@@ -27,7 +28,7 @@ UNIFORM_16 = 2 * 47360 + 640 + 256 + 4 * 4 * (4 * (64 + 64) + 4 * (64 + 96))
 """16 bits and rank 4: float32 adapters of rank 4 on four 64 × 64 and four 96 × 64 modules."""
 
 
-def test_a_study_on_one_line(small: JointStudy) -> None:
+def test_a_study_on_one_line(small: StoredStudy) -> None:
     row = study_row(small, small.records())
     assert (row.name, row.model, row.task) == ("small", "some/model", "causal-lm")
     assert row.objectives == ("loss", "model_bytes")
@@ -37,7 +38,7 @@ def test_a_study_on_one_line(small: JointStudy) -> None:
     assert row.last_activity == START + timedelta(minutes=5, seconds=30)
 
 
-def test_a_study_without_trials(create: Callable[..., JointStudy]) -> None:
+def test_a_study_without_trials(create: Callable[..., StoredStudy]) -> None:
     study = create()
     records = study.records()
     row = study_row(study, records)
@@ -47,8 +48,8 @@ def test_a_study_without_trials(create: Callable[..., JointStudy]) -> None:
     assert (progress.hypervolume, progress.timeline, progress.failures) == ((), (), ())
 
 
-def test_points_of_all_measured_plans(small: JointStudy) -> None:
-    small.select(3)
+def test_points_of_all_measured_plans(small: StoredStudy) -> None:
+    select(small.optuna_study, 3)
     table = front_table(small, small.records())
     assert [point.trial for point in table.points] == [0, 2, 3, 4]
     twice, largest, searched, worst = table.points
@@ -69,12 +70,12 @@ def test_points_of_all_measured_plans(small: JointStudy) -> None:
     assert worst.label == "" and searched.label == ""
 
 
-def test_a_selected_second_seed_marks_its_plan(small: JointStudy) -> None:
-    small.select(1)
+def test_a_selected_second_seed_marks_its_plan(small: StoredStudy) -> None:
+    select(small.optuna_study, 1)
     assert [p.trial for p in front_table(small, small.records()).points if p.selected] == [0]
 
 
-def test_a_plan(small: JointStudy) -> None:
+def test_a_plan(small: StoredStudy) -> None:
     table = plan_table(small, small.records(), 3)
     assert table.blocks == (OUTSIDE, "layers.0", "layers.1")
     assert table.columns == ("attn.q", "attn.o", "mlp.up", "mlp.down", "embed")
@@ -90,7 +91,7 @@ def test_a_plan(small: JointStudy) -> None:
     assert [(p.step, p.loss) for p in table.validation_losses] == [(5, 2.1)]
 
 
-def test_the_uniform_plan_of_nearest_size(small: JointStudy) -> None:
+def test_the_uniform_plan_of_nearest_size(small: StoredStudy) -> None:
     records = small.records()
     sizes = {point.trial: point.model_bytes for point in front_table(small, records).points}
     comparison = plan_table(small, records, 3).comparison
@@ -103,7 +104,7 @@ def test_the_uniform_plan_of_nearest_size(small: JointStudy) -> None:
     assert own is not None and own.label == "uniform 4-bit rank 0"  # not itself
 
 
-def test_a_maximized_quality(create: Callable[..., JointStudy], add: Callable[..., Plan]) -> None:
+def test_a_maximized_quality(create: Callable[..., StoredStudy], add: Callable[..., Plan]) -> None:
     study = create(objectives=["accuracy", "model_bytes"], search_space={"enqueue": []})
     add(study, 4, 0, {0: 0.5}, label="uniform 4-bit rank 0", metric="accuracy")
     add(study, 4, 4, {0: 0.75}, metric="accuracy")
@@ -111,20 +112,20 @@ def test_a_maximized_quality(create: Callable[..., JointStudy], add: Callable[..
     assert comparison is not None and comparison.gain == pytest.approx(0.25)
 
 
-def test_no_uniform_plan_no_comparison(create: Callable[..., JointStudy], add: Callable[..., Plan]) -> None:
+def test_no_uniform_plan_no_comparison(create: Callable[..., StoredStudy], add: Callable[..., Plan]) -> None:
     study = create(search_space={"enqueue": []})
     add(study, 4, 4, {0: 2.0})
     assert plan_table(study, study.records(), 0).comparison is None
 
 
 @pytest.mark.parametrize("trial", [1, 5, 99])
-def test_trials_that_are_no_point(small: JointStudy, trial: int) -> None:
+def test_trials_that_are_no_point(small: StoredStudy, trial: int) -> None:
     """1 is a further seed of plan 0, 5 has failed."""
     with pytest.raises(StudyError, match=f"must have measured a plan of study 'small', but got {trial}"):
         plan_table(small, small.records(), trial)
 
 
-def test_two_plans(small: JointStudy) -> None:
+def test_two_plans(small: StoredStudy) -> None:
     pair = pair_table(small, small.records(), 2, 3)
     assert pair.num_modules == 9
     assert [difference.module for difference in pair.differences] == [
@@ -139,7 +140,7 @@ def test_two_plans(small: JointStudy) -> None:
     assert pair_table(small, small.records(), 2, 2).differences == ()
 
 
-def test_progress(small: JointStudy) -> None:
+def test_progress(small: StoredStudy) -> None:
     table = progress_table(small, small.records())
     assert table.failures == (("the loss is not finite", 1),)
     assert [(t.trial, t.worker, t.state) for t in table.timeline] == [
@@ -155,7 +156,7 @@ def test_progress(small: JointStudy) -> None:
     assert table.seconds_by_phase == {"train": 2.0, "evaluate": 1.0}
 
 
-def test_the_hypervolume_grows_to_the_one_of_now(small: JointStudy) -> None:
+def test_the_hypervolume_grows_to_the_one_of_now(small: StoredStudy) -> None:
     records = small.records()
     curve = progress_table(small, records).hypervolume
     assert [trial for trial, _ in curve] == [0, 2, 3, 4]

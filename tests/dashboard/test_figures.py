@@ -19,15 +19,16 @@ from jointsearch.dashboard.figures import (
     timeline_figure,
 )
 from jointsearch.plan.plan import Plan
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import select
+from jointsearch.study.stored import StoredStudy
 
 
 def traces(figure: Any) -> dict[str, Any]:
     return {trace.name: trace for trace in figure.data}
 
 
-def test_the_front_is_a_line_beside_the_rest(small: JointStudy) -> None:
-    small.select(2)
+def test_the_front_is_a_line_beside_the_rest(small: StoredStudy) -> None:
+    select(small.optuna_study, 2)
     table = front_table(small, small.records())
     drawn = traces(front_figure(table, marked=[0]))
     assert drawn["front"].mode == "lines+markers"
@@ -43,7 +44,7 @@ def test_the_front_is_a_line_beside_the_rest(small: JointStudy) -> None:
     assert found == {"knee": [3], "selected": [2], "best within the bounds": [0]}
 
 
-def test_a_hover_has_the_essentials(small: JointStudy) -> None:
+def test_a_hover_has_the_essentials(small: StoredStudy) -> None:
     table = front_table(small, small.records())
     text = traces(front_figure(table))["named plans"].hovertext
     assert text[0].startswith("trial 0, uniform 4-bit rank 0<br>loss 3.1000 ± 0.1000 (2 seeds)<br>")
@@ -53,13 +54,13 @@ def test_a_hover_has_the_essentials(small: JointStudy) -> None:
     )
 
 
-def test_bytes_can_be_logarithmic(small: JointStudy) -> None:
+def test_bytes_can_be_logarithmic(small: StoredStudy) -> None:
     table = front_table(small, small.records())
     assert front_figure(table, log_bytes=True).layout.xaxis.type == "log"
     assert front_figure(table).layout.xaxis.type is None
 
 
-def test_new_data_keeps_the_zoom(small: JointStudy, add: Callable[..., Plan]) -> None:
+def test_new_data_keeps_the_zoom(small: StoredStudy, add: Callable[..., Plan]) -> None:
     before = front_figure(front_table(small, small.records()))
     add(small, 4, 4, {0: 1.0})
     after = front_figure(front_table(small, small.records()))
@@ -67,7 +68,7 @@ def test_new_data_keeps_the_zoom(small: JointStudy, add: Callable[..., Plan]) ->
     assert after.layout.uirevision == before.layout.uirevision == "small"
 
 
-def test_a_plan_is_a_heat_map(small: JointStudy) -> None:
+def test_a_plan_is_a_heat_map(small: StoredStudy) -> None:
     figure = plan_figure(plan_table(small, small.records(), 3))
     (heat,) = figure.data
     assert list(heat.x) == ["attn.q", "attn.o", "mlp.up", "mlp.down", "embed"]
@@ -78,7 +79,7 @@ def test_a_plan_is_a_heat_map(small: JointStudy) -> None:
     assert figure.layout.yaxis.autorange == "reversed"
 
 
-def test_bytes_and_losses_of_a_plan(small: JointStudy) -> None:
+def test_bytes_and_losses_of_a_plan(small: StoredStudy) -> None:
     table = plan_table(small, small.records(), 3)
     (bars,) = parts_figure(table).data
     assert sum(bars.x) == pytest.approx(table.point.model_bytes / 1000)
@@ -88,7 +89,7 @@ def test_bytes_and_losses_of_a_plan(small: JointStudy) -> None:
     assert (list(drawn["validation"].x), list(drawn["validation"].y)) == ([5], [2.1])
 
 
-def test_progress(small: JointStudy) -> None:
+def test_progress(small: StoredStudy) -> None:
     table = progress_table(small, small.records())
     (curve,) = hypervolume_figure(table).data
     assert list(curve.x) == [0, 2, 3, 4]
@@ -108,7 +109,7 @@ def test_units_that_people_read(values: list[int], unit: tuple[str, int]) -> Non
     assert byte_unit(values) == unit
 
 
-def test_no_text_of_a_study_is_a_tag(hostile: JointStudy) -> None:
+def test_no_text_of_a_study_is_a_tag(hostile: StoredStudy) -> None:
     records = hostile.records()
     figures = (
         front_figure(front_table(hostile, records)),

@@ -16,14 +16,14 @@ from jointsearch.dashboard.app import create_app, page_of
 from jointsearch.dashboard.data import front_table
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import Bounds, best_within, study_path
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 
 def components(page: list[Any]) -> str:
     return json.dumps(page, cls=PlotlyJSONEncoder)
 
 
-def test_pages(small: JointStudy, storage: RDBStorage) -> None:
+def test_pages(small: StoredStudy, storage: RDBStorage) -> None:
     assert "some/model" in components(page_of(LiveStudies(storage), "/"))
     assert "trial 3" in components(page_of(LiveStudies(storage), "/study/small"))
     plan = components(page_of(LiveStudies(storage), "/study/small/plan/3"))
@@ -35,18 +35,18 @@ def test_pages(small: JointStudy, storage: RDBStorage) -> None:
 @pytest.mark.parametrize(
     "path", ["/study/smal", "/study/small/plan/x", "/study/small/plan/1", "/x", "/study"]
 )
-def test_what_is_not_there(small: JointStudy, storage: RDBStorage, path: str) -> None:
+def test_what_is_not_there(small: StoredStudy, storage: RDBStorage, path: str) -> None:
     assert "Not found" in components(page_of(LiveStudies(storage), path))
 
 
-def test_bounds_mark_the_best_points(small: JointStudy) -> None:
+def test_bounds_mark_the_best_points(small: StoredStudy) -> None:
     table = front_table(small, small.records())
     middle = table.point(3).model_bytes
     assert best_within(table, Bounds(middle, 3.1))[0] == [3, 0]
     assert best_within(table, Bounds(middle - 1, 2.05))[0] == [0, 2]
 
 
-def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -> None:
+def test_texts_of_a_study_stay_texts(hostile: StoredStudy, storage: RDBStorage) -> None:
     """No component renders HTML or Markdown, and the name is quoted in addresses."""
     paths = [study_path(hostile.name, *rest) for rest in ((), ("plan", 0), ("compare", 0, 0), ("progress",))]
     assert paths[0] == "/study/%3Cscript%3Ealert%281%29%3C%2Fscript%3E"
@@ -57,12 +57,12 @@ def test_texts_of_a_study_stay_texts(hostile: JointStudy, storage: RDBStorage) -
     assert "<script>alert" not in create_app(storage).index()
 
 
-def test_other_hosts_need_a_token_on_the_command_line(small: JointStudy, url: str) -> None:
+def test_other_hosts_need_a_token_on_the_command_line(small: StoredStudy, url: str) -> None:
     done = CliRunner().invoke(cli, ["dashboard", "--host", "0.0.0.0", "--storage", url], env={})
     assert "needs --auth-token" in str(done.exception)
 
 
-def test_loosest_bounds_leave_the_whole_front(small: JointStudy) -> None:
+def test_loosest_bounds_leave_the_whole_front(small: StoredStudy) -> None:
     table = front_table(small, small.records())
     loosest = Bounds.loosest(table)
     sizes = [table.point(trial).model_bytes for trial in (0, 3, 2)]

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.report import report_html, sections
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import select
+from jointsearch.study.stored import StoredStudy
 
 
-def test_it_is_one_small_file_without_foreign_tags(hostile: JointStudy, url: str, tmp_path: Path) -> None:
+def test_it_is_one_small_file_without_foreign_tags(hostile: StoredStudy, url: str, tmp_path: Path) -> None:
     text = report_html(hostile)
     assert len(text.encode()) < 6_000_000
     for tag in ("<script>alert(1)", "<a href='https://evil", "<i>host", "<img src=x"):
@@ -28,19 +29,19 @@ def test_it_is_one_small_file_without_foreign_tags(hostile: JointStudy, url: str
     assert output.read_text(encoding="utf-8").count("plotly-graph-div") == 7  # too few trials to predict
 
 
-def test_it_has_the_verdict_the_prediction_and_the_effects(small: JointStudy) -> None:
+def test_it_has_the_verdict_the_prediction_and_the_effects(small: StoredStudy) -> None:
     front, plan, _ = sections(small)
     assert front.texts[0] == ("some/model, causal-lm: 5 of 10 trials complete, 0 stopped early, 1 failed.")
     assert front.texts[1].startswith("undecided: 1 points of the front look better")
     assert "predicted" in [trace.name for trace in front.figures["front"].data]
     assert list(plan.figures) == ["plan", "bytes", "calibration", "effects"]
     assert plan.heading == "The chosen plan (knee)"
-    small.select(2)
+    select(small.optuna_study, 2)
     assert sections(small)[1].heading == "The chosen plan (selected)"
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium: apt-get install chromium")
-def test_pictures(small: JointStudy, url: str, tmp_path: Path) -> None:
+def test_pictures(small: StoredStudy, url: str, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "figures"
     done = CliRunner().invoke(cli, ["report", "small", "--png", str(folder), "--storage", url])
     assert done.exit_code == 0, done.output
@@ -52,7 +53,7 @@ def test_pictures(small: JointStudy, url: str, tmp_path: Path) -> None:
         assert struct.unpack(">II", head[16:])[0] == 2000
 
 
-def test_it_has_to_be_told_where_to(small: JointStudy, url: str) -> None:
+def test_it_has_to_be_told_where_to(small: StoredStudy, url: str) -> None:
     done = CliRunner().invoke(cli, ["report", "small", "--storage", url])
     assert done.exit_code == 2
     assert "give -o FILE, --png DIR or both" in done.output

@@ -13,7 +13,8 @@ from werkzeug.test import Client, TestResponse
 from jointsearch.dashboard.router import OPTUNA_PATHS
 from jointsearch.dashboard.serving import check_host, create_dashboard
 from jointsearch.errors import UnsupportedError
-from jointsearch.study.study import JointStudy, open_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import open_study
 
 TOKEN = "a-long-token"
 PATHS = ("/", "/study/small", "/_dash-layout", "/_dash-dependencies", "/assets/style.css", *OPTUNA_PATHS)
@@ -28,12 +29,12 @@ class Browser(Client):
 
 
 @pytest.fixture
-def client(small: JointStudy, storage: RDBStorage) -> Iterator[Client]:
+def client(small: StoredStudy, storage: RDBStorage) -> Iterator[Client]:
     yield Browser(create_dashboard(storage))
 
 
 @pytest.fixture
-def guarded(small: JointStudy, storage: RDBStorage) -> Iterator[Client]:
+def guarded(small: StoredStudy, storage: RDBStorage) -> Iterator[Client]:
     yield Browser(create_dashboard(storage, TOKEN))
 
 

@@ -18,14 +18,14 @@ from optuna.trial import TrialState
 
 from jointsearch.errors import UnsupportedError
 from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
-from jointsearch.study.control import Wanted
+from jointsearch.study.control import Wanted, want
 from jointsearch.study.records import RETRY_OF, TrialRecord
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 PROCESS = Path(__file__).parents[1] / "study" / "worker_process.py"
 TRIALS = 12
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ EACH = ["local", pytest.param("ray", marks=pytest.mark.slow), "slurm"]
 
 
 @pytest.fixture
-def launched(create: Create, url: str, tmp_path: Path, gate: Any) -> Iterator[tuple[JointStudy, NewFleet]]:
+def launched(create: Create, url: str, tmp_path: Path, gate: Any) -> Iterator[tuple[StoredStudy, NewFleet]]:
     """A study, and how to make a fleet for it, whose workers hold at the gate; none outlives the test."""
     study = create(search={"trials": TRIALS})
     slurm = {"cluster": "local", "folder": str(tmp_path / "jobs")}
@@ -75,7 +75,7 @@ def launched(create: Create, url: str, tmp_path: Path, gate: Any) -> Iterator[tu
 class Killer:
     """Kills one of two workers at their trials, and opens the gate when another one has come."""
 
-    def __init__(self, study: JointStudy, gate: Any) -> None:
+    def __init__(self, study: StoredStudy, gate: Any) -> None:
         self._study = study
         self._gate = gate
         self.killed: list[TrialRecord] = []
@@ -95,7 +95,7 @@ class Killer:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", EACH)
 def test_a_killed_worker_is_started_again_and_its_trial_retried(
-    launched: tuple[JointStudy, NewFleet], launcher: str, gate: Any
+    launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Any
 ) -> None:
     study, fleet = launched
     killer = Killer(study, gate)
@@ -112,7 +112,7 @@ def test_a_killed_worker_is_started_again_and_its_trial_retried(
 
 @pytest.mark.parametrize("launcher", EACH)
 def test_a_worker_that_always_dies_stays_away(
-    launched: tuple[JointStudy, NewFleet], launcher: str, tmp_path: Path
+    launched: tuple[StoredStudy, NewFleet], launcher: str, tmp_path: Path
 ) -> None:
     _, fleet = launched
     log, told = tmp_path / "log", list[str]()
@@ -124,7 +124,7 @@ def test_a_worker_that_always_dies_stays_away(
 
 @pytest.mark.parametrize("launcher", EACH)
 def test_a_mistake_is_not_tried_again(
-    launched: tuple[JointStudy, NewFleet], launcher: str, tmp_path: Path
+    launched: tuple[StoredStudy, NewFleet], launcher: str, tmp_path: Path
 ) -> None:
     _, fleet = launched
     log = tmp_path / "log"
@@ -134,7 +134,7 @@ def test_a_mistake_is_not_tried_again(
 
 
 @pytest.mark.parametrize("launcher", EACH)
-def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launcher: str, gate: Any) -> None:
+def test_ctrl_c_drains_the_workers(launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Any) -> None:
     """Every worker gives its trial back and leaves; the next start goes on."""
     study, fleet = launched
     gate.let(2)
@@ -147,7 +147,7 @@ def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launch
             signal.raise_signal(signal.SIGINT)
 
     def drain() -> None:
-        study.want(Wanted.CANCEL)
+        want(study.optuna_study, Wanted.CANCEL)
 
     assert not run_workers(launcher, fleet(launcher, look=press, drain=drain))
     records = study.records()
@@ -156,13 +156,13 @@ def test_ctrl_c_drains_the_workers(launched: tuple[JointStudy, NewFleet], launch
     assert len(records.complete) == 2
     assert not records.failed
     gate.open()
-    study.want(Wanted.RUN)
+    want(study.optuna_study, Wanted.RUN)
     assert run_workers(launcher, fleet(launcher))
     assert Counter(trial.state for trial in study.records().trials)[TrialState.COMPLETE] == TRIALS
 
 
 def test_a_worker_sees_its_device_alone(
-    launched: tuple[JointStudy, NewFleet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launched: tuple[StoredStudy, NewFleet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, fleet = launched
     log = tmp_path / "log"
@@ -180,7 +180,7 @@ def test_a_worker_sees_its_device_alone(
     assert sorted(log.read_text().split()) == ["5", "7", "7"]
 
 
-def test_the_storage_is_in_no_file_of_a_job(launched: tuple[JointStudy, NewFleet], tmp_path: Path) -> None:
+def test_the_storage_is_in_no_file_of_a_job(launched: tuple[StoredStudy, NewFleet], tmp_path: Path) -> None:
     _, fleet = launched
     secret = "postgresql://user:verysecret@nowhere/db"
     show = "import os; print(len(os.environ['JOINTSEARCH_STORAGE']))"
@@ -191,7 +191,7 @@ def test_the_storage_is_in_no_file_of_a_job(launched: tuple[JointStudy, NewFleet
 
 
 def test_slurm_without_sbatch_is_a_line(
-    launched: tuple[JointStudy, NewFleet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    launched: tuple[StoredStudy, NewFleet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnsupportedError, match="needs sbatch on this machine"):

@@ -24,7 +24,7 @@ from jointsearch.config.task import (
 from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.space import SearchSpace
-from jointsearch.study.study import build_space
+from jointsearch.study.stored import build_space
 from jointsearch.training.model.architecture import empty_model, layout_of, sixteen_bit_type
 from jointsearch.training.tasks.language import answer
 

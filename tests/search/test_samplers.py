@@ -15,13 +15,15 @@ from jointsearch.search.in_space import InSpace
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions
 from jointsearch.space import SearchSpace
+from jointsearch.study.queue import request
 from jointsearch.study.records import COPY_OF
-from jointsearch.study.study import JointStudy, find_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import find_study
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 GENERATION = "NSGAIISampler:generation"
 SAMPLERS = ["additive", "nsga2", "tpe", "gp", "random", "qr-adaptor"]
@@ -50,7 +52,7 @@ def test_a_plan_from_outside_of_the_space_disturbs_no_sampler(
     modules = outside.modules | {"layers.0.mlp.up": ModuleChoice(bits=8, rank=1)}
     outside = outside.model_copy(update={"modules": modules})
     assert study.space.params_of(outside) is None
-    study.request(outside)
+    request(study, outside)
     Worker(study, FakeRunner(layout)).run()
     assert len(study.records().complete) == 14
     without = [trial for trial in study.optuna_study.trials if not trial.params]
@@ -127,7 +129,7 @@ def test_a_resumed_study_does_not_repeat_its_proposals(
         stored = find_study(storage, "small")
         assert stored is not None
         config = configure(search={**search, "trials": trials}, search_space=space)
-        Worker(JointStudy(stored.optuna_study, config), FakeRunner(layout)).run()
+        Worker(StoredStudy(stored.optuna_study, config), FakeRunner(layout)).run()
     assert stored is not None
     records = stored.records()
     assert len(records.complete) == 18

@@ -13,24 +13,26 @@ from jointsearch.cli import cli
 from jointsearch.errors import StudyError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.origin import Origin
-from jointsearch.study.study import JointStudy
+from jointsearch.study.imports import import_trials
+from jointsearch.study.queue import request
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @pytest.fixture
-def other(create: Create, layout: ModelLayout) -> JointStudy:
+def other(create: Create, layout: ModelLayout) -> StoredStudy:
     """A finished study with a request beside its trials."""
     study = create(name="other", search={"trials": 6})
-    study.request(study.space.plan({}), Origin(kind="strategy", name="asked for"), seed=9)
+    request(study, study.space.plan({}), Origin(kind="strategy", name="asked for"), seed=9)
     Worker(study, FakeRunner(layout, noise=0.1)).run()
     return study
 
 
 def test_finished_trials_are_taken_over_on_top(
-    create: Create, other: JointStudy, url: str, layout: ModelLayout
+    create: Create, other: StoredStudy, url: str, layout: ModelLayout
 ) -> None:
     study = create(search={"trials": 5, "sampler": "nsga2", "seed": 8})
     command = ["study", "import", "small", "--from", "other", "--storage", url]
@@ -53,7 +55,7 @@ def test_finished_trials_are_taken_over_on_top(
     assert before.num_searched == 0
     assert before.num_left(5) == 5
 
-    assert study.import_from(other) == 0
+    assert import_trials(study, other) == 0
     assert len(study.records().trials) == len(before.trials)
 
     Worker(study, FakeRunner(layout, noise=0.1)).run()
@@ -71,14 +73,14 @@ def test_a_copy_and_a_failure_are_no_measurements(create: Create, layout: ModelL
     other = create(name="other", search_space={**few, "enqueue": []}, search={"trials": 8})
     Worker(other, FakeRunner(layout)).run()
     study = create(search_space=few)
-    assert study.import_from(other) == 2
+    assert import_trials(study, other) == 2
     assert {trial.state for trial in study.records().trials} == {TrialState.WAITING, TrialState.COMPLETE}
 
 
-def test_what_means_something_else_is_refused_with_the_difference(create: Create, other: JointStudy) -> None:
+def test_what_means_something_else_is_refused_with_the_difference(create: Create, other: StoredStudy) -> None:
     study = create(calibration={"steps": 50}, search_space={"ranks": [0, 8]})
     with pytest.raises(StudyError) as caught:
-        study.import_from(other)
+        import_trials(study, other)
     message = str(caught.value)
     assert "'other' and 'small' differ" in message
     assert "calibration.steps: 5 -> 50" in message
@@ -87,7 +89,7 @@ def test_what_means_something_else_is_refused_with_the_difference(create: Create
     assert study.records().complete == ()
 
 
-def test_from_another_storage(create: Create, other: JointStudy, url: str, tmp_path: Path) -> None:
+def test_from_another_storage(create: Create, other: StoredStudy, url: str, tmp_path: Path) -> None:
     create()
     command = ["study", "import", "small", "--from", "other", "--storage", url, "--from-storage"]
     result = CliRunner().invoke(cli, [*command, url], catch_exceptions=False)

@@ -18,11 +18,12 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
-from jointsearch.study.study import JointStudy
+from jointsearch.study.queue import request
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 Launch = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
 Meet = Callable[..., list[subprocess.Popen[str]]]
@@ -40,7 +41,7 @@ class Recorder:
         return FakeRunner(self.layout, noise=0.1).run(plan, trial)
 
 
-def outside(study: JointStudy) -> Plan:
+def outside(study: StoredStudy) -> Plan:
     """A plan that the space does not have: one module alone is at 8 bits."""
     plan = study.space.plan({})
     one = plan.modules["layers.0.attn.q"].model_copy(update={"format": "int8"})
@@ -52,8 +53,8 @@ def test_requests_come_first_and_on_top(create: Create, layout: ModelLayout) -> 
     values = {name: int("mlp" in name) for name in study.space.parameters}
     inside = study.space.plan(values)
     foreign = outside(study)
-    study.request(inside, Origin(kind="strategy", name="mine"), seed=3)
-    study.request(foreign)
+    request(study, inside, Origin(kind="strategy", name="mine"), seed=3)
+    request(study, foreign)
     runner = Recorder(layout)
     Worker(study, runner).run()
     assert runner.ran[:2] == [(inside.digest, 3), (foreign.digest, 7)]
@@ -73,7 +74,7 @@ def test_samplers_go_on_beside_plans_outside_of_their_space(
     create: Create, layout: ModelLayout, sampler: str
 ) -> None:
     study = create(search={"trials": 16, "sampler": sampler})
-    study.request(outside(study))
+    request(study, outside(study))
     Worker(study, FakeRunner(layout)).run()
     assert len(study.records().complete) == 17
 
@@ -85,7 +86,7 @@ def test_a_full_study_runs_what_is_asked_for(create: Create, layout: ModelLayout
     assert len(runner.ran) == 4
     plan = study.records().complete[0].plan
     for seed in (1, 2):
-        study.request(plan, seed=seed)
+        request(study, plan, seed=seed)
     Worker(study, runner).run()
     assert runner.ran[4:] == [(plan.digest, 1), (plan.digest, 2)]
     point = study.records().measured[0]
@@ -117,11 +118,11 @@ def test_a_plan_that_is_proposed_again_gets_the_next_seed_and_then_copies(
 
 
 @pytest.fixture
-def twins(create: Create) -> JointStudy:
+def twins(create: Create) -> StoredStudy:
     """A study with the same plan and seed asked for twice, and one trial beside."""
     study = create(search={"trials": 1}, search_space={"enqueue": []})
     for _ in range(2):
-        study.request(outside(study), seed=1)
+        request(study, outside(study), seed=1)
     return study
 
 
@@ -130,7 +131,7 @@ def ran(log: Path) -> int:
 
 
 @pytest.fixture
-def meet(twins: JointStudy, url: str, launch: Launch, wait_for: WaitFor, gate: Any) -> Meet:
+def meet(twins: StoredStudy, url: str, launch: Launch, wait_for: WaitFor, gate: Any) -> Meet:
     """Two workers, the second of which waits for what the first has begun and holds at the gate."""
 
     def met(*first_options: str) -> list[subprocess.Popen[str]]:
@@ -144,7 +145,7 @@ def meet(twins: JointStudy, url: str, launch: Launch, wait_for: WaitFor, gate: A
 
 
 def test_two_processes_measure_the_same_once(
-    twins: JointStudy, meet: Meet, gate: Any, tmp_path: Path
+    twins: StoredStudy, meet: Meet, gate: Any, tmp_path: Path
 ) -> None:
     processes = meet()
     gate.open()
@@ -157,7 +158,7 @@ def test_two_processes_measure_the_same_once(
 
 
 def test_a_process_takes_over_where_the_first_fails(
-    twins: JointStudy, meet: Meet, gate: Any, tmp_path: Path
+    twins: StoredStudy, meet: Meet, gate: Any, tmp_path: Path
 ) -> None:
     processes = meet("--fail")
     gate.open()
@@ -170,7 +171,7 @@ def test_a_process_takes_over_where_the_first_fails(
 
 @pytest.mark.slow
 def test_a_process_takes_over_where_the_first_is_killed(
-    twins: JointStudy, meet: Meet, tmp_path: Path
+    twins: StoredStudy, meet: Meet, tmp_path: Path
 ) -> None:
     first, second = meet()
     first.send_signal(signal.SIGKILL)

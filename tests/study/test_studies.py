@@ -9,8 +9,10 @@ from optuna.storages import RDBStorage
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, StudyFileError
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.full_runs import select, selected
+from jointsearch.study.plans import complete_trial, export_plan, records_with_front
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import (
-    JointStudy,
     check_unchanged,
     create_study,
     delete_study,
@@ -22,7 +24,7 @@ from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 def test_a_stored_study_is_found_whole(create: Create, storage: RDBStorage, layout: ModelLayout) -> None:
@@ -115,16 +117,16 @@ def test_only_complete_trials_can_be_chosen(create: Create, layout: ModelLayout)
     with pytest.raises(
         StudyError, match="'small' has no complete trial yet; `jointsearch study status small`"
     ):
-        study.front()
+        records_with_front(study)
     with pytest.raises(StudyError, match="no complete trial yet"):
-        study.plan_file()
+        export_plan(study)
     Worker(study, FakeRunner(layout)).run()
-    assert study.complete_trial(1).number == 1
+    assert complete_trial(study, 1).number == 1
     with pytest.raises(StudyError, match="the trial must be complete, but trial 2 is waiting"):
-        study.complete_trial(2)
+        complete_trial(study, 2)
     for number in (4, -1):
         with pytest.raises(StudyError, match=f"study 'small', which has 4, but got {number}"):
-            study.complete_trial(number)
+            complete_trial(study, number)
 
 
 def test_the_selection_is_stored_and_exported(
@@ -132,11 +134,11 @@ def test_the_selection_is_stored_and_exported(
 ) -> None:
     study = create()
     Worker(study, FakeRunner(layout)).run()
-    assert study.selection is None
-    study.select(1)
+    assert selected(study.optuna_study) is None
+    select(study.optuna_study, 1)
     found = open_study(storage, "small")
-    assert found.selection == 1
-    content = found.plan_file()
+    assert selected(found.optuna_study) == 1
+    content = export_plan(found)
     assert content.plan == study.records().trials[1].plan
     assert content.layout == layout
     assert content.study == study.config
@@ -161,6 +163,6 @@ def test_without_a_selection_the_knee_is_exported(create: Create, layout: ModelL
             max(sizes) - min(sizes)
         )
 
-    origin = study.plan_file().origin
+    origin = export_plan(study).origin
     assert origin is not None
     assert origin.trial == min(points, key=lambda number: sum_of_shares(points[number]))

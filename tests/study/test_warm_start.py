@@ -14,11 +14,12 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Trial
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.warm_start import sensitivities_of, warm_start
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 UNIFORM = [f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (0, 4)]
 SPACE = {"bits": [4, 8, 16], "ranks": [0, 2, 4, 6], "enqueue": ["linear-decay", "complementary"]}
 
@@ -40,7 +41,7 @@ class Probing:
         return FakeRunner(self.layout).sensitivities(rank)
 
 
-def labels(study: JointStudy) -> list[str]:
+def labels(study: StoredStudy) -> list[str]:
     return [trial.origin.name for trial in study.records().trials]
 
 
@@ -78,14 +79,14 @@ def test_what_needs_measuring_waits_for_the_model_and_is_measured_once(
     )
     assert labels(study) == ["linear-decay"]
     runner = Probing(layout)
-    study.warm_start(runner)
+    warm_start(study, runner)
     assert labels(study) == ["linear-decay", "ilp", "gradient", "adalora-distilled"]
     assert runner.probes == [4]
     assert runner.runs == ["adalora"]
-    study.warm_start(runner)
+    warm_start(study, runner)
     assert len(labels(study)) == 4
     assert len(runner.probes) == len(runner.runs) == 1
-    assert study.sensitivities(lambda: runner) == FakeRunner(layout).sensitivities(4)
+    assert sensitivities_of(study, lambda: runner) == FakeRunner(layout).sensitivities(4)
     assert runner.probes == [4]
 
 

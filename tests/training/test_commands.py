@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from jointsearch.cli import main
+from jointsearch.study.full_runs import full_runs, select, withdraw
+from jointsearch.study.plans import complete_trial
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import open_study
 
@@ -100,18 +102,18 @@ def test_front_select_export_train_evaluate(study: str, folder: Path) -> None:
 def test_a_worker_trains_what_is_selected(study: str, folder: Path) -> None:
     storage = open_storage(f"sqlite:///{folder}/jointsearch.db")
     found = open_study(storage, study)
-    for trial in found.full_runs():  # of other tests
-        found.withdraw(trial)
+    for trial in full_runs(found.optuna_study.user_attrs):  # of other tests
+        withdraw(found.optuna_study, trial)
     first, second = (trial.number for trial in found.records().complete[:2])
     foreign = folder / "full" / f"tiny-trial-{first}" / "notes.txt"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
-    found.select(first)
-    found.select(second, "for the phone")
+    select(found.optuna_study, first)
+    select(found.optuna_study, second, "for the phone")
     done = run(folder, "worker", study, "--full-runs", "--output", "full", "--idle-exit", "0s")
     assert done.stdout == ""
     assert "step 6/6" in done.stderr
-    runs = found.full_runs()
+    runs = full_runs(found.optuna_study.user_attrs)
     assert {trial: full_run.state.value for trial, full_run in runs.items()} == {
         first: "failed",
         second: "complete",
@@ -124,7 +126,7 @@ def test_a_worker_trains_what_is_selected(study: str, folder: Path) -> None:
     measured = runs[second].measurement
     assert measured is not None
     assert measured.metrics == json.loads((output / "metrics.json").read_text())["validation"]
-    assert measured.model_bytes == found.complete_trial(second).values["model_bytes"]
+    assert measured.model_bytes == complete_trial(found, second).values["model_bytes"]
     assert (output / "adapter").is_dir() == (measured.trainable_parameters > 0)
     storage.engine.dispose()
 

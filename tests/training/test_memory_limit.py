@@ -23,7 +23,7 @@ config = config.model_copy(update={"search": config.search.model_copy(update={"t
 huge = config.calibration.model_copy(update={"batch_size": 20_000})
 layout = read_layout(config.model, config.task.type)
 study = create_study(open_storage(f"sqlite:///{folder}/studies.db", create=True), config, layout)
-study.request(study.space.plan(study.space.uniform("int8", 2)))
+request(study, study.space.plan(study.space.uniform("int8", 2)))
 
 
 class FirstIsHuge:

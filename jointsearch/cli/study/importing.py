@@ -31,5 +31,5 @@ def import_trials(name: str, other: str, from_storage: str | None, storage_url: 
       jointsearch study import quickstart --from quickstart --from-storage sqlite:///old.db
     """
     target = load_study(name, storage_url)
-    count = target.import_from(load_study(other, from_storage or storage_url))
+    count = import_trials(target, load_study(other, from_storage or storage_url))
     click.echo(f"imported {count} trials of study '{other}' into '{name}'", err=True)

@@ -13,7 +13,8 @@ from jointsearch.config.study import is_folder_id
 from jointsearch.errors import StudyError
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, open_study, study_names
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import open_study, study_names
 
 
 @click.command("list")
@@ -45,7 +46,7 @@ def list_studies(storage_url: str, output_format: str) -> None:
     print_table(columns, lines, drop=("task", "model"))
 
 
-def summary_of(study: JointStudy, records: StudyRecords) -> dict[str, Any]:
+def summary_of(study: StoredStudy, records: StudyRecords) -> dict[str, Any]:
     """A study on one line."""
     return {
         "name": study.name,

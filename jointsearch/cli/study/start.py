@@ -11,7 +11,7 @@ from jointsearch.cli.options import log_format_option, storage_option, study_fil
 from jointsearch.config.study import StudyConfig
 from jointsearch.launchers import LAUNCHERS
 from jointsearch.study.analysis.verdict import judge
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 
 @click.command()
@@ -62,11 +62,11 @@ def start(
         raise KeyboardInterrupt  # the worker has cleaned up; a script must see that it was stopped
 
 
-def _tell_how_it_ended(study: JointStudy, console: Console) -> int:
+def _tell_how_it_ended(study: StoredStudy, console: Console) -> int:
     """Say it, and return how many trials are left."""
     records = study.records()
     left = study.num_left(records)
-    state = "converged" if study.converged else "finished"
+    state = "converged" if study.converged() else "finished"
     if left > 0:
         state = f"{left} trials left; the same command goes on"
     stopped = f"{len(records.pruned)} stopped early, " if records.pruned else ""

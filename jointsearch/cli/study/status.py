@@ -18,9 +18,10 @@ from jointsearch.front.objectives import format_value
 from jointsearch.search.attributes import PROBE
 from jointsearch.study.analysis.progress import Snapshot, running_trials
 from jointsearch.study.control import Wanted, wanted
-from jointsearch.study.full_runs import FullRun
+from jointsearch.study.full_runs import FullRun, full_runs, selected
 from jointsearch.study.records import StudyRecords
-from jointsearch.study.study import JointStudy, load_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import load_study
 
 POLL_SECONDS = 2.0
 
@@ -64,7 +65,7 @@ def status(name: str, watch: bool, storage_url: str, output_format: str) -> None
         time.sleep(POLL_SECONDS)
 
 
-def _status(study: JointStudy) -> dict[str, Any]:
+def _status(study: StoredStudy) -> dict[str, Any]:
     records = study.records()
     snapshot = Snapshot.of(records, study.config.search.trials)
     return summary_of(study, records) | {
@@ -72,7 +73,7 @@ def _status(study: JointStudy) -> dict[str, Any]:
         "left": records.num_left(study.config.search.trials),
         "wanted": wanted(study.optuna_study).value,
         "front": [trial.number for trial in records.front],
-        "selected": study.selection,
+        "selected": selected(study.optuna_study),
         "best": snapshot.best,
         "hypervolume": snapshot.hypervolume,
         "steps_saved": records.share_saved(study.config.calibration.steps),
@@ -81,11 +82,11 @@ def _status(study: JointStudy) -> dict[str, Any]:
         "seconds_left": snapshot.seconds_left,
         "workers": [asdict(trial) for trial in running_trials(study)],
         "failures": {str(trial.number): trial.failure for trial in records.failed},
-        "full_runs": [_full_run(run) for run in study.full_runs().values()],
+        "full_runs": [_full_run(run) for run in full_runs(study.optuna_study.user_attrs).values()],
     }
 
 
-def _probe_correlation(study: JointStudy, records: StudyRecords) -> float | None:
+def _probe_correlation(study: StoredStudy, records: StudyRecords) -> float | None:
     if PROBE not in study.optuna_study.user_attrs:
         return None
     from jointsearch.study.analysis.prediction import probe_correlation  # it takes SciPy a while

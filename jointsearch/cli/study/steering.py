@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from jointsearch.cli.options import name_argument, storage_option
-from jointsearch.study.control import Wanted
+from jointsearch.study.control import Wanted, want
+from jointsearch.study.queue import requeue_failed
 from jointsearch.study.study import load_study
 
 
@@ -77,11 +78,11 @@ def retry(name: str, trial: int | None, storage_url: str) -> None:
       jointsearch study retry quickstart
       jointsearch study retry quickstart --trial 7
     """
-    numbers = load_study(name, storage_url).retry(trial)
+    numbers = requeue_failed(load_study(name, storage_url), trial)
     text = f"trials {', '.join(map(str, numbers))}" if numbers else "no trial has failed: nothing"
     click.echo(f"{text} put back into the queue of study '{name}'", err=True)
 
 
 def _want(name: str, storage_url: str, state: Wanted, effect: str) -> None:
-    load_study(name, storage_url).want(state)
+    want(load_study(name, storage_url).optuna_study, state)
     click.echo(f"study '{name}': {effect}", err=True)

@@ -27,8 +27,10 @@ from jointsearch.plan.record import Record
 from jointsearch.runner import SensitivityProber
 from jointsearch.strategies.registry import STRATEGIES, strategy
 from jointsearch.strategies.settings import StrategySettings
+from jointsearch.study.queue import request
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.warm_start import sensitivities_of
 
 CONFIGURATIONS = ("lora", "qlora", "adalora", "adalora-4bit", "ilp")
 """16-bit LoRA, quantized LoRA, adaptive LoRA, adaptive and quantized LoRA, mixed bits at one rank."""
@@ -124,7 +126,7 @@ class Comparison(Record):
 
 
 def compare(
-    study: JointStudy,
+    study: StoredStudy,
     wanted: ComparisonSettings,
     probe: Callable[[], SensitivityProber],
     work: Callable[[], None],
@@ -141,14 +143,14 @@ def compare(
     for need in ("nothing", "sensitivities"):  # in this order: mistakes show before the model is loaded
         names = [name for name in wanted.names if strategy(name).needs == need]
         if need == "sensitivities" and names:
-            settings = replace(settings, sensitivities=study.sensitivities(probe))
+            settings = replace(settings, sensitivities=sensitivities_of(study, probe))
         plans |= {name: _plan(study, settings, name, wanted.max_bytes) for name in names}
     if not _measure(study, plans, seeds, work):
         return None
     later: dict[str, Plan] = {}
     for name in wanted.names:
         if strategy(name).needs == "adalora":
-            ranks = study.distilled_ranks(plans[DISTILLED_FROM])
+            ranks = _distilled_ranks(study, plans[DISTILLED_FROM])
             if ranks is None:
                 raise StudyError(f"{name} needs a complete trial of {DISTILLED_FROM}, but all have failed")
             settings = replace(settings, distilled_ranks=ranks)
@@ -160,7 +162,7 @@ def compare(
 
 
 def table(
-    study: JointStudy, plans: Mapping[str, Plan], seeds: Sequence[int], max_bytes: int | None = None
+    study: StoredStudy, plans: Mapping[str, Plan], seeds: Sequence[int], max_bytes: int | None = None
 ) -> Comparison:
     """The rows of the plans as they are measured now, the reference first, the others by their bytes."""
     records = study.records()
@@ -210,7 +212,7 @@ def paired_difference(
     return Difference(mean=mean, low=float(interval.low), high=float(interval.high))
 
 
-def _plan(study: JointStudy, settings: StrategySettings, name: str, max_bytes: int | None) -> Plan:
+def _plan(study: StoredStudy, settings: StrategySettings, name: str, max_bytes: int | None) -> Plan:
     made = strategy(name)
     try:
         return made.plan(study.layout, settings, max_bytes)
@@ -221,7 +223,7 @@ def _plan(study: JointStudy, settings: StrategySettings, name: str, max_bytes: i
 
 
 def _measure(
-    study: JointStudy, plans: Mapping[str, Plan], seeds: Iterable[int], work: Callable[[], None]
+    study: StoredStudy, plans: Mapping[str, Plan], seeds: Iterable[int], work: Callable[[], None]
 ) -> bool:
     """Request what no trial has, and have it run; whether all of it has ended."""
     records = study.records()
@@ -231,7 +233,7 @@ def _measure(
         for name, plan in plans.items():
             if (plan.digest, seed) not in there:
                 kind: Kind = "uniform" if study.space.is_uniform(plan) else "strategy"
-                study.request(plan, Origin(kind=kind, name=name), seed=seed)
+                request(study, plan, Origin(kind=kind, name=name), seed=seed)
                 there.add((plan.digest, seed))  # two strategies can make the same plan
     if study.records().requested:
         work()
@@ -326,3 +328,9 @@ def is_better(comparison: Comparison, row: ComparedPlan) -> bool | None:
     sign = OBJECTIVES[comparison.quality].sign
     low, high = sorted((sign * difference.low, sign * difference.high))
     return True if high < 0 else False if low > 0 else None
+
+
+def _distilled_ranks(study: StoredStudy, plan: Plan) -> dict[str, int] | None:
+    """The ranks that the first trial of an adaptive ``plan`` has ended with, if there is one."""
+    found = [trial for trial in study.records().complete if trial.digest == plan.digest]
+    return found[0].measurement.ranks if found else None

@@ -22,15 +22,16 @@ from jointsearch.search.additive.predicted_front import (
 )
 from jointsearch.search.additive.surrogate import Observations, Surrogate
 from jointsearch.search.attributes import stored_probe
+from jointsearch.study.queue import request
 from jointsearch.study.records import CONVERGED, StudyRecords
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 MIN_TRIALS = 3
 """Complete trials before anything is predicted."""
 
 
 def fit_surrogate(
-    study: JointStudy, records: StudyRecords | None = None, reader: TrialReader | None = None
+    study: StoredStudy, records: StudyRecords | None = None, reader: TrialReader | None = None
 ) -> Surrogate:
     """The surrogate of all complete trials; raises ``StudyError`` where there are too few.
 
@@ -46,7 +47,7 @@ def fit_surrogate(
     return Surrogate.fit(reader.options, _observe(reader, records), stored_probe(study.optuna_study))
 
 
-def trial_reader(study: JointStudy) -> TrialReader:
+def trial_reader(study: StoredStudy) -> TrialReader:
     return TrialReader(Options.of(study.space, study.layout), OBJECTIVES[study.config.quality].sign)
 
 
@@ -54,7 +55,7 @@ def _observe(reader: TrialReader, records: StudyRecords) -> Observations:
     return reader.observations([trial.frozen for trial in records.trials])
 
 
-def probe_correlation(study: JointStudy, records: StudyRecords | None = None) -> float | None:
+def probe_correlation(study: StoredStudy, records: StudyRecords | None = None) -> float | None:
     """Spearman's rank correlation of the probe alone with the measured plans: how far it can be trusted.
 
     None without a probe, with fewer than three measured plans, or where all of them are equally good.
@@ -70,19 +71,19 @@ def probe_correlation(study: JointStudy, records: StudyRecords | None = None) ->
     return found if math.isfinite(found) else None
 
 
-def predict_front(study: JointStudy, records: StudyRecords | None = None) -> tuple[PredictedPoint, ...]:
+def predict_front(study: StoredStudy, records: StudyRecords | None = None) -> tuple[PredictedPoint, ...]:
     """The predicted front beside the measured one, by rising bytes."""
     return predicted_front(fit_surrogate(study, records), OBJECTIVES[study.config.quality].sign)
 
 
-def measure_optimum(study: JointStudy, max_bytes: int) -> PredictedPoint:
+def measure_optimum(study: StoredStudy, max_bytes: int) -> PredictedPoint:
     """Put the predicted optimum of at most ``max_bytes`` into the queue; raises ``StudyError``."""
     point = predicted_optimum(fit_surrogate(study), OBJECTIVES[study.config.quality].sign, max_bytes)
-    study.request(study.space.plan(point.values))
+    request(study, study.space.plan(point.values))
     return point
 
 
-def group_effects(study: JointStudy, records: StudyRecords, plan: Plan) -> tuple[Effect, ...]:
+def group_effects(study: StoredStudy, records: StudyRecords, plan: Plan) -> tuple[Effect, ...]:
     """What each group's bits and rank are worth at ``plan``, or at the nearest one that the space has; raises
     ``StudyError`` where too few trials are complete."""
     return effects_at(fit_surrogate(study, records), study.space.nearest(plan))
@@ -91,7 +92,7 @@ def group_effects(study: JointStudy, records: StudyRecords, plan: Plan) -> tuple
 class Convergence:
     """Tells when ``search.stop`` ends the study: the expected gain of the next trials is too small."""
 
-    def __init__(self, study: JointStudy) -> None:
+    def __init__(self, study: StoredStudy) -> None:
         self._study = study
         self._reader: TrialReader | None = None
         self._looked_at = -1
@@ -101,7 +102,7 @@ class Convergence:
         stop = self._study.config.search.stop
         if stop is None or any(trial.requested for trial in (*records.waiting, *records.running)):
             return False
-        if self._study.converged:  # another worker has found so
+        if self._study.converged():  # another worker has found so
             return True
         num_complete = len(records.complete)
         if num_complete < stop.after or records.waiting or num_complete == self._looked_at:

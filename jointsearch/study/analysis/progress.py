@@ -8,7 +8,7 @@ from datetime import datetime
 from jointsearch.front.objectives import format_value
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
 from jointsearch.study.storage.heartbeats import last_heartbeats
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RunningTrial:
     """By the database's clock; None before the first one."""
 
 
-def running_trials(study: JointStudy) -> list[RunningTrial]:
+def running_trials(study: StoredStudy) -> list[RunningTrial]:
     """The running trials with their workers and heartbeats."""
     beats = last_heartbeats(study.optuna_study)
     return [

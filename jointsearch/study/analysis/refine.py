@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from jointsearch.study.analysis.verdict import best_baseline
+from jointsearch.study.plans import records_with_front
+from jointsearch.study.queue import request
 from jointsearch.study.records import MeasuredPlan, StudyRecords
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 
-def refine(study: JointStudy, num_seeds: int) -> int:
+def refine(study: StoredStudy, num_seeds: int) -> int:
     """Put the trials into the queue so that each of these plans has ``num_seeds`` further seeds.
 
     Further seeds follow those of the search. What is there, waits or runs is not asked for again, so
     that a second call adds what the front has gained since. The number of trials put into the queue; raises
     ``StudyError`` where no trial is complete.
     """
-    records = study.front()
+    records = records_with_front(study)
     first = study.config.calibration.seed + study.config.search.repeats
     asked = {(trial.digest, trial.seed) for trial in (*records.complete, *records.running, *records.waiting)}
     # seed by seed, so that whatever is finished early can be compared in pairs
@@ -25,11 +27,11 @@ def refine(study: JointStudy, num_seeds: int) -> int:
         if (point.digest, seed) not in asked
     ]
     for point, seed in wanted:
-        study.request(point.plan, point.origin, seed=seed)
+        request(study, point.plan, point.origin, seed=seed)
     return len(wanted)
 
 
-def worth_refining(study: JointStudy, records: StudyRecords) -> list[MeasuredPlan]:
+def worth_refining(study: StoredStudy, records: StudyRecords) -> list[MeasuredPlan]:
     """The points of the front, each once, and the best uniform plan of no more bytes for each."""
     found = {point.digest: point for point in records.front}
     for point in records.front:

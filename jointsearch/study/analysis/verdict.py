@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class Verdict:
     sentence: str
 
 
-def judge(study: JointStudy, records: StudyRecords | None = None) -> Verdict:
+def judge(study: StoredStudy, records: StudyRecords | None = None) -> Verdict:
     """The verdict on a study's front as it is now."""
     records = records or study.records()
     quality = study.config.quality

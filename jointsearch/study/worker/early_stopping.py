@@ -28,14 +28,14 @@ from jointsearch.plan.plan import Plan
 from jointsearch.search.attributes import EXPECTED
 from jointsearch.study.records import ORIGIN, REQUESTED, RUNG, StudyRecords
 from jointsearch.study.storage.writing import write
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 
 RISK = 0.05
 MIN_TRIALS = 10
 """Finished trials before anything is stopped."""
 
 
-def may_stop_early(study: JointStudy, trial: optuna.Trial) -> bool:
+def may_stop_early(study: StoredStudy, trial: optuna.Trial) -> bool:
     """A plan with a name, or that a person asked for, is measured to its end."""
     origin = Origin.model_validate(trial.user_attrs.get(ORIGIN, {}))
     asked_for = origin.is_named or REQUESTED in trial.user_attrs
@@ -43,7 +43,7 @@ def may_stop_early(study: JointStudy, trial: optuna.Trial) -> bool:
 
 
 def stop_where_hopeless(
-    study: JointStudy, records: StudyRecords, trial: optuna.Trial, plan: Plan, step: int, loss: float
+    study: StoredStudy, records: StudyRecords, trial: optuna.Trial, plan: Plan, step: int, loss: float
 ) -> None:
     """Raise ``TrialPruned`` where the trial is, by its loss at a rung, too unlikely to be on the front."""
     forecast, rival = forecast_at(records, step, loss, plan_cost(study.layout, plan).model_bytes)

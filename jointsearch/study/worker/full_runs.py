@@ -14,8 +14,9 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.study.control import Wanted, wanted
 from jointsearch.study.full_runs import FullRun, RunState, claim, full_runs, selections, write
+from jointsearch.study.plans import export_plan
 from jointsearch.study.storage.outages import outlast
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.events import worker_event, worker_name
 from jointsearch.study.worker.heartbeat import HeldRun
 from jointsearch.study.worker.loop import Step, WorkLoop
@@ -44,7 +45,7 @@ class FullRunWorker:
 
     def __init__(
         self,
-        study: JointStudy,
+        study: StoredStudy,
         train: Trainer,
         output: Path,
         *,
@@ -116,7 +117,7 @@ class FullRunWorker:
         self._tell("started", run)
         try:
             with held.heartbeat():
-                plan = self._loop.outlast(lambda: self._study.plan_file(run.trial))
+                plan = self._loop.outlast(lambda: export_plan(self._study, run.trial))
                 if plan is None:
                     raise RunInterrupted("stopped before the first step")
                 measurement = self._train(

@@ -13,7 +13,8 @@ from jointsearch.search.attributes import PROBE
 from jointsearch.search.probe import Probe, ScoredPlan, sensitivity_probe
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.storage.outages import outlast
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.warm_start import sensitivities_of
 from jointsearch.study.worker.events import worker_event
 
 NUM_TRIALS = 3
@@ -22,7 +23,7 @@ MAX_SCORED = 200
 """Plans that are scored, as far as scoring takes no longer than training did."""
 
 
-def make_probe(study: JointStudy, runner: Runner, should_stop: Callable[[], bool]) -> None:
+def make_probe(study: StoredStudy, runner: Runner, should_stop: Callable[[], bool]) -> None:
     """Train and store the probe, unless the study wants none, has one, or another worker is at it."""
     probing = _probing(study, runner, should_stop)
     if probing is None or PROBE in study.optuna_study.user_attrs:
@@ -40,7 +41,7 @@ def make_probe(study: JointStudy, runner: Runner, should_stop: Callable[[], bool
 
 
 def _probing(
-    study: JointStudy, runner: Runner, should_stop: Callable[[], bool]
+    study: StoredStudy, runner: Runner, should_stop: Callable[[], bool]
 ) -> Callable[[], Probe] | None:
     """How the study wants to be probed; None where it does without, or its sampler or runner cannot."""
     search, lora = study.config.search, study.config.lora
@@ -54,14 +55,14 @@ def _probing(
     return None
 
 
-def sensitivity(study: JointStudy, runner: SensitivityProber) -> Probe:
+def sensitivity(study: StoredStudy, runner: SensitivityProber) -> Probe:
     """Scores of every group's choices, by the sensitivities of its modules: for the price of a trial."""
     start = time.monotonic()
-    measured = study.sensitivities(lambda: runner)
+    measured = sensitivities_of(study, lambda: runner)
     return sensitivity_probe(measured, study.space, time.monotonic() - start)
 
 
-def weight_sharing(study: JointStudy, runner: PlanScorer, should_stop: Callable[[], bool]) -> Probe:
+def weight_sharing(study: StoredStudy, runner: PlanScorer, should_stop: Callable[[], bool]) -> Probe:
     """Scores of the baselines and of random plans, by shared adapters."""
     space, config = study.space, study.config
     start = time.monotonic()

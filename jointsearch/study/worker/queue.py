@@ -33,7 +33,7 @@ from jointsearch.study.records import (
 from jointsearch.study.storage import writing
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.storage.reading import stored
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.events import worker_event, worker_name
 from jointsearch.study.worker.stale import StaleTrials
 
@@ -52,7 +52,7 @@ class Claim:
 class TrialQueue:
     """Trials of one study, for one worker."""
 
-    def __init__(self, study: JointStudy, *, num_trials: int) -> None:
+    def __init__(self, study: StoredStudy, *, num_trials: int) -> None:
         """``num_trials``: how many of the search there are to be, those on request aside."""
         self._study = study
         self._num_trials = num_trials

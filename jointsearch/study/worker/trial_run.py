@@ -13,7 +13,7 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Runner
 from jointsearch.study.storage.outages import outlast
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_hopeless
 from jointsearch.study.worker.events import Listener, worker_event
 from jointsearch.study.worker.loop import WorkLoop
@@ -26,7 +26,7 @@ class TrialRun:
     """Has the plan of a trial measured, unless another trial measures the same."""
 
     trial: optuna.Trial
-    study: JointStudy
+    study: StoredStudy
     runner: Runner
     queue: TrialQueue
     loop: WorkLoop

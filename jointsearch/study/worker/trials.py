@@ -13,7 +13,7 @@ from jointsearch.search.samplers import build_sampler
 from jointsearch.study.analysis.prediction import Convergence
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.outages import outlast
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.events import Listener, worker_event
 from jointsearch.study.worker.heartbeat import heartbeat
 from jointsearch.study.worker.loop import Step, WorkLoop
@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(
         self,
-        study: JointStudy,
+        study: StoredStudy,
         runner: Runner,
         listener: Listener = lambda records: None,
         *,

@@ -23,12 +23,13 @@ from jointsearch.search.attributes import PROBE
 from jointsearch.search.probe import GroupScores, Probe
 from jointsearch.search.qr_adaptor import QRAdaptorSampler, best_first
 from jointsearch.search.samplers import build_sampler, distributions
-from jointsearch.study.study import JointStudy
+from jointsearch.study.queue import request
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 MakeOptions = Callable[..., Options]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 Propose = Callable[[optuna.Study, int], NDArray[np.int64]]
 
 
@@ -203,9 +204,9 @@ def test_outside_plans_seeds_and_copies_are_read(create: Create, layout: ModelLa
     modules = dict(known.modules)
     modules["layers.0.mlp.up"] = modules["layers.0.mlp.up"].model_copy(update={"format": "int8"})
     outside = known.model_copy(update={"modules": modules})
-    study.request(outside)
-    study.request(known, seed=7)
-    study.request(known, seed=7)  # a copy
+    request(study, outside)
+    request(study, known, seed=7)
+    request(study, known, seed=7)  # a copy
     Worker(study, FakeRunner(layout, noise=0.01)).run()
     records = study.records()
     assert sum(trial.copy_of is not None for trial in records.complete) == 1

@@ -29,11 +29,13 @@ from jointsearch.study.analysis.comparison import (
 )
 from jointsearch.study.analysis.comparison_formats import cells, columns, csv_text, json_text, markdown
 from jointsearch.study.analysis.comparison_page import difference_figure, page, points, quality_figure
-from jointsearch.study.study import JointStudy
+from jointsearch.study.full_runs import select
+from jointsearch.study.plans import export_plan
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Noisy:
         return FakeRunner(self.layout).sensitivities(rank)
 
 
-def compared(study: JointStudy, runner: Noisy, settings: ComparisonSettings) -> Comparison:
+def compared(study: StoredStudy, runner: Noisy, settings: ComparisonSettings) -> Comparison:
     found = compare(study, settings, lambda: runner, lambda: Worker(study, runner, requested_only=True).run())
     assert found is not None
     return found
@@ -154,8 +156,8 @@ def test_distilled_ranks_come_from_the_study_s_own_adalora(create: Create, runne
     assert ranks
     # here it is the uniform plan, which has its name from qlora
     assert by_label["qlora"].plan.ranks == ranks
-    study.select(by_label["adalora-4bit"].number)
-    exported = study.plan_file()
+    select(study.optuna_study, by_label["adalora-4bit"].number)
+    exported = export_plan(study)
     assert exported.plan == by_label["qlora"].plan
     assert exported.origin is not None
     assert exported.origin.label == "adalora-4bit, distilled"

@@ -13,11 +13,11 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.study.analysis.progress import Snapshot, describe
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 class FailsSecond:
@@ -32,7 +32,7 @@ class FailsSecond:
         return self._runner.run(plan, trial)
 
 
-def run_with_progress(study: JointStudy, layout: ModelLayout, *, terminal: bool) -> str:
+def run_with_progress(study: StoredStudy, layout: ModelLayout, *, terminal: bool) -> str:
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=200)
     with StudyProgress(study.name, study.config.search.trials, console) as progress:

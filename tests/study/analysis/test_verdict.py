@@ -30,16 +30,17 @@ from jointsearch.study.analysis.prediction import (
 )
 from jointsearch.study.analysis.refine import refine
 from jointsearch.study.analysis.verdict import Verdict, judge
+from jointsearch.study.queue import request
 from jointsearch.study.records import CONVERGED
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
-def add(study: JointStudy, name: str, size: int, losses: dict[int, float], label: str = "") -> None:
+def add(study: StoredStudy, name: str, size: int, losses: dict[int, float], label: str = "") -> None:
     """A plan's complete trials, one per seed, with made-up bytes."""
     for seed, loss in losses.items():
         study.optuna_study.add_trial(
@@ -57,11 +58,11 @@ def add(study: JointStudy, name: str, size: int, losses: dict[int, float], label
 
 
 @pytest.fixture
-def study(create: Create) -> JointStudy:
+def study(create: Create) -> StoredStudy:
     return create(search_space={"enqueue": []})
 
 
-def test_one_seed_decides_nothing(study: JointStudy) -> None:
+def test_one_seed_decides_nothing(study: StoredStudy) -> None:
     add(study, "u", 100, {0: 2.0}, "uniform 4-bit rank 4")
     add(study, "p", 110, {0: 1.9})
     verdict = judge(study)
@@ -74,7 +75,7 @@ def test_one_seed_decides_nothing(study: JointStudy) -> None:
     assert "`jointsearch study refine small`" in verdict.sentence
 
 
-def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(study: JointStudy) -> None:
+def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(study: StoredStudy) -> None:
     """Seeds differ by far more than plans do; seed 0 chose the point and says nothing."""
     uniform = {0: 2.0, 1: 2.5, 2: 1.5, 3: 2.2}
     ahead = {0: 0.9, 1: 0.020, 2: 0.030, 3: 0.025}
@@ -96,7 +97,7 @@ def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(study: JointStudy
     )
 
 
-def test_a_gain_within_noise_has_not_paid(study: JointStudy) -> None:
+def test_a_gain_within_noise_has_not_paid(study: StoredStudy) -> None:
     add(study, "u", 100, {0: 2.0, 1: 2.00, 2: 2.02, 3: 1.99}, "uniform 8-bit rank 8")
     add(study, "p", 110, {0: 1.8, 1: 1.97, 2: 2.05, 3: 1.98})
     verdict = judge(study)
@@ -104,7 +105,7 @@ def test_a_gain_within_noise_has_not_paid(study: JointStudy) -> None:
     assert verdict.sentence == "searching has not paid: uniform 8-bit rank 8 is within noise"
 
 
-def test_many_points_raise_the_bar(study: JointStudy) -> None:
+def test_many_points_raise_the_bar(study: StoredStudy) -> None:
     """p = 0.04 is enough alone, and not as the best of ten: Benjamini and Hochberg, 0.04 · 10 / 1 > 0.05."""
     rng = np.random.default_rng(0)
     seeds = range(5)
@@ -125,14 +126,14 @@ def test_many_points_raise_the_bar(study: JointStudy) -> None:
     assert verdict.sentence.startswith("searching has not paid: uniform 8-bit rank 8")
 
 
-def test_equal_differences_need_no_test(study: JointStudy) -> None:
+def test_equal_differences_need_no_test(study: StoredStudy) -> None:
     add(study, "u", 100, {0: 2.0, 1: 2.5, 2: 2.25}, "uniform 8-bit rank 8")
     add(study, "p", 110, {0: 1.5, 1: 2.0, 2: 1.75})
     (found,) = judge(study).comparisons
     assert (found.gain, found.confidence, found.significant) == (0.5, 1.0, True)
 
 
-def test_points_that_do_not_survive(study: JointStudy) -> None:
+def test_points_that_do_not_survive(study: StoredStudy) -> None:
     add(study, "u", 100, {0: 2.0, 1: 2.0, 2: 2.0}, "uniform 8-bit rank 8")
     add(study, "lucky", 110, {0: 1.8, 1: 2.2, 2: 2.3})  # 2.1 in the mean
     add(study, "good", 120, {0: 1.9, 1: 1.9, 2: 1.9})
@@ -152,7 +153,7 @@ def test_a_maximized_quality(create: Create) -> None:
     assert found.confidence > 0.95
 
 
-def test_nothing_to_compare(study: JointStudy) -> None:
+def test_nothing_to_compare(study: StoredStudy) -> None:
     add(study, "u", 100, {0: 2.0}, "uniform 8-bit rank 8")
     verdict = judge(study)
     assert verdict == Verdict(
@@ -243,13 +244,13 @@ def test_a_converged_study_ends_before_its_trials(
     records = study.records()
     num = len(records.complete)
     assert 12 <= num < 60
-    assert study.converged
+    assert study.converged()
     assert study.optuna_study.user_attrs[CONVERGED] == num
     assert study.num_left(records) == 0
     Worker(study, FakeRunner(layout)).run()  # another worker stops at once
     assert len(study.records().complete) == num
 
-    study.request(study.space.plan(study.space.uniform("nf4", 4)), seed=5)
+    request(study, study.space.plan(study.space.uniform("nf4", 4)), seed=5)
     assert study.num_left(study.records()) == 1
     Worker(study, FakeRunner(layout)).run()  # what a person asks for is measured all the same
     assert len(study.records().complete) == num + 1
@@ -275,7 +276,7 @@ def test_a_search_that_gains_does_not_stop(create: Create, layout: ModelLayout) 
     )
     Worker(study, FakeRunner(layout)).run()
     assert len(study.records().complete) == 16
-    assert not study.converged
+    assert not study.converged()
 
 
 def test_the_model_of_a_study_has_all_its_trials(create: Create, layout: ModelLayout) -> None:

@@ -18,10 +18,11 @@ from jointsearch.study.queue import requeue
 from jointsearch.study.records import COPY_OF
 from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, study_names
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import study_names
 from jointsearch.study.worker.stale import StaleTrials
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 Together = Callable[..., list[list[str]]]
 

@@ -22,7 +22,8 @@ from jointsearch.study.records import RETRY_OF
 from jointsearch.study.storage.heartbeats import BEAT
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.proxy import open_proxied
-from jointsearch.study.study import JointStudy, create_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
 
 Configure = Callable[..., StudyConfig]
 Launch = Callable[..., subprocess.Popen[str]]
@@ -49,7 +50,7 @@ def study(
     layout: ModelLayout,
     launch: Launch,
     wait_for: WaitFor,
-) -> Iterator[JointStudy]:
+) -> Iterator[StoredStudy]:
     """A study of ten trials, made through a proxy that serves a database of each kind."""
     url = f"sqlite:///{tmp_path}/studies.db"
     if request.param == "postgresql":
@@ -63,7 +64,7 @@ def study(
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_behind_the_proxy_is_missed(
-    study: JointStudy, port: int, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
+    study: StoredStudy, port: int, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
 ) -> None:
     url = f"grpc://127.0.0.1:{port}"
     victim = launch("work", url, study.name, "--gate", gate.folder, log="victim")
@@ -119,7 +120,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_proxy_of_a_proxy_is_refused(
-    study: JointStudy, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: StoredStudy, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
         sys, "argv", ["jointsearch", "storage", "proxy", "--storage", f"grpc://127.0.0.1:{port}"]

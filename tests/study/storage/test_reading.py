@@ -14,11 +14,12 @@ from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.records import RecordReader
 from jointsearch.study.storage.internals import engine_of
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 def contents(trial: FrozenTrial) -> tuple[object, ...]:
@@ -27,14 +28,14 @@ def contents(trial: FrozenTrial) -> tuple[object, ...]:
     return trial.number, trial._trial_id, trial.state, trial.values, times, trial.user_attrs
 
 
-def check(study: JointStudy) -> None:
+def check(study: StoredStudy) -> None:
     found = RecordReader(study.optuna_study, study.config.objectives).read().trials
     expected = study.optuna_study.get_trials()
     assert [contents(trial.frozen) for trial in found] == [contents(trial) for trial in expected]
     assert not any(trial.frozen.params for trial in found)
 
 
-def fill(study: JointStudy, layout: ModelLayout) -> None:
+def fill(study: StoredStudy, layout: ModelLayout) -> None:
     """One trial of every state."""
     Worker(study, FakeRunner(layout), max_trials=3).run()
     with experimental_optuna():
@@ -66,7 +67,7 @@ def test_on_postgresql(create: Create, layout: ModelLayout, postgres_url: str) -
 
 
 @contextmanager
-def rows_read(study: JointStudy) -> Iterator[list[str]]:
+def rows_read(study: StoredStudy) -> Iterator[list[str]]:
     """The statements that are sent."""
     statements: list[str] = []
     engine = engine_of(study.optuna_study)

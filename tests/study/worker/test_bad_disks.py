@@ -17,17 +17,18 @@ from jointsearch.cli import cli, main
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 Launch = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
 
 
-def check_finished(study: JointStudy, log: str) -> None:
+def check_finished(study: StoredStudy, log: str) -> None:
     """All trials are there, and none was measured twice."""
     records = study.records()
     assert len(records.complete) == len(records.trials) == 12, log

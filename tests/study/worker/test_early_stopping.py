@@ -14,12 +14,12 @@ from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.search.attributes import EXPECTED
 from jointsearch.study.records import RUNG
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.early_stopping import MIN_TRIALS, Forecast
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 STEP = 3
 

@@ -17,16 +17,17 @@ from optuna.trial import TrialState
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.control import Wanted
+from jointsearch.study.control import Wanted, want
 from jointsearch.study.records import COPY_OF, RETRY_OF
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study, open_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study, open_study
 
 pytestmark = pytest.mark.slow
 
 Configure = Callable[..., StudyConfig]
 Launch = Callable[..., subprocess.Popen[str]]
-Make = Callable[[str, int], JointStudy]
+Make = Callable[[str, int], StoredStudy]
 WaitFor = Callable[..., None]
 
 HEART_MAY_BE_SILENT_SECONDS = 8
@@ -55,7 +56,7 @@ def make(configure: Configure, layout: ModelLayout) -> Iterator[Make]:
     """A study of so many trials in the database of a URL."""
     opened = []
 
-    def make(url: str, trials: int) -> JointStudy:
+    def make(url: str, trials: int) -> StoredStudy:
         storage = open_storage(url, create=True)
         opened.append(storage)
         return create_study(storage, configure(search={"trials": trials}), layout)
@@ -65,7 +66,7 @@ def make(configure: Configure, layout: ModelLayout) -> Iterator[Make]:
         storage.engine.dispose()
 
 
-def check_whole(study: JointStudy, trials: int) -> None:
+def check_whole(study: StoredStudy, trials: int) -> None:
     """Every trial ended, as many as wanted are complete, and no plan ran to its end under two numbers."""
     records = study.records()
     assert not records.running
@@ -150,7 +151,7 @@ def test_a_person_pauses_resumes_stops_and_cancels(
 
     gate.let(2)
     wait_for(lambda: len(study.records().complete) == len(study.records().running) == 2)
-    study.want(Wanted.PAUSE)
+    want(study.optuna_study, Wanted.PAUSE)
     see(Wanted.PAUSE)
     gate.open()
     wait_for(lambda: not study.records().running)
@@ -160,9 +161,9 @@ def test_a_person_pauses_resumes_stops_and_cancels(
     assert len(study.records().complete) == 4
     assert not study.records().running
     assert [worker.poll() for worker in workers] == [None, None]
-    study.want(Wanted.RUN)
+    want(study.optuna_study, Wanted.RUN)
     wait_for(lambda: len(study.records().complete) > 4)
-    study.want(Wanted.STOP)
+    want(study.optuna_study, Wanted.STOP)
     assert [worker.wait() for worker in workers] == [0, 0], [log.read_text() for log in logs]
     records = study.records()
     assert not records.running

@@ -21,12 +21,24 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.runner import Trial
 from jointsearch.study import control
-from jointsearch.study.control import Wanted
-from jointsearch.study.full_runs import FullRun, RunState, claim, selections, write
+from jointsearch.study.control import Wanted, want
+from jointsearch.study.full_runs import (
+    FullRun,
+    RunState,
+    claim,
+    full_runs,
+    select,
+    selected,
+    selections,
+    withdraw,
+    write,
+)
+from jointsearch.study.plans import chosen_trial, export_plan
 from jointsearch.study.storage import heartbeats, outages
 from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study, open_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study, open_study
 from jointsearch.study.worker import full_runs as full_run_worker
 from jointsearch.study.worker import loop
 from jointsearch.study.worker.full_runs import FullRunWorker
@@ -34,11 +46,15 @@ from jointsearch.study.worker.stale import StaleRuns
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Reopen = Callable[[], JointStudy]
+Reopen = Callable[[], StoredStudy]
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 NUM_STEPS = 4
+
+
+def runs_of(study: StoredStudy) -> dict[int, FullRun]:
+    return full_runs(study.optuna_study.user_attrs)
 
 
 @dataclass
@@ -87,12 +103,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, layout: ModelLayout) -> P
 
 
 @pytest.fixture
-def reopen(finished: Path, url: str, tmp_path: Path) -> Iterator[Callable[[], JointStudy]]:
+def reopen(finished: Path, url: str, tmp_path: Path) -> Iterator[Callable[[], StoredStudy]]:
     """Opens a copy of the study, as another process would."""
     shutil.copy(finished, tmp_path / "studies.db")
     opened = []
 
-    def again() -> JointStudy:
+    def again() -> StoredStudy:
         opened.append(open_storage(url))
         return open_study(opened[-1], "small")
 
@@ -102,7 +118,7 @@ def reopen(finished: Path, url: str, tmp_path: Path) -> Iterator[Callable[[], Jo
 
 
 @pytest.fixture
-def study(reopen: Reopen) -> JointStudy:
+def study(reopen: Reopen) -> StoredStudy:
     return reopen()
 
 
@@ -111,51 +127,51 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def work(study: JointStudy, train: FakeTrainer, output: Path, *, max_runs: int | None = None) -> None:
+def work(study: StoredStudy, train: FakeTrainer, output: Path, *, max_runs: int | None = None) -> None:
     """A worker that leaves as soon as there is nothing to do."""
     FullRunWorker(study, train, output, max_runs=max_runs, idle_exit_seconds=0).run()
 
 
-def states(study: JointStudy) -> dict[int, str]:
-    return {trial: run.state.value for trial, run in study.full_runs().items()}
+def states(study: StoredStudy) -> dict[int, str]:
+    return {trial: run.state.value for trial, run in runs_of(study).items()}
 
 
-def test_selections_have_notes_and_times(study: JointStudy, reopen: Reopen) -> None:
+def test_selections_have_notes_and_times(study: StoredStudy, reopen: Reopen) -> None:
     before = datetime.now(UTC)
-    study.select(3, "the best")
-    study.select(1)
-    assert study.selection == 1
+    select(study.optuna_study, 3, "the best")
+    select(study.optuna_study, 1)
+    assert selected(study.optuna_study) == 1
     found = reopen()
-    assert found.selection == 1
-    selected = selections(found.optuna_study.user_attrs)
-    assert [(selection.trial, selection.note) for selection in selected.values()] == [
+    assert selected(found.optuna_study) == 1
+    chosen = selections(found.optuna_study.user_attrs)
+    assert [(selection.trial, selection.note) for selection in chosen.values()] == [
         (3, "the best"),
         (1, ""),
     ]
-    for selection in selected.values():
+    for selection in chosen.values():
         assert selection.at is not None
         assert before <= selection.at <= datetime.now(UTC)
-    study.select(3, "the best of four")
-    assert [(run.trial, run.selection.note, run.state) for run in found.full_runs().values()] == [
+    select(study.optuna_study, 3, "the best of four")
+    assert [(run.trial, run.selection.note, run.state) for run in runs_of(found).values()] == [
         (1, "", "waiting"),
         (3, "the best of four", "waiting"),
     ]
 
 
-def test_a_selection_is_withdrawn(study: JointStudy, output: Path) -> None:
+def test_a_selection_is_withdrawn(study: StoredStudy, output: Path) -> None:
     for trial in (0, 1, 2):
-        study.select(trial)
-    study.withdraw(0)
-    assert study.selection == 2
-    study.withdraw(2)
-    assert study.selection == study.chosen == 1
+        select(study.optuna_study, trial)
+    withdraw(study.optuna_study, 0)
+    assert selected(study.optuna_study) == 2
+    withdraw(study.optuna_study, 2)
+    assert selected(study.optuna_study) == chosen_trial(study) == 1
     with pytest.raises(StudyError, match=r"must be a selected one \(\[1\]\), but got 2"):
-        study.withdraw(2)
+        withdraw(study.optuna_study, 2)
     train = FakeTrainer()
     work(study, train, output)
     assert train.trials == [1]
-    study.withdraw(1)
-    assert study.selection is None
+    withdraw(study.optuna_study, 1)
+    assert selected(study.optuna_study) is None
     assert states(study) == {1: "complete"}
 
 
@@ -163,27 +179,27 @@ def test_a_selection_of_an_older_study_is_trained(reopen: Reopen, output: Path) 
     # a bare number, as it was before there were notes
     reopen().optuna_study.set_user_attr("selection", 2)
     study = reopen()
-    (waiting,) = study.full_runs().values()
+    (waiting,) = runs_of(study).values()
     assert (waiting.trial, waiting.selection.note, waiting.selection.at) == (2, "", None)
     train = FakeTrainer()
     work(study, train, output)
-    assert train.trials == [study.selection] == [2]
+    assert train.trials == [selected(study.optuna_study)] == [2]
     assert states(study) == {2: "complete"}
-    study.withdraw(2)
-    assert study.selection is None
+    withdraw(study.optuna_study, 2)
+    assert selected(study.optuna_study) is None
 
 
-def test_selected_plans_are_trained_in_turn(study: JointStudy, output: Path, layout: ModelLayout) -> None:
-    study.select(3, "large")
-    study.select(0)
+def test_selected_plans_are_trained_in_turn(study: StoredStudy, output: Path, layout: ModelLayout) -> None:
+    select(study.optuna_study, 3, "large")
+    select(study.optuna_study, 0)
     lines: list[str] = []
     train = FakeTrainer()
     FullRunWorker(study, train, output, tell=lines.append, idle_exit_seconds=0).run()
     assert train.trained == [
-        (study.plan_file(3), output / "small-trial-3"),
-        (study.plan_file(0), output / "small-trial-0"),
+        (export_plan(study, 3), output / "small-trial-3"),
+        (export_plan(study, 0), output / "small-trial-0"),
     ]
-    for run in study.full_runs().values():
+    for run in runs_of(study).values():
         plan = study.records().trials[run.trial].plan
         assert run.measurement == FakeRunner(layout).run(plan, Trial())
         assert (run.state, run.step, run.num_steps, run.failure) == (RunState.COMPLETE, 4, 4, "")
@@ -195,34 +211,34 @@ def test_selected_plans_are_trained_in_turn(study: JointStudy, output: Path, lay
         f"full run of trial {trial} {event}" for trial in (3, 0) for event in ("started", "complete")
     ]
     # a new note changes no result, and nothing is trained again
-    study.select(3, "for the server")
+    select(study.optuna_study, 3, "for the server")
     work(study, train, output)
     assert len(train.trained) == 2
-    assert study.full_runs()[3].selection.note == "for the server"
+    assert runs_of(study)[3].selection.note == "for the server"
 
 
-def test_a_limited_number_of_runs(study: JointStudy, output: Path) -> None:
+def test_a_limited_number_of_runs(study: StoredStudy, output: Path) -> None:
     for trial in (0, 1, 2):
-        study.select(trial)
+        select(study.optuna_study, trial)
     train = FakeTrainer()
     work(study, train, output, max_runs=2)
     assert train.trials == [0, 1]
     assert states(study) == {0: "complete", 1: "complete", 2: "waiting"}
 
 
-def test_of_two_workers_one_has_the_run(study: JointStudy, output: Path, reopen: Reopen) -> None:
+def test_of_two_workers_one_has_the_run(study: StoredStudy, output: Path, reopen: Reopen) -> None:
     for trial in (0, 1, 2, 3):
-        study.select(trial)
-    runs = study.full_runs()
+        select(study.optuna_study, trial)
+    runs = runs_of(study)
     first = claim(study.optuna_study, runs[0], "host:1", output / "one")
     assert first is not None
     assert claim(study.optuna_study, runs[0], "host:2", output / "two") is None
-    assert study.full_runs()[0] == first
+    assert runs_of(study)[0] == first
 
     train = FakeTrainer(before_step=lambda step: time.sleep(0.01))
     barrier = threading.Barrier(2)
 
-    def one(mine: JointStudy) -> None:
+    def one(mine: StoredStudy) -> None:
         barrier.wait()
         work(mine, train, output)
 
@@ -232,11 +248,11 @@ def test_of_two_workers_one_has_the_run(study: JointStudy, output: Path, reopen:
     for thread in threads:
         thread.join()
     assert sorted(train.trials) == [1, 2, 3]
-    assert study.full_runs()[0] == first  # that of a living worker
+    assert runs_of(study)[0] == first  # that of a living worker
 
 
-def test_an_interrupted_run_goes_on_in_its_folder(study: JointStudy, output: Path, tmp_path: Path) -> None:
-    study.select(1)
+def test_an_interrupted_run_goes_on_in_its_folder(study: StoredStudy, output: Path, tmp_path: Path) -> None:
+    select(study.optuna_study, 1)
     train = FakeTrainer()
     worker = FullRunWorker(study, train, output)
 
@@ -246,18 +262,23 @@ def test_an_interrupted_run_goes_on_in_its_folder(study: JointStudy, output: Pat
 
     train.before_step = stop
     worker.run()
-    (run,) = study.full_runs().values()
+    (run,) = runs_of(study).values()
     assert (run.state, run.step, run.num_steps, run.measurement) == (RunState.INTERRUPTED, 2, 4, None)
     train.before_step = lambda step: None
     work(study, train, tmp_path / "elsewhere")
     assert [folder for _, folder in train.trained] == [output / "small-trial-1"] * 2
-    (after,) = study.full_runs().values()
+    (after,) = runs_of(study).values()
     assert (after.state, after.began) == (RunState.COMPLETE, run.began)
 
 
-def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: JointStudy, output: Path) -> None:
-    study.select(1)
-    run = claim(study.optuna_study, study.full_runs()[1], "elsewhere:7", Path("/nowhere/small-trial-1"))
+def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: StoredStudy, output: Path) -> None:
+    select(study.optuna_study, 1)
+    run = claim(
+        study.optuna_study,
+        runs_of(study)[1],
+        "elsewhere:7",
+        Path("/nowhere/small-trial-1"),
+    )
     assert run is not None
     write(study.optuna_study, run.model_copy(update={"state": RunState.INTERRUPTED}))
     train = FakeTrainer()
@@ -265,12 +286,12 @@ def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: JointStud
     assert [folder for _, folder in train.trained] == [output / "small-trial-1"]
 
 
-def test_a_withdrawn_run_is_not_taken_up_again(study: JointStudy, output: Path) -> None:
-    study.select(1)
-    run = claim(study.optuna_study, study.full_runs()[1], "host:1", output)
+def test_a_withdrawn_run_is_not_taken_up_again(study: StoredStudy, output: Path) -> None:
+    select(study.optuna_study, 1)
+    run = claim(study.optuna_study, runs_of(study)[1], "host:1", output)
     assert run is not None
     write(study.optuna_study, run.model_copy(update={"state": RunState.INTERRUPTED}))
-    study.withdraw(1)
+    withdraw(study.optuna_study, 1)
     train = FakeTrainer()
     work(study, train, output)
     assert train.trained == []
@@ -278,77 +299,80 @@ def test_a_withdrawn_run_is_not_taken_up_again(study: JointStudy, output: Path) 
 
 
 def test_a_failed_run_says_why_and_is_tried_again_when_selected_again(
-    study: JointStudy, output: Path, tmp_path: Path
+    study: StoredStudy, output: Path, tmp_path: Path
 ) -> None:
     def fail(step: int) -> None:
         raise OutputError("the folder must be empty, but it is not")
 
-    study.select(1)
-    study.select(2)
+    select(study.optuna_study, 1)
+    select(study.optuna_study, 2)
     train = FakeTrainer(before_step=fail)
     work(study, train, output)
     work(study, train, output)
     assert train.trials == [1, 2]  # one does not keep the other from its turn
-    runs = study.full_runs()
+    runs = runs_of(study)
     assert [(run.state, run.failure) for run in runs.values()] == [
         ("failed", "the folder must be empty, but it is not")
     ] * 2
-    study.select(1, "once more")
+    select(study.optuna_study, 1, "once more")
     assert states(study) == {2: "failed", 1: "waiting"}
     train.before_step = lambda step: None
     work(study, train, tmp_path / "elsewhere")
-    assert train.trained[2:] == [(study.plan_file(1), tmp_path / "elsewhere" / "small-trial-1")]
-    run = study.full_runs()[1]
+    assert train.trained[2:] == [(export_plan(study, 1), tmp_path / "elsewhere" / "small-trial-1")]
+    run = runs_of(study)[1]
     assert (run.state, run.failure, run.selection.note) == ("complete", "", "once more")
 
 
-def test_a_selected_trial_without_a_plan_fails(study: JointStudy, output: Path) -> None:
-    study.select(9)
+def test_a_selected_trial_without_a_plan_fails(study: StoredStudy, output: Path) -> None:
+    select(study.optuna_study, 9)
     work(study, FakeTrainer(), output)
-    assert study.full_runs()[9].failure == "the trial must be one of study 'small', which has 4, but got 9"
+    assert runs_of(study)[9].failure == "the trial must be one of study 'small', which has 4, but got 9"
 
 
-def test_a_bug_fails_the_run_and_ends_the_worker(study: JointStudy, output: Path) -> None:
+def test_a_bug_fails_the_run_and_ends_the_worker(study: StoredStudy, output: Path) -> None:
     def fail(step: int) -> None:
         raise ZeroDivisionError("by zero")
 
-    study.select(1)
+    select(study.optuna_study, 1)
     with pytest.raises(ZeroDivisionError):
         work(study, FakeTrainer(before_step=fail), output)
-    assert (study.full_runs()[1].state, study.full_runs()[1].failure) == ("failed", "by zero")
+    assert (
+        runs_of(study)[1].state,
+        runs_of(study)[1].failure,
+    ) == ("failed", "by zero")
 
 
-def test_a_second_ctrl_c_leaves_at_once(study: JointStudy, output: Path) -> None:
+def test_a_second_ctrl_c_leaves_at_once(study: StoredStudy, output: Path) -> None:
     def interrupt(step: int) -> None:
         raise KeyboardInterrupt
 
-    study.select(1)
+    select(study.optuna_study, 1)
     with pytest.raises(KeyboardInterrupt):
         work(study, FakeTrainer(before_step=interrupt), output)
     assert states(study) == {1: "interrupted"}
 
 
-def test_a_run_is_stale_when_its_heart_is_silent(study: JointStudy, output: Path) -> None:
+def test_a_run_is_stale_when_its_heart_is_silent(study: StoredStudy, output: Path) -> None:
     now = [0.0]
     stale = StaleRuns(clock=lambda: now[0])
     for trial in (1, 2):
-        study.select(trial)
-        assert claim(study.optuna_study, study.full_runs()[trial], "host:1", output)
-    assert stale.among(study.full_runs()) == set()
+        select(study.optuna_study, trial)
+        assert claim(study.optuna_study, runs_of(study)[trial], "host:1", output)
+    assert stale.among(runs_of(study)) == set()
     now[0] += STALE_SECONDS / 2
-    living = study.full_runs()[2].model_copy(update={"heartbeat": datetime.now(UTC)})
+    living = runs_of(study)[2].model_copy(update={"heartbeat": datetime.now(UTC)})
     assert write(study.optuna_study, living)
-    assert stale.among(study.full_runs()) == set()
+    assert stale.among(runs_of(study)) == set()
     now[0] += STALE_SECONDS / 2 + 1
-    assert stale.among(study.full_runs()) == {1}
+    assert stale.among(runs_of(study)) == {1}
 
 
 def test_the_run_of_a_dead_worker_comes_back(
-    study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study.select(1)
+    select(study.optuna_study, 1)
     (output / "begun").mkdir(parents=True)
-    dead = claim(study.optuna_study, study.full_runs()[1], "host:1", output / "begun")
+    dead = claim(study.optuna_study, runs_of(study)[1], "host:1", output / "begun")
     assert dead is not None
     train = FakeTrainer()
     work(study, train, output)
@@ -363,31 +387,31 @@ def test_the_run_of_a_dead_worker_comes_back(
 
 
 def test_a_living_worker_beats_and_leaves_what_was_taken_from_it(
-    study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeats, "HEARTBEAT_SECONDS", 0.02)
-    study.select(1)
+    select(study.optuna_study, 1)
     seen: list[FullRun] = []
     other: list[FullRun | None] = []
 
     def look(step: int) -> None:
         if step == 3:
             while not seen or seen[-1].step < 2:
-                seen.append(study.full_runs()[1])
-            stored = study.full_runs()[1]
+                seen.append(runs_of(study)[1])
+            stored = runs_of(study)[1]
             while not other or other[-1] is None:  # a heartbeat may come between
-                other.append(claim(study.optuna_study, study.full_runs()[1], "host:1", output))
+                other.append(claim(study.optuna_study, runs_of(study)[1], "host:1", output))
             assert stored.state == RunState.RUNNING
 
     train = FakeTrainer(before_step=look, stops_before=3)
     work(study, train, output, max_runs=1)
     assert len({run.heartbeat for run in seen}) > 1
     assert (seen[-1].step, seen[-1].num_steps) == (2, 4)
-    assert study.full_runs()[1] == other[-1]
+    assert runs_of(study)[1] == other[-1]
 
 
 def test_a_result_waits_for_the_database(
-    study: JointStudy, output: Path, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outages, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(outages, "_last_outage", outages._last_outage)
@@ -400,7 +424,7 @@ def test_a_result_waits_for_the_database(
         return write(study.optuna_study, run)
 
     monkeypatch.setattr(full_run_worker, "write", refuse_twice)
-    study.select(1)
+    select(study.optuna_study, 1)
     work(study, FakeTrainer(), output)
     assert len(refused) == 2
     assert states(study) == {1: "complete"}
@@ -411,7 +435,7 @@ def test_a_result_waits_for_the_database(
     [(Wanted.PAUSE, "complete"), (Wanted.STOP, "complete"), (Wanted.CANCEL, "interrupted")],
 )
 def test_a_worker_obeys_what_is_wanted(
-    study: JointStudy, output: Path, wanted: Wanted, state: str, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, output: Path, wanted: Wanted, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "POLL_SECONDS", 0.02)
     look = control.wanted
@@ -425,19 +449,19 @@ def test_a_worker_obeys_what_is_wanted(
 
     def say(step: int) -> None:
         if step == 2:
-            study.want(wanted)
+            want(study.optuna_study, wanted)
             while seen.count(wanted) < 2:  # what it has seen before has reached it
                 time.sleep(0.005)
 
-    study.select(1)
-    study.select(2)
+    select(study.optuna_study, 1)
+    select(study.optuna_study, 2)
     work(study, FakeTrainer(before_step=say), output)
     assert states(study) == {1: state, 2: "waiting"}
 
 
-def test_a_stopped_study_is_not_worked_on(study: JointStudy, output: Path) -> None:
-    study.select(1)
-    study.want(Wanted.STOP)
+def test_a_stopped_study_is_not_worked_on(study: StoredStudy, output: Path) -> None:
+    select(study.optuna_study, 1)
+    want(study.optuna_study, Wanted.STOP)
     with pytest.raises(StudyError, match="those of 'small' are to stop; `jointsearch study resume small`"):
         work(study, FakeTrainer(), output)
     assert states(study) == {1: "waiting"}

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from jointsearch.study.control import Wanted
+from jointsearch.study.control import Wanted, want
 from jointsearch.study.storage import outages
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker import loop as loops
 from jointsearch.study.worker.loop import Step, WorkLoop
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def study(create: Create) -> JointStudy:
+def study(create: Create) -> StoredStudy:
     return create()
 
 
@@ -41,12 +41,12 @@ def steps(*results: Step) -> Callable[[], Step]:
         ([Step.DONE, Step.DONE, Step.IDLE], {"idle_exit_seconds": 0}, 2),
     ],
 )
-def test_it_ends(study: JointStudy, results: list[Step], options: dict[str, int], num_done: int) -> None:
+def test_it_ends(study: StoredStudy, results: list[Step], options: dict[str, int], num_done: int) -> None:
     assert WorkLoop(study.optuna_study, **options).run(steps(*results)) == num_done  # type: ignore[arg-type]
 
 
 def test_a_stop_ends_it_after_the_step_and_a_wait_at_once(
-    study: JointStudy, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loops, "POLL_SECONDS", 3600)
     loop = WorkLoop(study.optuna_study)
@@ -57,14 +57,14 @@ def test_a_stop_ends_it_after_the_step_and_a_wait_at_once(
 
 
 @pytest.mark.parametrize("wanted", [Wanted.STOP, Wanted.CANCEL])
-def test_what_a_person_wants_ends_it(study: JointStudy, wanted: Wanted) -> None:
+def test_what_a_person_wants_ends_it(study: StoredStudy, wanted: Wanted) -> None:
     loop = WorkLoop(study.optuna_study)
     seen: list[bool] = []
 
     def step() -> Step:
         seen.append(loop.may_begin)
         if len(seen) == 3:
-            study.want(wanted)
+            want(study.optuna_study, wanted)
         return Step.IDLE
 
     with loop.obeying():
@@ -73,15 +73,15 @@ def test_what_a_person_wants_ends_it(study: JointStudy, wanted: Wanted) -> None:
     assert loop.stopping is (wanted is Wanted.CANCEL)
 
 
-def test_nothing_begins_while_the_study_is_paused(study: JointStudy) -> None:
-    study.want(Wanted.PAUSE)
+def test_nothing_begins_while_the_study_is_paused(study: StoredStudy) -> None:
+    want(study.optuna_study, Wanted.PAUSE)
     loop = WorkLoop(study.optuna_study)
     seen: list[bool] = []
 
     def step() -> Step:
         seen.append(loop.may_begin)
         if len(seen) == 3:
-            study.want(Wanted.RUN)
+            want(study.optuna_study, Wanted.RUN)
         return Step.OVER if loop.may_begin else Step.IDLE
 
     with loop.obeying():
@@ -91,7 +91,7 @@ def test_nothing_begins_while_the_study_is_paused(study: JointStudy) -> None:
 
 
 def test_a_database_that_is_away_is_waited_for_until_a_stop(
-    study: JointStudy, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outages, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(outages, "_last_outage", outages._last_outage)

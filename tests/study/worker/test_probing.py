@@ -14,12 +14,13 @@ from jointsearch.runner import Trial
 from jointsearch.search.attributes import stored_probe
 from jointsearch.space import SearchSpace
 from jointsearch.study.storage.locks import try_study_lock
-from jointsearch.study.study import JointStudy, find_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import find_study
 from jointsearch.study.worker.probing import MAX_SCORED, make_probe
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @dataclass
@@ -65,11 +66,11 @@ class ProbingRunner:
 
 
 @pytest.fixture
-def study(create: Create) -> JointStudy:
+def study(create: Create) -> StoredStudy:
     return create(search={"sampler": "additive", "trials": 14}, calibration={"steps": 7})
 
 
-def test_it_is_made_once_and_kept(study: JointStudy, layout: ModelLayout, clock: Clock) -> None:
+def test_it_is_made_once_and_kept(study: StoredStudy, layout: ModelLayout, clock: Clock) -> None:
     runner = ProbingRunner(layout, clock)
     Worker(study, runner, max_trials=1).run()
     assert runner.num_steps == [3 * 7]
@@ -91,7 +92,7 @@ def test_it_is_made_once_and_kept(study: JointStudy, layout: ModelLayout, clock:
 
 
 def test_scoring_takes_no_longer_than_training_did(
-    study: JointStudy, layout: ModelLayout, clock: Clock
+    study: StoredStudy, layout: ModelLayout, clock: Clock
 ) -> None:
     make_probe(study, ProbingRunner(layout, clock, seconds_per_score=0.9), lambda: False)
     probe = stored_probe(study.optuna_study)
@@ -114,12 +115,12 @@ def test_studies_that_do_without(create: Create, layout: ModelLayout, settings: 
     assert (runner.num_steps, stored_probe(study.optuna_study)) == ([], None)
 
 
-def test_a_runner_that_cannot_is_not_asked(study: JointStudy, layout: ModelLayout) -> None:
+def test_a_runner_that_cannot_is_not_asked(study: StoredStudy, layout: ModelLayout) -> None:
     make_probe(study, FakeRunner(layout), lambda: False)
     assert stored_probe(study.optuna_study) is None
 
 
-def test_while_one_worker_probes_the_others_train(study: JointStudy, layout: ModelLayout) -> None:
+def test_while_one_worker_probes_the_others_train(study: StoredStudy, layout: ModelLayout) -> None:
     runner = ProbingRunner(layout)
     with try_study_lock(study.optuna_study, "probe") as mine:
         assert mine
@@ -129,7 +130,7 @@ def test_while_one_worker_probes_the_others_train(study: JointStudy, layout: Mod
 
 
 def test_an_interrupted_probe_is_made_by_the_next_worker(
-    study: JointStudy, layout: ModelLayout, clock: Clock
+    study: StoredStudy, layout: ModelLayout, clock: Clock
 ) -> None:
     runner = ProbingRunner(layout, clock)
     make_probe(study, runner, lambda: True)

@@ -14,37 +14,37 @@ from jointsearch.runner import Trial
 from jointsearch.study.records import FAILURE, RETRY_OF, StudyRecords
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.storage.writing import fail_stale
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.queue import TrialQueue
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 @pytest.fixture
-def study(create: Create) -> JointStudy:
+def study(create: Create) -> StoredStudy:
     return create(search={"trials": 3})
 
 
 @pytest.fixture
-def queue(study: JointStudy) -> TrialQueue:
+def queue(study: StoredStudy) -> TrialQueue:
     return TrialQueue(study, num_trials=3)
 
 
-def take(study: JointStudy, queue: TrialQueue) -> optuna.Trial:
+def take(study: StoredStudy, queue: TrialQueue) -> optuna.Trial:
     trial = queue.take(study.records())
     assert trial is not None
     queue.claim(trial, queue.plan_of(trial))
     return trial
 
 
-def states(study: JointStudy) -> list[str]:
+def states(study: StoredStudy) -> list[str]:
     return [trial.state.name for trial in study.records().trials]
 
 
 def test_a_trial_that_ended_has_its_measurement_and_no_second_end(
-    study: JointStudy, queue: TrialQueue, layout: ModelLayout
+    study: StoredStudy, queue: TrialQueue, layout: ModelLayout
 ) -> None:
     trial = take(study, queue)
     measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
@@ -58,7 +58,7 @@ def test_a_trial_that_ended_has_its_measurement_and_no_second_end(
     assert complete.failure == ""
 
 
-def test_an_interrupted_trial_is_in_the_queue_again_once(study: JointStudy, queue: TrialQueue) -> None:
+def test_an_interrupted_trial_is_in_the_queue_again_once(study: StoredStudy, queue: TrialQueue) -> None:
     trial = take(study, queue)
     for _ in range(2):
         queue.fail(trial, "stopped", again=True)
@@ -74,7 +74,7 @@ def test_an_interrupted_trial_is_in_the_queue_again_once(study: JointStudy, queu
 
 
 def test_the_late_result_of_a_stale_trial_stands_beside_it(
-    study: JointStudy, queue: TrialQueue, layout: ModelLayout
+    study: StoredStudy, queue: TrialQueue, layout: ModelLayout
 ) -> None:
     trial = take(study, queue)
     measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
@@ -87,7 +87,7 @@ def test_the_late_result_of_a_stale_trial_stands_beside_it(
     assert study.records().failed == ()
 
 
-def test_what_is_decided_of_a_stale_trial_comes_too_late(study: JointStudy, queue: TrialQueue) -> None:
+def test_what_is_decided_of_a_stale_trial_comes_too_late(study: StoredStudy, queue: TrialQueue) -> None:
     trial = take(study, queue)
     fail_stale(study.optuna_study, trial.number)
     queue.prune(trial)
@@ -99,7 +99,7 @@ def test_what_is_decided_of_a_stale_trial_comes_too_late(study: JointStudy, queu
 
 
 def test_a_trial_that_goes_stale_while_its_result_is_written_is_late_as_well(
-    study: JointStudy, queue: TrialQueue, layout: ModelLayout, monkeypatch: pytest.MonkeyPatch
+    study: StoredStudy, queue: TrialQueue, layout: ModelLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = take(study, queue)
     measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
@@ -116,7 +116,7 @@ def test_a_trial_that_goes_stale_while_its_result_is_written_is_late_as_well(
 
 
 def test_a_result_that_is_no_number_is_no_result(
-    study: JointStudy, queue: TrialQueue, layout: ModelLayout
+    study: StoredStudy, queue: TrialQueue, layout: ModelLayout
 ) -> None:
     trial = take(study, queue)
     measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())

@@ -15,12 +15,12 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
-from jointsearch.study.study import JointStudy
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.time_limit import HUNG
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 
 def test_a_trial_that_takes_too_long_fails(

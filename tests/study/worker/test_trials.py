@@ -20,13 +20,14 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.study.records import COPY_OF, RETRY_OF, StudyRecords
-from jointsearch.study.study import JointStudy, find_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import find_study
 from jointsearch.study.worker.signals import stop_on_signals
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Configure = Callable[..., StudyConfig]
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 
 BASELINES = [f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (0, 4)]
 
@@ -48,16 +49,16 @@ class CountingRunner:
         return FakeRunner(self.layout).run(plan, trial)
 
 
-def states(study: JointStudy) -> Counter[TrialState]:
+def states(study: StoredStudy) -> Counter[TrialState]:
     return Counter(trial.state for trial in study.records().trials)
 
 
-def resume(storage: RDBStorage, config: StudyConfig) -> JointStudy:
+def resume(storage: RDBStorage, config: StudyConfig) -> StoredStudy:
     """The stored study under a config of the same identity, as the command line does it."""
     stored = find_study(storage, config.name)
     assert stored is not None
     assert stored.config.digest == config.digest
-    return JointStudy(stored.optuna_study, config)
+    return StoredStudy(stored.optuna_study, config)
 
 
 def test_baselines_run_first_and_are_labelled(create: Create, layout: ModelLayout) -> None:

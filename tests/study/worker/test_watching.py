@@ -17,9 +17,10 @@ from sqlalchemy.engine import make_url
 from jointsearch.assemble import read_layout
 from jointsearch.config.yaml_file import read_study
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.study import JointStudy, create_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
 
-Create = Callable[..., JointStudy]
+Create = Callable[..., StoredStudy]
 Command = Callable[..., Any]
 Launch = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
@@ -38,7 +39,7 @@ device: cpu
 
 
 @pytest.fixture
-def busy(create: Create, url: str, launch: Launch, wait_for: WaitFor, gate: Any) -> tuple[JointStudy, int]:
+def busy(create: Create, url: str, launch: Launch, wait_for: WaitFor, gate: Any) -> tuple[StoredStudy, int]:
     """A study with a failed trial and a worker, by its process number, at a trial that never ends."""
     study = create(search={"trials": 3})
     launch("work", url, study.name, "--fail").wait()
@@ -48,7 +49,7 @@ def busy(create: Create, url: str, launch: Launch, wait_for: WaitFor, gate: Any)
 
 
 def test_status_names_workers_heartbeats_and_reasons(
-    busy: tuple[JointStudy, int], url: str, command: Command
+    busy: tuple[StoredStudy, int], url: str, command: Command
 ) -> None:
     _, pid = busy
 
@@ -76,7 +77,7 @@ def test_status_names_workers_heartbeats_and_reasons(
 
 @pytest.mark.slow
 def test_watching_ends_with_the_study(
-    busy: tuple[JointStudy, int], url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
+    busy: tuple[StoredStudy, int], url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
 ) -> None:
     _, pid = busy
     watching = subprocess.Popen(
@@ -124,7 +125,7 @@ def worker(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
 
 
 @pytest.fixture
-def tiny(secret_url: str, tmp_path: Path) -> Iterator[JointStudy]:
+def tiny(secret_url: str, tmp_path: Path) -> Iterator[StoredStudy]:
     """A study of two real trials: one trains nothing and completes, the other one diverges."""
     file = tmp_path / "tiny.yaml"
     file.write_text(STUDY.format(model=QUICKSTART / "model"))
@@ -135,7 +136,7 @@ def tiny(secret_url: str, tmp_path: Path) -> Iterator[JointStudy]:
 
 
 def test_every_line_of_a_workers_log_is_json(
-    tiny: JointStudy, secret_url: str, worker: Callable[..., Any]
+    tiny: StoredStudy, secret_url: str, worker: Callable[..., Any]
 ) -> None:
     done = worker(secret_url)
     assert done.stdout == ""

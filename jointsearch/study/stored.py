@@ -1,0 +1,62 @@
+"""A study as it is stored: Optuna's, with our config and layout, and its trials as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import optuna
+
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.space import SearchSpace
+from jointsearch.study.records import CONFIG, CONVERGED, LAYOUT, RecordReader, StudyRecords
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """An Optuna study of ours, with its config and layout."""
+
+    optuna_study: optuna.Study
+    config: StudyConfig
+
+    @property
+    def name(self) -> str:
+        return self.optuna_study.study_name
+
+    def with_config(self, config: StudyConfig) -> StoredStudy:
+        """The same study from now on with ``config``, which may differ in what trials do not depend on."""
+        if config != self.config:
+            self.optuna_study.set_user_attr(CONFIG, config.model_dump(mode="json"))
+        if config.search.stop != self.config.search.stop:
+            self.optuna_study.set_user_attr(CONVERGED, None)
+        return StoredStudy(self.optuna_study, config)
+
+    @cached_property
+    def layout(self) -> ModelLayout:
+        return ModelLayout.model_validate(self.optuna_study.user_attrs[LAYOUT])
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return build_space(self.config, self.layout)
+
+    def records(self) -> StudyRecords:
+        """All trials as they are now, without parameters: ``optuna_study.get_trials()`` has them."""
+        return self._reader.read()
+
+    @cached_property
+    def _reader(self) -> RecordReader:
+        return RecordReader(self.optuna_study, self.config.objectives)
+
+    def converged(self) -> bool:
+        """Whether the search has ended by ``search.stop``."""
+        return self.config.search.stop is not None and bool(self.optuna_study.user_attrs.get(CONVERGED))
+
+    def num_left(self, records: StudyRecords) -> int:
+        """Trials yet to be finished; of a search that has converged those asked for on top alone."""
+        return records.num_left(0 if self.converged() else self.config.search.trials)
+
+
+def build_space(config: StudyConfig, layout: ModelLayout) -> SearchSpace:
+    """The study's search space; raises ``StudyFileError`` where its patterns or ranks fit nothing."""
+    return SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
