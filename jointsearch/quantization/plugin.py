@@ -144,7 +144,7 @@ class JointSearchQuantizer(HfQuantizer):
             module = model.get_submodule(name)
             implementation = format_of(module)
             assert implementation is not None
-            tensors = {tensor: getattr(module, tensor) for tensor in implementation.tensors}
+            tensors = {tensor: getattr(module, tensor) for tensor in ("weight", *implementation.buffers)}
             for path in (name, *tied.get(name, ())):
                 fill(model.get_submodule(path), tensors)
                 trim_bias(model.get_submodule(path))
@@ -192,10 +192,14 @@ def replace_modules(
         )
     tied = tied_modules(model)
     for name, weight_format in config.formats.items():
+        implementation = implementation_of(weight_format)
         for path in (name, *tied.get(name, ())):
             module = empty_module(modules[path], weight_format, config.settings, dtype)
-            if pre_quantized and (dtype_of_saved := implementation_of(weight_format).placeholder_dtype):
-                module.weight.data = module.weight.data.to(dtype_of_saved)
+            if path != name:
+                for buffer in implementation.buffers:  # no checkpoint has them twice
+                    module.register_buffer(buffer, getattr(module, buffer), persistent=False)
+            if pre_quantized and implementation.placeholder_dtype:
+                module.weight.data = module.weight.data.to(implementation.placeholder_dtype)
             model.set_submodule(path, module)
 
 

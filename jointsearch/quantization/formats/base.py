@@ -38,20 +38,18 @@ class FormatImplementation(ABC):
     """How weights are quantized, kept and multiplied in one format. Has no state.
 
     Its modules are ``nn.Linear`` and ``nn.Embedding``, or subclasses that multiply by something else:
-    PEFT wraps them by their class. Their frozen ``weight`` and what else ``tensors`` names is quantized;
-    a bias is not.
+    PEFT wraps them by their class. A quantized weight is the frozen parameter ``weight`` and ``buffers``.
     """
 
-    tensors: tuple[str, ...] = ("weight",)
-    """The module's parameters and buffers that a quantized weight consists of; modules that are tied
-    share them."""
+    buffers: tuple[str, ...] = ()
+    """The module's buffers that belong to its weight, such as scales; modules that are tied share them."""
 
     serialized_names: tuple[str, ...] = ("weight",)
-    """Of what ``deserialize`` makes ``weight``: names in a checkpoint, that of the module left out. Buffers
-    are loaded as they are and need not be named."""
+    """Names in a checkpoint, that of the module left out, of what ``deserialize`` reads. Buffers are loaded
+    as they are."""
 
     deserialize: type[ConversionOps] = AsSaved
-    """The transformers operation that makes the parameter ``weight`` of them."""
+    """The transformers operation that makes the parameter ``weight`` of what was saved."""
 
     placeholder_dtype: torch.dtype | None = None
     """The type of an empty module's ``weight`` that awaits a checkpoint's: transformers casts to it. None
@@ -76,14 +74,15 @@ class FormatImplementation(ABC):
 
     @abstractmethod
     def quantize(self, empty: nn.Module, weight: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``weight``, of shape (out_features, in_features), as ``tensors`` of ``empty``, on its device."""
+        """``weight``, of shape (out_features, in_features), as the parameter ``weight`` and the ``buffers``
+        of ``empty``, by name, on the device where the weight is."""
 
     @abstractmethod
     def dequantize(self, module: nn.Module) -> torch.Tensor:
         """What the module multiplies by, shape (out_features, in_features), in a type of its own."""
 
     def filled(self, module: nn.Module) -> None:  # noqa: B027  most formats have nothing to do
-        """Called once the module has its tensors, before a module that is tied to it runs."""
+        """Called once the module has its weight, before a module that is tied to it runs."""
 
     def check_dora(self, spec: ModuleSpec, device: torch.device) -> None:
         """Raise ``UnsupportedError`` where PEFT's DoRA is wrong beside a module of this format: it takes
@@ -130,7 +129,7 @@ def empty_module(
 
 
 def quantized(empty: nn.Module, weight: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """``weight`` as the checkpoint has it, as the tensors of ``empty``, on the weight's device.
+    """``weight`` as the checkpoint has it, as the parameter ``weight`` and the buffers of ``empty``.
 
     The weight is rounded to the model's 16-bit type ``dtype`` first: what is quantized is the model
     that the plan is for, in whatever type a checkpoint happens to store it.
@@ -144,7 +143,7 @@ def quantized(empty: nn.Module, weight: torch.Tensor, dtype: torch.dtype) -> dic
 
 
 def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give an empty module its tensors."""
+    """Give an empty module its quantized weight, or that of a module that is tied to it."""
     implementation = format_of(module)
     assert implementation is not None
     for name, tensor in tensors.items():
@@ -189,7 +188,7 @@ def unquantized_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
         f"{path}.{name}"
         for path, module in model.named_modules(remove_duplicate=False)
         if (implementation := format_of(module)) is not None
-        for name in implementation.tensors
+        for name in ("weight", *implementation.buffers)
     }
     return {
         name: tensors[name]
