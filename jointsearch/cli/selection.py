@@ -8,7 +8,7 @@ from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
 from jointsearch.front.selection import at_knee, parse_bytes, within_bytes, within_quality
 from jointsearch.study.analysis.progress import describe
-from jointsearch.study.full_runs import withdraw
+from jointsearch.study.full_runs import select_trial, withdraw_trial
 from jointsearch.study.plans import complete_trial, records_with_front
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
@@ -70,7 +70,7 @@ def select(
     if trial is None:
         trial = _point(study, max_bytes, max_loss if quality is None else quality)
     chosen = complete_trial(study, trial)
-    select(study.optuna_study, trial, note)
+    select_trial(study.optuna_study, trial, note)
     if output_format == "json":
         print_json({"trial": trial, **chosen.values})
     else:
@@ -78,7 +78,7 @@ def select(
 
 
 def _withdraw(study: StoredStudy, trial: int, output_format: str) -> None:
-    withdraw(study.optuna_study, trial)
+    withdraw_trial(study.optuna_study, trial)
     if output_format == "json":
         print_json({"withdrawn": trial})
     else:

@@ -50,7 +50,7 @@ from jointsearch.errors import JointSearchError, StudyError
 from jointsearch.front.objectives import OBJECTIVES, format_bytes
 from jointsearch.study.analysis.prediction import measure_optimum, predict_front
 from jointsearch.study.analysis.verdict import judge
-from jointsearch.study.full_runs import selected
+from jointsearch.study.full_runs import select_trial, selected
 from jointsearch.study.plans import chosen_trial, complete_trial, export_plan, records_with_front
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
@@ -242,7 +242,7 @@ def _add_choice(app: Dash, studies: LiveStudies) -> None:
     def select(clicks: int | None, _ticks: int, note: str | None, path: str) -> Any:
         study, trial = _study(studies, path), _trial_of(path)
         if ctx.triggered_id == "select" and clicks:
-            select(study.optuna_study, complete_trial(study, trial).number, (note or "").strip())
+            select_trial(study.optuna_study, complete_trial(study, trial).number, (note or "").strip())
         return full_run_lines(study, trial)
 
     @app.callback(

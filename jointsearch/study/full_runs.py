@@ -74,14 +74,14 @@ class FullRun(Record):
         return self.selection.trial
 
 
-def select(study: optuna.Study, trial: int, note: str = "") -> None:
+def select_trial(study: optuna.Study, trial: int, note: str = "") -> None:
     """Have the plan of ``trial`` trained in full and exported. Selected again it gets the new note."""
     selection = Selection(trial=trial, note=note, at=datetime.now(UTC))
     study.set_user_attr(f"{SELECTION_OF}{trial}", selection.model_dump(mode="json"))
     study.set_user_attr(SELECTION, trial)
 
 
-def withdraw(study: optuna.Study, trial: int) -> None:
+def withdraw_trial(study: optuna.Study, trial: int) -> None:
     """Take the selection of ``trial`` back; raises ``StudyError`` where there is none.
 
     Its full run is not begun any more, and not taken up again where it was interrupted.

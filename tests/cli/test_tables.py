@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from jointsearch.cli import cli
 from jointsearch.cli.tables import fitting, print_table
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.full_runs import select
+from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -63,7 +63,7 @@ def shown(url: str) -> Shown:
 def study(create: Create, layout: ModelLayout) -> StoredStudy:
     found = create(search={"trials": 12}, objectives=["loss", "model_bytes", "accuracy", "inference_rate"])
     Worker(found, FakeRunner(layout, noise=0.01)).run()
-    select(found.optuna_study, 0, "for a telephone that has little memory")
+    select_trial(found.optuna_study, 0, "for a telephone that has little memory")
     return found
 
 

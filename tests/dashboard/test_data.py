@@ -17,7 +17,7 @@ from jointsearch.dashboard.data import (
 )
 from jointsearch.errors import StudyError
 from jointsearch.plan.plan import Plan
-from jointsearch.study.full_runs import select
+from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 
 START = datetime(2026, 1, 1, 12)
@@ -49,7 +49,7 @@ def test_a_study_without_trials(create: Callable[..., StoredStudy]) -> None:
 
 
 def test_points_of_all_measured_plans(small: StoredStudy) -> None:
-    select(small.optuna_study, 3)
+    select_trial(small.optuna_study, 3)
     table = front_table(small, small.records())
     assert [point.trial for point in table.points] == [0, 2, 3, 4]
     twice, largest, searched, worst = table.points
@@ -71,7 +71,7 @@ def test_points_of_all_measured_plans(small: StoredStudy) -> None:
 
 
 def test_a_selected_second_seed_marks_its_plan(small: StoredStudy) -> None:
-    select(small.optuna_study, 1)
+    select_trial(small.optuna_study, 1)
     assert [p.trial for p in front_table(small, small.records()).points if p.selected] == [0]
 
 

@@ -19,7 +19,7 @@ from jointsearch.dashboard.figures import (
     timeline_figure,
 )
 from jointsearch.plan.plan import Plan
-from jointsearch.study.full_runs import select
+from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 
 
@@ -28,7 +28,7 @@ def traces(figure: Any) -> dict[str, Any]:
 
 
 def test_the_front_is_a_line_beside_the_rest(small: StoredStudy) -> None:
-    select(small.optuna_study, 2)
+    select_trial(small.optuna_study, 2)
     table = front_table(small, small.records())
     drawn = traces(front_figure(table, marked=[0]))
     assert drawn["front"].mode == "lines+markers"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.report import report_html, sections
-from jointsearch.study.full_runs import select
+from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 
 
@@ -36,7 +36,7 @@ def test_it_has_the_verdict_the_prediction_and_the_effects(small: StoredStudy) -
     assert "predicted" in [trace.name for trace in front.figures["front"].data]
     assert list(plan.figures) == ["plan", "bytes", "calibration", "effects"]
     assert plan.heading == "The chosen plan (knee)"
-    select(small.optuna_study, 2)
+    select_trial(small.optuna_study, 2)
     assert sections(small)[1].heading == "The chosen plan (selected)"
 
 

@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, StudyFileError
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.full_runs import select, selected
+from jointsearch.study.full_runs import select_trial, selected
 from jointsearch.study.plans import complete_trial, export_plan, records_with_front
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import (
@@ -135,7 +135,7 @@ def test_the_selection_is_stored_and_exported(
     study = create()
     Worker(study, FakeRunner(layout)).run()
     assert selected(study.optuna_study) is None
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     found = open_study(storage, "small")
     assert selected(found.optuna_study) == 1
     content = export_plan(found)

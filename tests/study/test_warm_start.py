@@ -92,7 +92,7 @@ def test_what_needs_measuring_waits_for_the_model_and_is_measured_once(
 
 def test_a_study_without_such_strategies_measures_nothing(create: Create, layout: ModelLayout) -> None:
     runner = Probing(layout)
-    create().warm_start(runner)
+    warm_start(create(), runner)
     assert not runner.probes
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jointsearch.cli import main
-from jointsearch.study.full_runs import full_runs, select, withdraw
+from jointsearch.study.full_runs import full_runs, select_trial, withdraw_trial
 from jointsearch.study.plans import complete_trial
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import open_study
@@ -103,13 +103,13 @@ def test_a_worker_trains_what_is_selected(study: str, folder: Path) -> None:
     storage = open_storage(f"sqlite:///{folder}/jointsearch.db")
     found = open_study(storage, study)
     for trial in full_runs(found.optuna_study.user_attrs):  # of other tests
-        withdraw(found.optuna_study, trial)
+        withdraw_trial(found.optuna_study, trial)
     first, second = (trial.number for trial in found.records().complete[:2])
     foreign = folder / "full" / f"tiny-trial-{first}" / "notes.txt"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
-    select(found.optuna_study, first)
-    select(found.optuna_study, second, "for the phone")
+    select_trial(found.optuna_study, first)
+    select_trial(found.optuna_study, second, "for the phone")
     done = run(folder, "worker", study, "--full-runs", "--output", "full", "--idle-exit", "0s")
     assert done.stdout == ""
     assert "step 6/6" in done.stderr

@@ -19,7 +19,7 @@ from jointsearch.cli.messages import messages
 from jointsearch.config.study import ModelSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import ModelError
-from jointsearch.study.full_runs import select
+from jointsearch.study.full_runs import select_trial
 from jointsearch.study.plans import export_plan
 from jointsearch.training.full_run.evaluation import evaluate_run
 from jointsearch.training.full_run.run import full_run
@@ -111,7 +111,7 @@ def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], 
     assert len(inputs) == 1  # outputs can be read side by side
 
     best = max(records.complete, key=lambda trial: (trial.plan.bits != {}, trial.measurement.model_bytes))
-    select(study.optuna_study, best.number)
+    select_trial(study.optuna_study, best.number)
     plan = export_plan(study)
     metrics = full_run(plan, tmp_path / "run")
     assert metrics["steps"] == 4

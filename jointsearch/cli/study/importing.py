@@ -6,6 +6,7 @@ import click
 
 from jointsearch.cli.options import name_argument, storage_option
 from jointsearch.cli.suggestions import study_names
+from jointsearch.study.imports import import_trials
 from jointsearch.study.study import load_study
 
 
@@ -21,7 +22,7 @@ from jointsearch.study.study import load_study
 )
 @click.option("--from-storage", metavar="URL", help="Where OTHER is kept, if elsewhere.")
 @storage_option
-def import_trials(name: str, other: str, from_storage: str | None, storage_url: str) -> None:
+def import_command(name: str, other: str, from_storage: str | None, storage_url: str) -> None:
     """Take over the trials of a compatible study.
 
     Study NAME gets the finished ones. Both must have the same model, task, space and calibration.

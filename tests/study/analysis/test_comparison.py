@@ -29,7 +29,7 @@ from jointsearch.study.analysis.comparison import (
 )
 from jointsearch.study.analysis.comparison_formats import cells, columns, csv_text, json_text, markdown
 from jointsearch.study.analysis.comparison_page import difference_figure, page, points, quality_figure
-from jointsearch.study.full_runs import select
+from jointsearch.study.full_runs import select_trial
 from jointsearch.study.plans import export_plan
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
@@ -156,7 +156,7 @@ def test_distilled_ranks_come_from_the_study_s_own_adalora(create: Create, runne
     assert ranks
     # here it is the uniform plan, which has its name from qlora
     assert by_label["qlora"].plan.ranks == ranks
-    select(study.optuna_study, by_label["adalora-4bit"].number)
+    select_trial(study.optuna_study, by_label["adalora-4bit"].number)
     exported = export_plan(study)
     assert exported.plan == by_label["qlora"].plan
     assert exported.origin is not None

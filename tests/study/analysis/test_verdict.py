@@ -258,7 +258,7 @@ def test_a_converged_study_ends_before_its_trials(
     # without stop, or with another one, the search goes on
     going = study.with_config(configure(search={"sampler": "additive", "trials": num + 3}))
     assert going.config.digest == study.config.digest
-    assert not going.converged
+    assert not going.converged()
     Worker(going, FakeRunner(layout)).run()
     assert sum(trial.searched for trial in going.records().complete) == num + 3
 

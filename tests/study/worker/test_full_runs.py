@@ -27,10 +27,10 @@ from jointsearch.study.full_runs import (
     RunState,
     claim,
     full_runs,
-    select,
+    select_trial,
     selected,
     selections,
-    withdraw,
+    withdraw_trial,
     write,
 )
 from jointsearch.study.plans import chosen_trial, export_plan
@@ -138,8 +138,8 @@ def states(study: StoredStudy) -> dict[int, str]:
 
 def test_selections_have_notes_and_times(study: StoredStudy, reopen: Reopen) -> None:
     before = datetime.now(UTC)
-    select(study.optuna_study, 3, "the best")
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 3, "the best")
+    select_trial(study.optuna_study, 1)
     assert selected(study.optuna_study) == 1
     found = reopen()
     assert selected(found.optuna_study) == 1
@@ -151,7 +151,7 @@ def test_selections_have_notes_and_times(study: StoredStudy, reopen: Reopen) -> 
     for selection in chosen.values():
         assert selection.at is not None
         assert before <= selection.at <= datetime.now(UTC)
-    select(study.optuna_study, 3, "the best of four")
+    select_trial(study.optuna_study, 3, "the best of four")
     assert [(run.trial, run.selection.note, run.state) for run in runs_of(found).values()] == [
         (1, "", "waiting"),
         (3, "the best of four", "waiting"),
@@ -160,17 +160,17 @@ def test_selections_have_notes_and_times(study: StoredStudy, reopen: Reopen) -> 
 
 def test_a_selection_is_withdrawn(study: StoredStudy, output: Path) -> None:
     for trial in (0, 1, 2):
-        select(study.optuna_study, trial)
-    withdraw(study.optuna_study, 0)
+        select_trial(study.optuna_study, trial)
+    withdraw_trial(study.optuna_study, 0)
     assert selected(study.optuna_study) == 2
-    withdraw(study.optuna_study, 2)
+    withdraw_trial(study.optuna_study, 2)
     assert selected(study.optuna_study) == chosen_trial(study) == 1
     with pytest.raises(StudyError, match=r"must be a selected one \(\[1\]\), but got 2"):
-        withdraw(study.optuna_study, 2)
+        withdraw_trial(study.optuna_study, 2)
     train = FakeTrainer()
     work(study, train, output)
     assert train.trials == [1]
-    withdraw(study.optuna_study, 1)
+    withdraw_trial(study.optuna_study, 1)
     assert selected(study.optuna_study) is None
     assert states(study) == {1: "complete"}
 
@@ -185,13 +185,13 @@ def test_a_selection_of_an_older_study_is_trained(reopen: Reopen, output: Path) 
     work(study, train, output)
     assert train.trials == [selected(study.optuna_study)] == [2]
     assert states(study) == {2: "complete"}
-    withdraw(study.optuna_study, 2)
+    withdraw_trial(study.optuna_study, 2)
     assert selected(study.optuna_study) is None
 
 
 def test_selected_plans_are_trained_in_turn(study: StoredStudy, output: Path, layout: ModelLayout) -> None:
-    select(study.optuna_study, 3, "large")
-    select(study.optuna_study, 0)
+    select_trial(study.optuna_study, 3, "large")
+    select_trial(study.optuna_study, 0)
     lines: list[str] = []
     train = FakeTrainer()
     FullRunWorker(study, train, output, tell=lines.append, idle_exit_seconds=0).run()
@@ -211,7 +211,7 @@ def test_selected_plans_are_trained_in_turn(study: StoredStudy, output: Path, la
         f"full run of trial {trial} {event}" for trial in (3, 0) for event in ("started", "complete")
     ]
     # a new note changes no result, and nothing is trained again
-    select(study.optuna_study, 3, "for the server")
+    select_trial(study.optuna_study, 3, "for the server")
     work(study, train, output)
     assert len(train.trained) == 2
     assert runs_of(study)[3].selection.note == "for the server"
@@ -219,7 +219,7 @@ def test_selected_plans_are_trained_in_turn(study: StoredStudy, output: Path, la
 
 def test_a_limited_number_of_runs(study: StoredStudy, output: Path) -> None:
     for trial in (0, 1, 2):
-        select(study.optuna_study, trial)
+        select_trial(study.optuna_study, trial)
     train = FakeTrainer()
     work(study, train, output, max_runs=2)
     assert train.trials == [0, 1]
@@ -228,7 +228,7 @@ def test_a_limited_number_of_runs(study: StoredStudy, output: Path) -> None:
 
 def test_of_two_workers_one_has_the_run(study: StoredStudy, output: Path, reopen: Reopen) -> None:
     for trial in (0, 1, 2, 3):
-        select(study.optuna_study, trial)
+        select_trial(study.optuna_study, trial)
     runs = runs_of(study)
     first = claim(study.optuna_study, runs[0], "host:1", output / "one")
     assert first is not None
@@ -252,7 +252,7 @@ def test_of_two_workers_one_has_the_run(study: StoredStudy, output: Path, reopen
 
 
 def test_an_interrupted_run_goes_on_in_its_folder(study: StoredStudy, output: Path, tmp_path: Path) -> None:
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     train = FakeTrainer()
     worker = FullRunWorker(study, train, output)
 
@@ -272,7 +272,7 @@ def test_an_interrupted_run_goes_on_in_its_folder(study: StoredStudy, output: Pa
 
 
 def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: StoredStudy, output: Path) -> None:
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     run = claim(
         study.optuna_study,
         runs_of(study)[1],
@@ -287,11 +287,11 @@ def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: StoredStu
 
 
 def test_a_withdrawn_run_is_not_taken_up_again(study: StoredStudy, output: Path) -> None:
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     run = claim(study.optuna_study, runs_of(study)[1], "host:1", output)
     assert run is not None
     write(study.optuna_study, run.model_copy(update={"state": RunState.INTERRUPTED}))
-    withdraw(study.optuna_study, 1)
+    withdraw_trial(study.optuna_study, 1)
     train = FakeTrainer()
     work(study, train, output)
     assert train.trained == []
@@ -304,8 +304,8 @@ def test_a_failed_run_says_why_and_is_tried_again_when_selected_again(
     def fail(step: int) -> None:
         raise OutputError("the folder must be empty, but it is not")
 
-    select(study.optuna_study, 1)
-    select(study.optuna_study, 2)
+    select_trial(study.optuna_study, 1)
+    select_trial(study.optuna_study, 2)
     train = FakeTrainer(before_step=fail)
     work(study, train, output)
     work(study, train, output)
@@ -314,7 +314,7 @@ def test_a_failed_run_says_why_and_is_tried_again_when_selected_again(
     assert [(run.state, run.failure) for run in runs.values()] == [
         ("failed", "the folder must be empty, but it is not")
     ] * 2
-    select(study.optuna_study, 1, "once more")
+    select_trial(study.optuna_study, 1, "once more")
     assert states(study) == {2: "failed", 1: "waiting"}
     train.before_step = lambda step: None
     work(study, train, tmp_path / "elsewhere")
@@ -324,7 +324,7 @@ def test_a_failed_run_says_why_and_is_tried_again_when_selected_again(
 
 
 def test_a_selected_trial_without_a_plan_fails(study: StoredStudy, output: Path) -> None:
-    select(study.optuna_study, 9)
+    select_trial(study.optuna_study, 9)
     work(study, FakeTrainer(), output)
     assert runs_of(study)[9].failure == "the trial must be one of study 'small', which has 4, but got 9"
 
@@ -333,7 +333,7 @@ def test_a_bug_fails_the_run_and_ends_the_worker(study: StoredStudy, output: Pat
     def fail(step: int) -> None:
         raise ZeroDivisionError("by zero")
 
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     with pytest.raises(ZeroDivisionError):
         work(study, FakeTrainer(before_step=fail), output)
     assert (
@@ -346,7 +346,7 @@ def test_a_second_ctrl_c_leaves_at_once(study: StoredStudy, output: Path) -> Non
     def interrupt(step: int) -> None:
         raise KeyboardInterrupt
 
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     with pytest.raises(KeyboardInterrupt):
         work(study, FakeTrainer(before_step=interrupt), output)
     assert states(study) == {1: "interrupted"}
@@ -356,7 +356,7 @@ def test_a_run_is_stale_when_its_heart_is_silent(study: StoredStudy, output: Pat
     now = [0.0]
     stale = StaleRuns(clock=lambda: now[0])
     for trial in (1, 2):
-        select(study.optuna_study, trial)
+        select_trial(study.optuna_study, trial)
         assert claim(study.optuna_study, runs_of(study)[trial], "host:1", output)
     assert stale.among(runs_of(study)) == set()
     now[0] += STALE_SECONDS / 2
@@ -370,7 +370,7 @@ def test_a_run_is_stale_when_its_heart_is_silent(study: StoredStudy, output: Pat
 def test_the_run_of_a_dead_worker_comes_back(
     study: StoredStudy, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     (output / "begun").mkdir(parents=True)
     dead = claim(study.optuna_study, runs_of(study)[1], "host:1", output / "begun")
     assert dead is not None
@@ -390,7 +390,7 @@ def test_a_living_worker_beats_and_leaves_what_was_taken_from_it(
     study: StoredStudy, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeats, "HEARTBEAT_SECONDS", 0.02)
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     seen: list[FullRun] = []
     other: list[FullRun | None] = []
 
@@ -424,7 +424,7 @@ def test_a_result_waits_for_the_database(
         return write(study.optuna_study, run)
 
     monkeypatch.setattr(full_run_worker, "write", refuse_twice)
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     work(study, FakeTrainer(), output)
     assert len(refused) == 2
     assert states(study) == {1: "complete"}
@@ -453,14 +453,14 @@ def test_a_worker_obeys_what_is_wanted(
             while seen.count(wanted) < 2:  # what it has seen before has reached it
                 time.sleep(0.005)
 
-    select(study.optuna_study, 1)
-    select(study.optuna_study, 2)
+    select_trial(study.optuna_study, 1)
+    select_trial(study.optuna_study, 2)
     work(study, FakeTrainer(before_step=say), output)
     assert states(study) == {1: state, 2: "waiting"}
 
 
 def test_a_stopped_study_is_not_worked_on(study: StoredStudy, output: Path) -> None:
-    select(study.optuna_study, 1)
+    select_trial(study.optuna_study, 1)
     want(study.optuna_study, Wanted.STOP)
     with pytest.raises(StudyError, match="those of 'small' are to stop; `jointsearch study resume small`"):
         work(study, FakeTrainer(), output)
