@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jointsearch.registration import register_with_transformers
+from jointsearch.hf import register_when_transformers_is_there
 
 if TYPE_CHECKING:
     from jointsearch.quantization.plugin import JointSearchConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["JointSearchConfig", "__version__"]
 
-register_with_transformers()
+register_when_transformers_is_there()
 
 
 def __getattr__(name: str) -> Any:
