@@ -1,4 +1,7 @@
-"""What Tab offers for names, files and devices. It says nothing where it knows nothing."""
+"""What Tab offers for names, files and devices. It says nothing where it knows nothing.
+
+Commands import this for their arguments, so that what only Tab needs is imported in the functions.
+"""
 
 from __future__ import annotations
 
