@@ -47,6 +47,8 @@ class Verdict:
     """By rising bytes."""
     fallen: tuple[MeasuredPlan, ...]
     """Plans that their first trials would put on the front, and further seeds do not."""
+    paid: bool | None
+    """Whether searching has paid; None while that is undecided."""
     sentence: str
 
 
@@ -63,7 +65,8 @@ def judge(study: StoredStudy, records: StudyRecords | None = None) -> Verdict:
         if point.origin.kind != "uniform"
     ]
     comparisons = _judged(comparisons)
-    return Verdict(tuple(comparisons), fallen(records), _sentence(study.name, comparisons))
+    paid, sentence = _conclusion(study.name, records, comparisons)
+    return Verdict(tuple(comparisons), fallen(records), paid, sentence)
 
 
 def best_baseline(records: StudyRecords, point: MeasuredPlan, quality: str) -> MeasuredPlan | None:
@@ -142,13 +145,19 @@ def _judged(comparisons: list[PointVerdict]) -> list[PointVerdict]:
     ]
 
 
-def _sentence(name: str, comparisons: list[PointVerdict]) -> str:
+def _conclusion(name: str, records: StudyRecords, comparisons: list[PointVerdict]) -> tuple[bool | None, str]:
+    """Whether searching has paid, and the sentence that says so."""
+    if all(point.origin.is_named for point in records.measured):
+        return None, (
+            "undecided: no searched plan is measured yet "
+            f"({len(records.measured)} uniform and named ones are)"
+        )
     compared = [entry for entry in comparisons if entry.baseline is not None]
     if not compared:
-        return "searching has not paid: the front is made of uniform plans, or of none as small"
+        return False, "searching has not paid: the front is made of uniform plans, or of none as small"
     tested = [entry for entry in compared if entry.confidence is not None]
     if not tested:
-        return (
+        return None, (
             f"undecided: {len(compared)} points of the front look better than the uniform plans of no more "
             f"bytes, under one seed; `jointsearch study refine {name}` measures them with further ones"
         )
@@ -156,10 +165,10 @@ def _sentence(name: str, comparisons: list[PointVerdict]) -> str:
     if not winners:
         closest = max(tested, key=lambda entry: entry.confidence or 0.0)
         assert closest.baseline is not None
-        return f"searching has not paid: {closest.baseline.origin.name} is within noise"
+        return False, f"searching has not paid: {closest.baseline.origin.name} is within noise"
     best = max(winners, key=lambda entry: entry.gain or 0.0)
     assert best.baseline is not None
-    return (
+    return True, (
         f"searching has paid: {len(winners)} of {len(tested)} tested points of the front beat the best "
         f"uniform plan of no more bytes; trial {best.point.number} beats {best.baseline.origin.name} "
         f"by {best.gain:.4f} with {best.confidence:.1%} confidence ({len(best.seeds)} further seeds)"

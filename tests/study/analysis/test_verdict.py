@@ -73,6 +73,7 @@ def test_one_seed_decides_nothing(study: StoredStudy) -> None:
     assert found.gain == pytest.approx(0.1)
     assert verdict.sentence.startswith("undecided: 1 points of the front look better")
     assert "`jointsearch study refine small`" in verdict.sentence
+    assert verdict.paid is None
 
 
 def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(study: StoredStudy) -> None:
@@ -90,6 +91,7 @@ def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(study: StoredStud
     statistic = 0.025 / (0.005 / math.sqrt(3))
     assert found.confidence == pytest.approx(1 - student.sf(statistic, 2), abs=1e-9)
     assert found.significant
+    assert verdict.paid is True
     assert verdict.sentence == (
         "searching has paid: 1 of 1 tested points of the front beat the best uniform plan of no more bytes; "
         f"trial {found.point.number} beats uniform 8-bit rank 4 by 0.0250 "
@@ -103,6 +105,7 @@ def test_a_gain_within_noise_has_not_paid(study: StoredStudy) -> None:
     verdict = judge(study)
     assert not verdict.comparisons[0].significant
     assert verdict.sentence == "searching has not paid: uniform 8-bit rank 8 is within noise"
+    assert verdict.paid is False
 
 
 def test_many_points_raise_the_bar(study: StoredStudy) -> None:
@@ -155,10 +158,23 @@ def test_a_maximized_quality(create: Create) -> None:
 
 def test_nothing_to_compare(study: StoredStudy) -> None:
     add(study, "u", 100, {0: 2.0}, "uniform 8-bit rank 8")
+    add(study, "worse", 100, {0: 2.1})
     verdict = judge(study)
     assert verdict == Verdict(
-        (), (), "searching has not paid: the front is made of uniform plans, or of none as small"
+        (), (), False, "searching has not paid: the front is made of uniform plans, or of none as small"
     )
+
+
+def test_nothing_is_said_of_a_search_that_has_not_begun(study: StoredStudy) -> None:
+    assert judge(study).paid is None
+    add(study, "u", 100, {0: 2.0, 1: 2.0, 2: 2.1}, "uniform 8-bit rank 8")
+    add(study, "named", 120, {0: 1.9, 1: 1.9, 2: 2.1}, "sensitive-8bit")
+    verdict = judge(study)
+    assert (verdict.paid, verdict.sentence) == (
+        None,
+        "undecided: no searched plan is measured yet (2 uniform and named ones are)",
+    )
+    assert [entry.point.digest for entry in verdict.comparisons] == ["named"]
 
 
 @dataclass
