@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from jointsearch.plan.plan_file import read_plan, write_plan
 from jointsearch.search.attributes import stored_probe
+from jointsearch.study.full_runs import full_runs
 from jointsearch.study.records import RETRY_OF
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import JointStudy, open_study
@@ -158,7 +159,7 @@ def test_the_full_run_is_evaluated(command: Command, folder: Path) -> None:
 
 
 def test_a_full_run_is_stored_with_its_selection(opened: Open, folder: Path) -> None:
-    ((number, run),) = opened("landed").full_runs().items()
+    ((number, run),) = full_runs(opened("landed").optuna_study.user_attrs).items()
     assert (number, run.state.value, run.selection.note) == (21, "complete", "the best small one")
     assert run.measurement is not None
     then = json.loads((folder / "run" / "metrics.json").read_text())
