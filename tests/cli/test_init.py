@@ -154,6 +154,12 @@ def test_columns_for_a_chosen_task_are_found_by_their_values(run: Run) -> None:
     assert config.task.columns == {"source": ["title"], "target": ["kind"]}
 
 
+def test_a_table_with_numbers_and_cells_too_many(run: Run) -> None:
+    Path("rows.csv").write_text("id,rate,note,empty\n1,0.5,fine,\n20000000000,1,bad,,more\n")
+    config = written(run, "--data", "rows.csv")
+    assert (config.task.type, config.task.columns) == ("causal-lm", {"text_column": ["note"]})
+
+
 def test_paths_mean_the_same_from_the_files_own_folder(run: Run, folder: Path) -> None:
     Path("train.txt").write_text("some text\n")
     (folder / "model").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -103,6 +104,17 @@ def test_what_is_said_of_studies_fits_80_columns(
     text = shown(*arguments)
     assert max(map(len, text.splitlines())) <= 80
     assert [set(line) <= set(first) for line, first in zip(headers(text), whole, strict=True)]
+
+
+def test_a_plan_fits_80_columns(
+    study: StoredStudy, shown: Shown, terminal: Callable[[int], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    shown("export", "small", "-o", str(path))
+    terminal(80)
+    text = click.unstyle(CliRunner().invoke(cli, ["plan", "show", str(path)]).stdout)
+    assert max(map(len, text.splitlines())) <= 80
+    assert headers(text)[0] == ["block", "embedding", "attention", "mlp"]
 
 
 def test_the_status_has_no_internal_names(study: StoredStudy, shown: Shown) -> None:

@@ -109,8 +109,9 @@ def _columns(path: Path) -> dict[str, list[Any]]:
         raise DataError(f"{path}: cannot be read as {path.suffix[1:]} ({error})") from None
     if not rows:
         raise DataError(f"{path}: must have rows with named columns, but has none")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
+    names = dict.fromkeys(name for row in rows for name in row if name)  # a cell too many has no name
+    found = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
+    return {name: values for name, values in found.items() if values}
 
 
 def _rows(path: Path) -> Iterator[Any]:

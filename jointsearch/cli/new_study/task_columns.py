@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -65,7 +66,7 @@ def settings_for(task: str, columns: Columns) -> Settings:
 
 
 def _messages(columns: Columns) -> Settings | None:
-    names = (name for name, values in columns.items() if values and _is_conversation(values[0]))
+    names = (name for name, values in columns.items() if _is_conversation(values[0]))
     name = next(names, None)
     return None if name is None else {"messages_column": name}
 
@@ -120,20 +121,21 @@ def _with_label(columns: Columns, label: str) -> Settings | None:
     if pair:
         settings["text_pair_column"] = pair[1]
     settings["label_column"] = label
-    if any(_is_fraction(value) for value in columns[label]):
+    if any(_is_number(value) and not float(value).is_integer() for value in columns[label]):
         settings["regression"] = True
     return settings
 
 
-def _is_fraction(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     try:
-        return not float(value).is_integer()
-    except (TypeError, ValueError, OverflowError):
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
         return False
 
 
 def _two_texts(columns: Columns) -> Settings | None:
-    for source, target in pairwise(name for name in columns if _is_text(columns[name])):
+    plain = (name for name, values in columns.items() if name.isidentifier() and _is_text(values))
+    for source, target in pairwise(plain):  # other names mean something else in a template
         return {"source": f"{{{source}}}", "target": f"{{{target}}}"}
     return None
 
@@ -151,7 +153,8 @@ def _text_column(columns: Columns) -> str | None:
 
 
 def _is_text(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(value, str) for value in values)
+    """Words: in a CSV file numbers are texts, too."""
+    return all(isinstance(value, str) for value in values) and not all(map(_is_number, values))
 
 
 Look = Callable[[Columns], Settings | None]
