@@ -16,7 +16,6 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
-from jointsearch.front.pareto import hypervolume
 from jointsearch.front.selection import FrontPoint, at_knee
 from jointsearch.measurement import Example, LossPoint
 from jointsearch.plan.cost import plan_cost
@@ -27,7 +26,8 @@ from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.analysis.prediction import group_effects
 from jointsearch.study.analysis.progress import Snapshot
 from jointsearch.study.full_runs import selected
-from jointsearch.study.records import MeasuredPlan, StudyRecords
+from jointsearch.study.measured_plan import MeasuredPlan
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
 OUTSIDE = "outside of blocks"
@@ -327,7 +327,7 @@ def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
             for phase, seconds in trial.measurement.seconds.items():
                 phases.setdefault(phase, []).append(seconds)
     return ProgressTable(
-        hypervolume=_hypervolume_over_trials(records),
+        hypervolume=records.hypervolume_curve,
         timeline=tuple(sorted(timeline, key=lambda trial: trial.trial)),
         failures=tuple(Counter(trial.failure or "unknown" for trial in records.failed).most_common()),
         seconds_by_phase={phase: statistics.median(seconds) for phase, seconds in phases.items()},
@@ -411,23 +411,3 @@ def _to_nearest_uniform(study: StoredStudy, table: FrontTable, trial: int) -> Co
 
 def _outputs(examples: Sequence[Example]) -> dict[tuple[str, str], str]:
     return {(example.input, example.reference): example.output for example in examples}
-
-
-def _hypervolume_over_trials(records: StudyRecords) -> tuple[tuple[int, float], ...]:
-    if records.hypervolume is None:
-        return ()
-    names = records.objectives[:2]
-    values = {
-        measured.number: [OBJECTIVES[name].sign * measured.values[name] for name in names]
-        for measured in records.measured
-    }
-    worst = [max(column) for column in zip(*(values[p.number] for p in records.baselines), strict=True)]
-    best = [min(column) for column in zip(*values.values(), strict=True)]
-    box = (worst[0] - best[0]) * (worst[1] - best[1])
-    found: list[list[float]] = []
-    curve = []
-    for number, point in values.items():
-        if not any(other[0] <= point[0] and other[1] <= point[1] for other in found):
-            found = [other for other in found if other[0] < point[0] or other[1] < point[1]] + [point]
-        curve.append((number, hypervolume(found, worst) / box))
-    return tuple(curve)

@@ -7,21 +7,45 @@ what should grow.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+BLOCK = 256
+"""Points that are compared with all others at once: memory grows with it."""
 
 
 def is_on_front(points: ArrayLike) -> NDArray[np.bool_]:
     """Which points no other point dominates. ``points``: (num_points, num_objectives), finite.
 
-    Of equal points all are on the front or none is.
+    Of equal points all are on the front or none is. Two objectives take n log n, more take n².
     """
     values = np.asarray(points, dtype=float)
     if values.size == 0:
         return np.zeros(len(values), dtype=bool)
-    no_worse = (values[:, None, :] <= values[None, :, :]).all(axis=2)
-    better = (values[:, None, :] < values[None, :, :]).any(axis=2)
-    return np.logical_not((no_worse & better).any(axis=0))
+    if values.shape[1] == 2:
+        return _is_on_plane_front(values)
+    found = np.empty(len(values), dtype=bool)
+    for start in range(0, len(values), BLOCK):
+        block = values[None, start : start + BLOCK, :]
+        no_worse = (values[:, None, :] <= block).all(axis=2)
+        better = (values[:, None, :] < block).any(axis=2)
+        found[start : start + BLOCK] = ~(no_worse & better).any(axis=0)
+    return found
+
+
+def _is_on_plane_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """By the first objective, then the second: a point must be the lowest of all that are not after it."""
+    order = np.lexsort((values[:, 1], values[:, 0]))
+    first, second = values[order].T
+    is_new = np.append(True, first[1:] != first[:-1])
+    start = np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))  # of those of equal first value
+    lowest = np.minimum.accumulate(second)
+    is_beaten = (start > 0) & (lowest[start - 1] <= second)
+    found = np.empty(len(order), dtype=bool)
+    found[order] = ~is_beaten & (second == second[start])
+    return found
 
 
 def knee(points: ArrayLike) -> int:
@@ -55,3 +79,25 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
             area += (corner[0] - first) * (ceiling - second)
             ceiling = second
     return area
+
+
+def growing_hypervolume(points: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """The hypervolume of the first point, of the first two, and so on."""
+    right, top = np.asarray(reference, dtype=float).tolist()
+    firsts: list[float] = []  # of the front so far, rising; its second values fall
+    seconds: list[float] = []
+    area, areas = 0.0, []
+    for x, y in np.asarray(points, dtype=float).reshape(-1, 2).tolist():
+        start = bisect_left(firsts, x)
+        ceiling = seconds[start - 1] if start else top
+        is_dominated = start < len(firsts) and firsts[start] == x and seconds[start] <= y
+        if x < right and y < ceiling and not is_dominated:
+            end, left = start, x
+            while end < len(firsts) and seconds[end] >= y:  # what the point dominates
+                area += (firsts[end] - left) * (ceiling - y)
+                left, ceiling = firsts[end], seconds[end]
+                end += 1
+            area += ((firsts[end] if end < len(firsts) else right) - left) * (ceiling - y)
+            firsts[start:end], seconds[start:end] = [x], [y]
+        areas.append(area)
+    return np.array(areas)

@@ -18,7 +18,7 @@ import optuna
 from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.record import Record
-from jointsearch.study.records import SELECTION
+from jointsearch.study.attributes import SELECTION
 from jointsearch.study.storage.locks import study_lock
 
 SELECTION_OF = "selection:"

@@ -10,7 +10,7 @@ from jointsearch.config.study import differences
 from jointsearch.errors import StudyError
 from jointsearch.plan.record import digest
 from jointsearch.search.optuna_compat import generation_of
-from jointsearch.study.records import IMPORTED_FROM, MEASUREMENT, PLAN_ATTRIBUTES
+from jointsearch.study.attributes import IMPORTED_FROM, MEASUREMENT, PLAN_ATTRIBUTES
 from jointsearch.study.stored import StoredStudy
 
 

@@ -8,8 +8,9 @@ from jointsearch.errors import StudyError
 from jointsearch.front.selection import at_knee
 from jointsearch.plan.plan_file import PlanFile, PlanSource
 from jointsearch.study.full_runs import selected
-from jointsearch.study.records import StudyRecords, TrialRecord
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.trial_record import TrialRecord
 
 
 def complete_trial(study: StoredStudy, number: int) -> TrialRecord:

@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jointsearch.errors import StudyError
 from jointsearch.plan.origin import REQUEST, Origin
 from jointsearch.plan.plan import Plan
+from jointsearch.search.attributes import PLAN, SEED
 from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
 from jointsearch.space import SearchSpace
-from jointsearch.study.records import DIGEST, ORIGIN, PLAN, PLAN_ATTRIBUTES, REQUESTED, RETRY_OF, SEED
+from jointsearch.study.attributes import DIGEST, ORIGIN, PLAN_ATTRIBUTES, REQUESTED, RETRY_OF
 from jointsearch.study.stored import StoredStudy
 
 

@@ -10,7 +10,8 @@ import optuna
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.space import SearchSpace
-from jointsearch.study.records import CONFIG, CONVERGED, LAYOUT, RecordReader, StudyRecords
+from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
+from jointsearch.study.records import RecordReader, StudyRecords
 
 
 @dataclass(frozen=True)

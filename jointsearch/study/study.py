@@ -11,10 +11,7 @@ from jointsearch.errors import StudyError, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.study.records import (
-    CONFIG,
-    LAYOUT,
-)
+from jointsearch.study.attributes import CONFIG, LAYOUT
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy, build_space
 from jointsearch.study.warm_start import enqueue_known

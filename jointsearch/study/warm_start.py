@@ -21,8 +21,8 @@ from jointsearch.runner import SensitivityProber, Trial
 from jointsearch.space import Baseline, SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
+from jointsearch.study.attributes import DIGEST, ORIGIN, SENSITIVITIES
 from jointsearch.study.queue import enqueue
-from jointsearch.study.records import DIGEST, ORIGIN, SENSITIVITIES
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.stored import StoredStudy
 

@@ -157,7 +157,7 @@ def plain_loop(config: StudyConfig, plan: Plan, layout: ModelLayout) -> float:
 
 def quickstart_study(url: str) -> dict[str, float]:
     """The whole embedded study: its time, and what of it is neither training nor evaluation."""
-    from jointsearch.study.records import COPY_OF
+    from jointsearch.search.attributes import COPY_OF
     from jointsearch.study.study import load_study
 
     command = [*COMMAND, "study", "start", "quickstart", "--storage", url]

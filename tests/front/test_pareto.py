@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from jointsearch.front.pareto import hypervolume, is_on_front, knee
+from jointsearch.front.pareto import growing_hypervolume, hypervolume, is_on_front, knee
 
 Point = tuple[int, ...]
 
@@ -43,6 +43,19 @@ def test_equal_points_are_all_on_the_front_or_none() -> None:
     assert is_on_front([(1, 2), (1, 2), (2, 2), (2, 2)]).tolist() == [True, True, False, False]
 
 
+@pytest.mark.parametrize("num_objectives", [1, 2, 3])
+def test_many_points_agree_with_brute_force(num_objectives: int) -> None:
+    """More than are compared at once, with equal coordinates and whole duplicates."""
+    rng = random.Random(num_objectives)
+    points = [tuple(rng.randrange(-20, 20) for _ in range(num_objectives)) for _ in range(600)]
+    points += points[:50]
+    rng.shuffle(points)
+    assert is_on_front(points).tolist() == brute_force_front(points)
+    shifted = np.array(points) * -0.1  # -0.0 and 0.0 are equal
+    turned = [tuple(-value for value in point) for point in points]
+    assert is_on_front(shifted).tolist() == brute_force_front(turned)
+
+
 def test_no_points_have_an_empty_front() -> None:
     assert is_on_front([]).tolist() == []
     assert is_on_front(np.zeros((0, 2))).tolist() == []
@@ -53,6 +66,15 @@ def test_hypervolume_counts_the_cells_that_are_dominated() -> None:
     for _ in range(100):
         points = [(rng.randrange(-3, 12), rng.randrange(-3, 12)) for _ in range(rng.randrange(1, 10))]
         assert hypervolume(points, (9, 8)) == count_cells(points, (9, 8)), points
+
+
+def test_the_hypervolume_after_every_point_counts_its_cells() -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        points = [(rng.randrange(-3, 12), rng.randrange(-3, 12)) for _ in range(rng.randrange(1, 15))]
+        expected = [count_cells(points[: num + 1], (9, 8)) for num in range(len(points))]
+        assert growing_hypervolume(points, (9, 8)).tolist() == expected, points
+    assert growing_hypervolume([], (9, 8)).tolist() == []
 
 
 def test_hypervolume_agrees_with_optuna() -> None:

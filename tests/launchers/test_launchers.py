@@ -18,9 +18,10 @@ from optuna.trial import TrialState
 
 from jointsearch.errors import UnsupportedError
 from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
+from jointsearch.study.attributes import RETRY_OF
 from jointsearch.study.control import Wanted, want
-from jointsearch.study.records import RETRY_OF, TrialRecord
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.trial_record import TrialRecord
 
 PROCESS = Path(__file__).parents[1] / "study" / "worker_process.py"
 TRIALS = 12

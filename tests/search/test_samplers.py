@@ -11,12 +11,12 @@ from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import SearchSettings, StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import ModuleChoice
+from jointsearch.search.attributes import COPY_OF
 from jointsearch.search.in_space import InSpace
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.search.samplers import build_sampler, distributions
 from jointsearch.space import SearchSpace
 from jointsearch.study.queue import request
-from jointsearch.study.records import COPY_OF
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import find_study
 from jointsearch.study.worker.trials import Worker

@@ -27,9 +27,11 @@ from jointsearch.plan.record import Record
 from jointsearch.runner import SensitivityProber
 from jointsearch.strategies.registry import STRATEGIES, strategy
 from jointsearch.strategies.settings import StrategySettings
+from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.queue import request
-from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.trial_record import TrialRecord
 from jointsearch.study.warm_start import sensitivities_of
 
 CONFIGURATIONS = ("lora", "qlora", "adalora", "adalora-4bit", "ilp")

@@ -22,8 +22,9 @@ from jointsearch.search.additive.predicted_front import (
 )
 from jointsearch.search.additive.surrogate import Observations, Surrogate
 from jointsearch.search.attributes import stored_probe
+from jointsearch.study.attributes import CONVERGED
 from jointsearch.study.queue import request
-from jointsearch.study.records import CONVERGED, StudyRecords
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
 MIN_TRIALS = 3

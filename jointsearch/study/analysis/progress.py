@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jointsearch.front.objectives import format_value
-from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
+from jointsearch.study.measured_plan import MeasuredPlan
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.heartbeats import last_heartbeats
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.trial_record import TrialRecord
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from jointsearch.study.analysis.verdict import best_baseline
+from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.plans import records_with_front
 from jointsearch.study.queue import request
-from jointsearch.study.records import MeasuredPlan, StudyRecords
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
 

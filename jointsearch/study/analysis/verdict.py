@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointsearch.front.objectives import OBJECTIVES
-from jointsearch.study.records import MeasuredPlan, StudyRecords, TrialRecord
+from jointsearch.study.measured_plan import MeasuredPlan
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.trial_record import TrialRecord
 
 Floats = NDArray[np.float64]
 

@@ -23,10 +23,10 @@ from scipy.stats import t as student
 from jointsearch.errors import TrialPruned
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.cost import plan_cost
-from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.search.attributes import EXPECTED
-from jointsearch.study.records import ORIGIN, REQUESTED, RUNG, StudyRecords
+from jointsearch.study.attributes import REQUESTED, RUNG, stored_origin
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.writing import write
 from jointsearch.study.stored import StoredStudy
 
@@ -37,8 +37,7 @@ MIN_TRIALS = 10
 
 def may_stop_early(study: StoredStudy, trial: optuna.Trial) -> bool:
     """A plan with a name, or that a person asked for, is measured to its end."""
-    origin = Origin.model_validate(trial.user_attrs.get(ORIGIN, {}))
-    asked_for = origin.is_named or REQUESTED in trial.user_attrs
+    asked_for = stored_origin(trial.user_attrs).is_named or REQUESTED in trial.user_attrs
     return study.config.search.early_stopping and not asked_for
 
 

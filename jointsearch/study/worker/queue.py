@@ -17,23 +17,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
+from jointsearch.search.attributes import COPY_OF, PLAN, SEED
 from jointsearch.search.optuna_compat import experimental_optuna, generation_of
 from jointsearch.search.samplers import distributions
+from jointsearch.study.attributes import FAILURE, MEASUREMENT, WORKER
 from jointsearch.study.queue import kept_for_retry, plan_attributes, requeue
-from jointsearch.study.records import (
-    COPY_OF,
-    FAILURE,
-    MEASUREMENT,
-    PLAN,
-    SEED,
-    WORKER,
-    StudyRecords,
-    TrialRecord,
-)
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage import writing
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.storage.reading import stored
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.trial_record import TrialRecord
 from jointsearch.study.worker.events import worker_event, worker_name
 from jointsearch.study.worker.stale import StaleTrials
 

@@ -14,9 +14,9 @@ from datetime import datetime
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from jointsearch.study.attributes import FAILURE
 from jointsearch.study.full_runs import FullRun, RunState
 from jointsearch.study.queue import is_retried, requeue
-from jointsearch.study.records import FAILURE
 from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.heartbeats import last_heartbeats
 from jointsearch.study.storage.internals import database_of

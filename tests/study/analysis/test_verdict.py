@@ -30,8 +30,8 @@ from jointsearch.study.analysis.prediction import (
 )
 from jointsearch.study.analysis.refine import refine
 from jointsearch.study.analysis.verdict import Verdict, judge
+from jointsearch.study.attributes import CONVERGED
 from jointsearch.study.queue import request
-from jointsearch.study.records import CONVERGED
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner

@@ -13,9 +13,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from jointsearch.errors import StorageError
+from jointsearch.search.attributes import COPY_OF
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.queue import requeue
-from jointsearch.study.records import COPY_OF
 from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy

@@ -18,7 +18,7 @@ from jointsearch.cli import main
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StorageError, UnsupportedError
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.study.records import RETRY_OF
+from jointsearch.study.attributes import RETRY_OF
 from jointsearch.study.storage.heartbeats import BEAT
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.proxy import open_proxied

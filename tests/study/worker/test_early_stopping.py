@@ -13,7 +13,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.search.attributes import EXPECTED
-from jointsearch.study.records import RUNG
+from jointsearch.study.attributes import RUNG
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.early_stopping import MIN_TRIALS, Forecast
 from jointsearch.study.worker.trials import Worker

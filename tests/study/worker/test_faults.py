@@ -17,8 +17,9 @@ from optuna.trial import TrialState
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.search.attributes import COPY_OF
+from jointsearch.study.attributes import RETRY_OF
 from jointsearch.study.control import Wanted, want
-from jointsearch.study.records import COPY_OF, RETRY_OF
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import create_study, open_study

@@ -11,7 +11,8 @@ import pytest
 from jointsearch.errors import TrialFailed
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.runner import Trial
-from jointsearch.study.records import FAILURE, RETRY_OF, StudyRecords
+from jointsearch.study.attributes import FAILURE, RETRY_OF
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.storage.writing import fail_stale
 from jointsearch.study.stored import StoredStudy

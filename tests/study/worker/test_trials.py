@@ -19,7 +19,9 @@ from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
-from jointsearch.study.records import COPY_OF, RETRY_OF, StudyRecords
+from jointsearch.search.attributes import COPY_OF
+from jointsearch.study.attributes import RETRY_OF
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import find_study
 from jointsearch.study.worker.signals import stop_on_signals

@@ -1,0 +1,48 @@
+"""Names of what a study keeps in Optuna's storage beside parameters and values.
+
+A study has the user attributes ``config``, ``layout`` and perhaps ``selection``, ``sensitivities`` and
+``converged``, and those of ``full_runs``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``origin``
+from the start, and ``measurement`` or ``failure`` at the end. Those that samplers read are named in
+``search.attributes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jointsearch.plan.origin import Origin
+from jointsearch.search.attributes import PLAN, SEED
+
+CONFIG = "config"
+LAYOUT = "layout"
+SELECTION = "selection"
+"""The number of the trial that was selected last."""
+CONVERGED = "converged"
+"""How many trials were complete when the search had converged."""
+SENSITIVITIES = "sensitivities"
+
+DIGEST = "digest"
+ORIGIN = "origin"
+LABEL = "label"
+"""What version 0.1.0 wrote in place of ``origin``."""
+REQUESTED = "requested"
+"""A person asked for this trial: it comes on top of the search's, and first."""
+IMPORTED_FROM = "imported_from"
+RUNG = "rung"
+"""Where a trial was stopped early: its step and its loss there."""
+WORKER = "worker"
+"""Host and process that run the trial."""
+MEASUREMENT = "measurement"
+FAILURE = "failure"
+RETRY_OF = "retry_of"
+
+PLAN_ATTRIBUTES = (PLAN, DIGEST, ORIGIN, LABEL, SEED, REQUESTED)
+"""What a trial knows before it runs."""
+
+
+def stored_origin(attributes: Mapping[str, Any]) -> Origin:
+    """Where the plan of a trial with these attributes comes from."""
+    if ORIGIN in attributes:
+        return Origin.model_validate(attributes[ORIGIN])
+    return Origin.of_label(str(attributes.get(LABEL, "")))

@@ -1,0 +1,98 @@
+"""One trial of a study, read from what Optuna stores of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from jointsearch.measurement import Measurement
+from jointsearch.plan.origin import Origin
+from jointsearch.plan.plan import Plan
+from jointsearch.search.attributes import COPY_OF, PLAN, SEED
+from jointsearch.study.attributes import (
+    DIGEST,
+    FAILURE,
+    IMPORTED_FROM,
+    MEASUREMENT,
+    REQUESTED,
+    WORKER,
+    stored_origin,
+)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the rest of jointsearch sees it; plan and measurement are parsed when asked for."""
+
+    frozen: FrozenTrial
+    objectives: tuple[str, ...]
+
+    @property
+    def number(self) -> int:
+        return self.frozen.number
+
+    @property
+    def state(self) -> TrialState:
+        return self.frozen.state
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Value by objective; empty until the trial is complete."""
+        return dict(zip(self.objectives, self.frozen.values or (), strict=False))
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Where its plan comes from."""
+        return stored_origin(self._attributes)
+
+    @property
+    def digest(self) -> str:
+        return str(self._attributes.get(DIGEST, ""))
+
+    @property
+    def seed(self) -> int | None:
+        """None until a worker has chosen it."""
+        return self._attributes.get(SEED)
+
+    @property
+    def worker(self) -> str:
+        """Host and process that run it, or ran it."""
+        return str(self._attributes.get(WORKER, ""))
+
+    @property
+    def copy_of(self) -> int | None:
+        """The trial of the same plan and seed whose measurement this one has, or waits for."""
+        return self._attributes.get(COPY_OF)
+
+    @property
+    def requested(self) -> bool:
+        """Whether a person asked for it, on top of the search's trials."""
+        return bool(self._attributes.get(REQUESTED))
+
+    @property
+    def searched(self) -> bool:
+        """Whether it counts as one of the ``search.trials``."""
+        return not self.requested and IMPORTED_FROM not in self._attributes
+
+    @property
+    def failure(self) -> str:
+        return str(self._attributes.get(FAILURE, ""))
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.frozen.duration is None else self.frozen.duration.total_seconds()
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.model_validate(self._attributes[PLAN])
+
+    @cached_property
+    def measurement(self) -> Measurement:
+        return Measurement.model_validate(self._attributes[MEASUREMENT])
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        return self.frozen.user_attrs
