@@ -19,7 +19,7 @@ from rich.console import Console
 
 from jointsearch.cli.study_progress import StudyProgress
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.task import SequenceClassificationSettings
+from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.launchers import Fleet, run_workers

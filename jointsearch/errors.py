@@ -84,6 +84,11 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def either(choices: Iterable[str]) -> str:
+    """As rules write choices: ``'a', 'b' or 'c'``."""
+    return " or ".join(", ".join(f"'{choice}'" for choice in choices).rsplit(", ", 1))
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, on one line without a full stop; its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -64,7 +64,7 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     import transformers as hf
 
-    from jointsearch.training.model.architecture import AUTO_CLASSES
+    from jointsearch.training.model.architecture import model_class
 
     tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": VOCABULARY}
     grouped = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -98,7 +98,7 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("families")
     for name, config in configs.items():
         torch.manual_seed(0)
-        AUTO_CLASSES[FAMILIES[name]].from_config(config).save_pretrained(folder / name)
+        model_class(FAMILIES[name]).from_config(config).save_pretrained(folder / name)
     return folder
 
 

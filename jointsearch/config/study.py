@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from jointsearch.config.fields import Pattern, Positive
 from jointsearch.config.space import SpaceSettings
-from jointsearch.config.task import Positive, TaskSettings
+from jointsearch.config.task import TaskSettings
 from jointsearch.errors import nearest
 from jointsearch.front.objectives import OBJECTIVES, QUALITIES
 from jointsearch.plan.formats import QuantizationSettings
@@ -125,7 +126,7 @@ class SearchSettings(Record):
 class StudyConfig(Record):
     """A whole study file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-'")]
     description: str = ""
     model: ModelSettings
     task: TaskSettings
@@ -137,7 +138,7 @@ class StudyConfig(Record):
     full_run: FullRunSettings = FullRunSettings()
     objectives: tuple[str, ...] = ("loss", "model_bytes")
     search: SearchSettings = SearchSettings()
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: Annotated[str, Pattern(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:0")] = "auto"
 
     @field_validator("lora")
     @classmethod

@@ -5,16 +5,16 @@ every working directory."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from jointsearch.config.problems import keys_at, problems
 from jointsearch.config.study import StudyConfig, is_folder_id
-from jointsearch.errors import StudyFileError, first_line, nearest
+from jointsearch.errors import StudyFileError, first_line
 
 
 def read_study(path: Path) -> StudyConfig:
@@ -36,13 +36,15 @@ def parse_study(text: str, path: Path) -> StudyConfig:
     except (ValueError, TypeError, RecursionError) as error:
         raise StudyFileError(f"{path}: not valid YAML: {first_line(error)}") from None
     if root is None or not isinstance(values, dict):
-        raise StudyFileError(f"{path}: a study file must be a mapping with the keys {', '.join(_keys())}")
+        raise StudyFileError(
+            f"{path}: a study file must be a mapping with the keys {', '.join(keys_at((), {}))}"
+        )
     _check_keys(root, path)
     values.setdefault("name", path.stem)
     try:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
-        raise StudyFileError(_first_problem(error, root, path)) from None
+        raise StudyFileError(_first_problem(error, values, root, path)) from None
     return _with_absolute_paths(config, path)
 
 
@@ -67,67 +69,11 @@ def _with_absolute_paths(config: StudyConfig, path: Path) -> StudyConfig:
     return StudyConfig.model_validate(values)
 
 
-def _first_problem(error: ValidationError, root: yaml.Node, path: Path) -> str:
+def _first_problem(error: ValidationError, values: Mapping[str, Any], root: yaml.Node, path: Path) -> str:
     """The first thing that is wrong, with its line, on one line."""
     # of several on a line the deepest: what contains it is wrong because of it
-    problem = min(error.errors(), key=lambda item: (_line(root, _place(item["loc"])), -len(item["loc"])))
-    loc = _place(problem["loc"])
-    where = f"{path}:{_line(root, loc)}: "
-    name = ".".join(str(part) for part in loc)
-    match problem["type"]:
-        case "extra_forbidden":
-            keys = _keys(problem["loc"][:-1])
-            return f"{where}unknown key '{name}'{nearest(str(loc[-1]), keys)} (valid: {', '.join(keys)})"
-        case "missing":
-            return f"{where}the key '{name}' is required"
-        case "literal_error":
-            expected = problem["ctx"]["expected"]
-            hint = nearest(str(problem["input"]), re.findall(r"'([^']*)'", expected))
-            return f"{where}{name} must be {expected}, but got {problem['input']!r}{hint}"
-        case "union_tag_not_found":
-            return f"{where}the key '{name}.type' is required: {_choices(_TASKS)}"
-        case "union_tag_invalid":
-            tag = problem["ctx"]["tag"]
-            where = f"{path}:{_line(root, (*loc, 'type'))}: "
-            return f"{where}{name}.type must be {_choices(_TASKS)}, but got '{tag}'{nearest(tag, _TASKS)}"
-        case "value_error":
-            return f"{where}{name + ': ' if name else ''}{problem['ctx']['error']}"
-        case _:
-            return f"{where}{name}: {problem['msg']}, but got {problem['input']!r}"
-
-
-def _place(loc: Sequence[int | str]) -> tuple[int | str, ...]:
-    """Where in the file: without pydantic's words for keys and for the kind of task."""
-    return tuple(part for part in loc if part != "[key]" and part not in _TASKS)
-
-
-def _choices(names: Iterable[str]) -> str:
-    """As pydantic writes choices: ``'a', 'b' or 'c'``."""
-    return " or ".join(", ".join(f"'{name}'" for name in names).rsplit(", ", 1))
-
-
-def _keys(loc: Sequence[int | str] = ()) -> list[str]:
-    """The valid keys of the mapping at ``loc``, pydantic's words included."""
-    model: type[BaseModel] = StudyConfig
-    for part in loc:
-        if part in _TASKS:
-            model = _TASKS[str(part)]
-        elif isinstance(part, str):
-            model = next(iter(_models_in(model.model_fields[part].annotation)), model)
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [kind for argument in get_args(annotation) for kind in _models_in(argument)]
-
-
-_TASKS = {
-    get_args(kind.model_fields["type"].annotation)[0]: kind
-    for kind in _models_in(StudyConfig.model_fields["task"].annotation)
-}
-"""The settings class of every kind of task."""
+    found = min(problems(error, values), key=lambda found: (_line(root, found.place), -len(found.place)))
+    return f"{path}:{_line(root, found.place)}: {found.text}"
 
 
 def _line(root: yaml.Node, loc: Sequence[int | str]) -> int:

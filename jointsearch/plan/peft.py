@@ -5,17 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from jointsearch.config.task import TASKS
 from jointsearch.plan.layout import ModelLayout
 
 if TYPE_CHECKING:
     from jointsearch.plan.plan import Plan
-
-PEFT_TASK_TYPES = {
-    "causal-lm": "CAUSAL_LM",
-    "seq2seq-lm": "SEQ_2_SEQ_LM",
-    "sequence-classification": "SEQ_CLS",
-    "question-answering": "QUESTION_ANS",
-}
 
 NO_MODULE = "dummy-target-modules"
 """PEFT's own word for an adapter that has none but the modules to save."""
@@ -34,7 +28,7 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     alpha = plan.lora.alpha_of
     heads = [spec.name for spec in layout.modules if spec.trained]
     return {
-        "task_type": PEFT_TASK_TYPES[task_type],
+        "task_type": TASKS[task_type].peft_type,
         "r": default,
         "lora_alpha": alpha(default),
         "target_modules": list(ranks) or (NO_MODULE if heads else []),

@@ -22,7 +22,7 @@ from datasets import Dataset, DatasetDict
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from jointsearch.config.task import SPLITS, DataSettings
+from jointsearch.config.data import SPLITS, DataSettings
 from jointsearch.errors import OFFLINE, DataError, first_line
 from jointsearch.plan.record import digest
 

@@ -8,7 +8,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from transformers import BertConfig
 
-from jointsearch.config.task import DataSettings, TaskSettings
+from jointsearch.config.data import DataSettings
+from jointsearch.config.task import TaskSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError
 from jointsearch.front.objectives import QUALITIES

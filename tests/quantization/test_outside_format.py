@@ -31,7 +31,7 @@ from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.device_check import check_format
 from jointsearch.training.full_run.evaluation import evaluate_run
 from jointsearch.training.full_run.run import full_run
-from jointsearch.training.model.architecture import AUTO_CLASSES, read_layout
+from jointsearch.training.model.architecture import model_class, read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 
 NAME = "int4-g32"
@@ -125,7 +125,7 @@ def test_bytes_and_logits_survive_saving(
     bank = QuantizedBank(load_base(settings, task, layout.dtype, CPU), plan.quantization, torch.bfloat16)
     on_load = load_quantized(settings, task, JointSearchConfig.of(plan, layout), CPU).eval()
     save_model(on_load, tmp_path)
-    loaded = AUTO_CLASSES[task].from_pretrained(tmp_path).eval()
+    loaded = model_class(task).from_pretrained(tmp_path).eval()
     with torch.no_grad():
         expected = bank.assemble(plan.formats).eval()(**inputs).logits
         assert torch.equal(on_load(**inputs).logits, expected)

@@ -22,7 +22,7 @@ from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
 from jointsearch.space import SearchSpace
 from jointsearch.training.model.adapters import adapter_starts, attach_adapters
-from jointsearch.training.model.architecture import AUTO_CLASSES, read_layout
+from jointsearch.training.model.architecture import model_class, read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ def test_bytes_and_logits_survive_saving(
     save_model(on_load, tmp_path / "model")
     trained = stirred(with_adapters(on_load, plan, layout, task))
     trained.save_pretrained(tmp_path / "adapter")
-    loaded = AUTO_CLASSES[task].from_pretrained(tmp_path / "model")
+    loaded = model_class(task).from_pretrained(tmp_path / "model")
     loaded = PeftModel.from_pretrained(loaded, tmp_path / "adapter").eval()
     with torch.no_grad():
         expected = trained(**inputs).logits
@@ -120,7 +120,7 @@ def test_what_is_not_quantized_is_saved_in_16_bits(family: tuple[ModelSettings, 
 
 def test_the_values_of_16_bits_are_those_of_the_16_bit_type(family: tuple[ModelSettings, str]) -> None:
     settings, task = family
-    stored = AUTO_CLASSES[task].from_pretrained(settings.id, dtype=torch.float32).state_dict()
+    stored = model_class(task).from_pretrained(settings.id, dtype=torch.float32).state_dict()
     base = load_base(settings, task, "bfloat16", CPU).state_dict()
     for name, tensor in base.items():
         assert tensor.dtype == torch.float32

@@ -86,7 +86,7 @@ def violations(module: str, imported: list[str]) -> list[str]:
         if under(name, MAY_MEET):
             wrong.append(name)
         elif under(module, DOMAIN):
-            allowed = top in sys.stdlib_module_names or top in ("pydantic", "numpy", "yaml")
+            allowed = top in sys.stdlib_module_names or top in ("pydantic", "pydantic_core", "numpy", "yaml")
             if not allowed and not under(name, DOMAIN):
                 wrong.append(name)
         elif under(module, STRATEGIES):

@@ -15,12 +15,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from jointsearch.assemble import EMBEDDED
 from jointsearch.cli import cli
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.task import (
-    CausalLMSettings,
-    QuestionAnsweringSettings,
-    Seq2SeqLMSettings,
-    SequenceClassificationSettings,
-)
+from jointsearch.config.tasks.causal_lm import CausalLMSettings
+from jointsearch.config.tasks.question_answering import QuestionAnsweringSettings
+from jointsearch.config.tasks.seq2seq_lm import Seq2SeqLMSettings
+from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.space import SearchSpace

@@ -19,7 +19,7 @@ from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from jointsearch.config.task import DataSettings
+from jointsearch.config.data import DataSettings
 from jointsearch.errors import DataError
 from jointsearch.training.data import TRUNCATED, Rows, load_rows, tokenize, truncation_notes
 
@@ -406,7 +406,7 @@ import datasets
 from pathlib import Path
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
-from jointsearch.config.task import DataSettings
+from jointsearch.config.data import DataSettings
 from jointsearch.training.data import load_rows, tokenize
 
 datasets.disable_progress_bars()

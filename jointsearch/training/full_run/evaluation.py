@@ -16,7 +16,7 @@ from jointsearch.files import write_text
 from jointsearch.plan.plan_file import PlanFile, read_plan
 from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.full_run.folder import ADAPTER, METRICS_FILE, MODEL, PLAN_FILE
-from jointsearch.training.model.architecture import AUTO_CLASSES
+from jointsearch.training.model.architecture import model_class
 from jointsearch.training.model.setup import autocast
 from jointsearch.training.tasks import build_task
 
@@ -35,7 +35,7 @@ def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
             raise OutputError(f"the run in {folder} is damaged: the folder {part} is not there")
     device = resolve_device(plan.study.device)
     try:
-        model = AUTO_CLASSES[plan.study.task.type].from_pretrained(
+        model = model_class(plan.study.task.type).from_pretrained(
             (folder / MODEL).resolve(), device_map={"": device}
         )
         if ADAPTER in needed:

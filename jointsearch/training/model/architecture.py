@@ -14,34 +14,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.config.study import ModelSettings, is_folder_id
+from jointsearch.config.task import TASKS
 from jointsearch.errors import OFFLINE, ModelError, first_line
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.quantization.formats.base import is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
-
-AUTO_CLASSES: dict[str, Any] = {
-    "causal-lm": AutoModelForCausalLM,
-    "seq2seq-lm": AutoModelForSeq2SeqLM,
-    "sequence-classification": AutoModelForSequenceClassification,
-    "question-answering": AutoModelForQuestionAnswering,
-}
+from jointsearch.registry import load
 
 SIXTEEN_BIT = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 _CROSS_ATTENTION = re.compile(r"cross|encdec|encoder_attn", re.IGNORECASE)
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+
+
+def model_class(task_type: str) -> Any:
+    """What loads the models of a task: one of transformers' auto classes."""
+    return load(TASKS[task_type].model_class)
 
 
 def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) -> PreTrainedConfig:
@@ -77,7 +69,7 @@ def empty_model(config: PreTrainedConfig, settings: ModelSettings, task_type: st
     """The model on the meta device."""
     try:
         with torch.device("meta"):
-            return AUTO_CLASSES[task_type].from_config(config, trust_remote_code=settings.trust_remote_code)
+            return model_class(task_type).from_config(config, trust_remote_code=settings.trust_remote_code)
     except ValueError as error:
         raise ModelError(
             f"the model '{settings.id}' has no class for {task_type}: {first_line(error)}"

@@ -14,7 +14,7 @@ from jointsearch.config.study import ModelSettings
 from jointsearch.errors import ModelError
 from jointsearch.quantization.formats.base import compute_dtype, round_to
 from jointsearch.quantization.plugin import JointSearchConfig
-from jointsearch.training.model.architecture import AUTO_CLASSES, layout_of, load_config
+from jointsearch.training.model.architecture import layout_of, load_config, model_class
 
 HEAD_SEED = 0
 """New heads start the same in every process."""
@@ -69,7 +69,7 @@ def _from_pretrained(
     config = load_config(settings, head)
     torch.manual_seed(HEAD_SEED)
     with _readable(settings, "model"):
-        model, loading = AUTO_CLASSES[task_type].from_pretrained(
+        model, loading = model_class(task_type).from_pretrained(
             settings.id,
             output_loading_info=True,
             config=config,

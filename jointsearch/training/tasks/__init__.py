@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from transformers import PreTrainedConfig
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.task import TASKS
+from jointsearch.registry import load
 from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks.base import Batch, Evaluation, Task
-from jointsearch.training.tasks.causal_lm import CausalLM
-from jointsearch.training.tasks.question_answering import QuestionAnswering
-from jointsearch.training.tasks.seq2seq_lm import Seq2SeqLM
-from jointsearch.training.tasks.sequence_classification import SequenceClassification
 
 __all__ = ["Batch", "Evaluation", "Task", "build_task"]
-
-_TASKS: dict[str, Any] = {
-    "causal-lm": CausalLM,
-    "seq2seq-lm": Seq2SeqLM,
-    "sequence-classification": SequenceClassification,
-    "question-answering": QuestionAnswering,
-}
 
 _LENGTHS = ("sequence_length", "max_source_length", "max_target_length", "max_length")
 
@@ -38,7 +27,7 @@ def build_task(config: StudyConfig, model_config: PreTrainedConfig) -> Task:
     limit = getattr(model_config, "max_position_embeddings", None)
     if limit is not None:
         limit = min(limit, tokenizer.model_max_length)  # RoBERTa's has two positions less
-    task: Task = _TASKS[config.task.type](config.task, tokenizer, limit)
+    task: Task = load(TASKS[config.task.type].implementation)(config.task, tokenizer, limit)
     for name in _LENGTHS:
         length = getattr(config.task, name, None)
         if limit is not None and length is not None and length > limit:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from jointsearch.config.task import SPLITS, CausalLMSettings
+from jointsearch.config.data import SPLITS
+from jointsearch.config.tasks.causal_lm import CausalLMSettings
 from jointsearch.config.template import fill
 from jointsearch.errors import DataError, first_line
 from jointsearch.measurement import Example

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from jointsearch.config.task import GenerationSettings
+from jointsearch.config.generation import GenerationSettings
 from jointsearch.training.tasks.base import IGNORED, Batch, evaluating
 
 

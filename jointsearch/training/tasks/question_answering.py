@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.text import squad
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from jointsearch.config.task import QuestionAnsweringSettings
+from jointsearch.config.tasks.question_answering import QuestionAnsweringSettings
 from jointsearch.errors import DataError, UnsupportedError
 from jointsearch.measurement import Example
 from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes

@@ -10,7 +10,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from torch import nn
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from jointsearch.config.task import Seq2SeqLMSettings
+from jointsearch.config.tasks.seq2seq_lm import Seq2SeqLMSettings
 from jointsearch.config.template import fill
 from jointsearch.errors import DataError
 from jointsearch.measurement import Example

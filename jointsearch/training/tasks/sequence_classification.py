@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from jointsearch.config.task import SequenceClassificationSettings
+from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.errors import DataError
 from jointsearch.measurement import Example
 from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes

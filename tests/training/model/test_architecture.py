@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
 from jointsearch.config.study import ModelSettings
 from jointsearch.errors import ModelError
 from jointsearch.plan.layout import ModelLayout, Part
-from jointsearch.training.model.architecture import AUTO_CLASSES, layout_of, read_layout
+from jointsearch.training.model.architecture import layout_of, model_class, read_layout
 
 
 def layout(folder: Path, name: str, task: str) -> ModelLayout:
@@ -25,7 +25,7 @@ def parts(layout: ModelLayout) -> dict[str, int]:
 
 def test_every_parameter_is_counted_once(family: tuple[ModelSettings, str]) -> None:
     settings, task = family
-    model: PreTrainedModel = AUTO_CLASSES[task].from_pretrained(settings.id)
+    model: PreTrainedModel = model_class(task).from_pretrained(settings.id)
     assert read_layout(settings, task).num_parameters == model.num_parameters()
 
 
