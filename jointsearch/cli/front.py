@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from jointsearch.cli.front_rows import measured_rows
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json, print_tables
 from jointsearch.front.objectives import format_bytes, format_value
+from jointsearch.study.analysis.front_table import front_rows, front_table
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.plans import records_with_front
 from jointsearch.study.stored import StoredStudy
@@ -44,7 +44,7 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
     study = load_study(name, storage_url)
     records = records_with_front(study)
     verdict = judge(study, records)
-    rows = measured_rows(study, records, verdict)
+    rows = front_rows(front_table(study, records), verdict)
     foreseen = []
     if predicted:
         from jointsearch.cli.predicted_front import predicted_rows, print_predicted  # it takes SciPy a while

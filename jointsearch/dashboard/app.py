@@ -16,7 +16,6 @@ from dash.exceptions import PreventUpdate
 from optuna.storages import BaseStorage
 
 from jointsearch.dashboard.data import (
-    front_table,
     pair_table,
     plan_table,
     progress_table,
@@ -48,6 +47,7 @@ from jointsearch.dashboard.pages import (
 )
 from jointsearch.errors import JointSearchError, StudyError
 from jointsearch.front.objectives import OBJECTIVES, format_bytes
+from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.analysis.prediction import measure_optimum, predict_front
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.full_runs import select_trial, selected

@@ -16,16 +16,15 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
-from jointsearch.front.selection import FrontPoint, at_knee
 from jointsearch.measurement import Example, LossPoint
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.plan import Plan
 from jointsearch.search.additive.predicted_front import Effect
 from jointsearch.search.optuna_compat import experimental_optuna
+from jointsearch.study.analysis.front_table import FrontTable, PlanPoint, front_table
 from jointsearch.study.analysis.prediction import group_effects
 from jointsearch.study.analysis.progress import Snapshot
-from jointsearch.study.full_runs import selected
 from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
@@ -78,87 +77,6 @@ def study_row(study: StoredStudy, records: StudyRecords) -> StudyRow:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A measured plan among the others."""
-
-    trial: int
-    """The trial that measured the plan first."""
-    label: str
-    quality: float
-    """Mean over the seeds."""
-    standard_error: float | None
-    """Of that mean; None where there is one seed alone."""
-    num_seeds: int
-    model_bytes: int
-    bits_per_weight: float
-    trainable_share: float
-    peak_memory_bytes: int
-    on_front: bool
-    knee: bool
-    selected: bool
-    baseline: bool
-    """Whether it has a name: a uniform plan, a strategy, or one that a person asked for."""
-
-
-@dataclass(frozen=True)
-class FrontTable:
-    """All measured plans of a study, by the number of their first trial."""
-
-    study: str
-    quality: str
-    """Name of the first objective."""
-    points: tuple[Point, ...]
-
-    @property
-    def front(self) -> tuple[Point, ...]:
-        """By rising bytes."""
-        return tuple(
-            sorted((p for p in self.points if p.on_front), key=lambda point: (point.model_bytes, point.trial))
-        )
-
-    @property
-    def choices(self) -> list[FrontPoint]:
-        """The front as ``selection`` wants it."""
-        return [FrontPoint(point.trial, point.quality, point.model_bytes) for point in self.front]
-
-    def point(self, trial: int) -> Point:
-        """Raises ``StudyError`` where no plan was measured first by that trial."""
-        for point in self.points:
-            if point.trial == trial:
-                return point
-        raise StudyError(f"the trial must have measured a plan of study '{self.study}', but got {trial}")
-
-
-def front_table(study: StoredStudy, records: StudyRecords) -> FrontTable:
-    quality = records.objectives[0]
-    on_front = {point.number for point in records.front}
-    knee = at_knee(records.front_points, quality).trial if on_front else None
-    selection = selected(study.optuna_study)
-    return FrontTable(
-        study.name,
-        quality,
-        tuple(
-            Point(
-                trial=measured.number,
-                label=measured.origin.name,
-                quality=measured.values[quality],
-                standard_error=measured.standard_error(quality),
-                num_seeds=len(measured.trials),
-                model_bytes=measured.measurement.model_bytes,
-                bits_per_weight=plan_cost(study.layout, measured.trained_plan).bits_per_weight,
-                trainable_share=measured.measurement.trainable_share,
-                peak_memory_bytes=measured.measurement.peak_memory_bytes,
-                on_front=measured.number in on_front,
-                knee=measured.number == knee,
-                selected=any(trial.number == selection for trial in measured.trials),
-                baseline=measured.origin.is_named,
-            )
-            for measured in records.measured
-        ),
-    )
-
-
-@dataclass(frozen=True)
 class Cell:
     """What a plan says about one module."""
 
@@ -186,7 +104,7 @@ class Comparison:
 class PlanTable:
     """One measured plan: what it says, where its bytes go, and how its calibration went."""
 
-    point: Point
+    point: PlanPoint
     cells: tuple[Cell, ...]
     """In the order of the forward pass."""
     bytes_by_part: dict[str, int]
@@ -249,8 +167,8 @@ class PairTable:
     """Two plans side by side."""
 
     quality: str
-    first: Point
-    second: Point
+    first: PlanPoint
+    second: PlanPoint
     differences: tuple[Difference, ...]
     num_modules: int
     examples: tuple[ExamplePair, ...]
@@ -339,7 +257,7 @@ def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
 class WhyTable:
     """What the parts of a plan are worth."""
 
-    point: Point
+    point: PlanPoint
     """The plan at which it is asked."""
     quality: str
     effects: tuple[Effect, ...]

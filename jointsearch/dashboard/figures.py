@@ -12,9 +12,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from jointsearch.dashboard.data import FrontTable, PlanTable, Point, ProgressTable, WhyTable
+from jointsearch.dashboard.data import PlanTable, ProgressTable, WhyTable
 from jointsearch.front.objectives import BYTE_UNITS, format_bytes, format_value
 from jointsearch.search.additive.predicted_front import CREDIBLE, PredictedPoint
+from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2",
@@ -293,7 +294,7 @@ def byte_unit(values: Iterable[int]) -> tuple[str, int]:
     return next(((unit, size) for unit, size in reversed(BYTE_UNITS.items()) if largest >= size), ("B", 1))
 
 
-def describe(table: FrontTable, point: Point) -> list[str]:
+def describe(table: FrontTable, point: PlanPoint) -> list[str]:
     """The lines that a person reads of a point."""
     spread = "" if point.standard_error is None else f" ± {format_value(table.quality, point.standard_error)}"
     seeds = f" ({point.num_seeds} seeds)" if point.num_seeds > 1 else ""
@@ -308,7 +309,7 @@ def describe(table: FrontTable, point: Point) -> list[str]:
 
 def _points(
     table: FrontTable,
-    points: Iterable[Point],
+    points: Iterable[PlanPoint],
     name: str,
     size: int,
     style: Mapping[str, Any],

@@ -12,7 +12,6 @@ import plotly.graph_objects as go
 from dash import dcc, html
 
 from jointsearch.dashboard.data import (
-    FrontTable,
     PairTable,
     PlanTable,
     ProgressTable,
@@ -34,6 +33,7 @@ from jointsearch.dashboard.figures import (
 )
 from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.front.selection import within_bytes, within_quality
+from jointsearch.study.analysis.front_table import FrontTable
 from jointsearch.study.full_runs import RunState, full_runs, selected
 from jointsearch.study.plans import complete_trial
 from jointsearch.study.stored import StoredStudy

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from jointsearch.dashboard.data import front_table, plan_table, progress_table, study_row, why_table
+from jointsearch.dashboard.data import plan_table, progress_table, study_row, why_table
 from jointsearch.dashboard.figures import (
     describe,
     effects_figure,
@@ -24,6 +24,7 @@ from jointsearch.dashboard.figures import (
 )
 from jointsearch.dashboard.pages import comparison_text
 from jointsearch.errors import OutputError, StudyError, UnsupportedError, first_line
+from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.analysis.prediction import predict_front
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.plans import records_with_front

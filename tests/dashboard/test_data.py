@@ -9,7 +9,6 @@ import pytest
 
 from jointsearch.dashboard.data import (
     OUTSIDE,
-    front_table,
     pair_table,
     plan_table,
     progress_table,
@@ -17,6 +16,7 @@ from jointsearch.dashboard.data import (
 )
 from jointsearch.errors import StudyError
 from jointsearch.plan.plan import Plan
+from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jointsearch.dashboard.data import front_table, plan_table, progress_table
+from jointsearch.dashboard.data import plan_table, progress_table
 from jointsearch.dashboard.figures import (
     byte_unit,
     front_figure,
@@ -19,6 +19,7 @@ from jointsearch.dashboard.figures import (
     timeline_figure,
 )
 from jointsearch.plan.plan import Plan
+from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 

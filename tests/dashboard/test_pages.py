@@ -13,9 +13,9 @@ from plotly.utils import PlotlyJSONEncoder
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.app import create_app, page_of
-from jointsearch.dashboard.data import front_table
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import Bounds, best_within, study_path
+from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.stored import StoredStudy
 
 
