@@ -1,4 +1,4 @@
-"""What fields of study files are made of: positive numbers, texts of a pattern, names of registered things."""
+"""What fields of study files are made of: positive numbers, texts of a pattern, registered names."""
 
 from __future__ import annotations
 

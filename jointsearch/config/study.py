@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from jointsearch.config.fields import Pattern, Positive
+from jointsearch.config.fields import Known, Pattern, Positive
+from jointsearch.config.names import SAMPLERS
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.task import TaskSettings
 from jointsearch.errors import nearest
@@ -108,7 +109,9 @@ class StopSettings(Record):
 class SearchSettings(Record):
     """How plans are proposed."""
 
-    sampler: Literal["additive", "nsga2", "tpe", "gp", "random", "qr-adaptor"] = "additive"
+    sampler: Annotated[str, Known(SAMPLERS)] = "additive"
+    """``additive`` knows the bytes and models the quality as nearly a sum; ``nsga2``, ``tpe``, ``gp`` and
+    ``random`` are Optuna's; ``qr-adaptor`` is after arXiv 2505.03802."""
     trials: Positive = 100
     """Trials in all, uniform plans and failed trials included."""
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
+from jointsearch.config.names import SAMPLERS
 from jointsearch.errors import TrialInterrupted
 from jointsearch.plan.methods import METHODS
 from jointsearch.runner import PlanScorer, Runner, SensitivityProber, Trial
@@ -45,7 +46,7 @@ def _probing(
 ) -> Callable[[], Probe] | None:
     """How the study wants to be probed; None where it does without, or its sampler or runner cannot."""
     search, lora = study.config.search, study.config.lora
-    if search.sampler != "additive":
+    if not SAMPLERS[search.sampler].uses_probe:
         return None
     if search.probe == "sensitivity" and isinstance(runner, SensitivityProber):
         return lambda: sensitivity(study, runner)

@@ -21,8 +21,8 @@ from jointsearch.search.additive.sampler import AdditiveSampler
 from jointsearch.search.additive.surrogate import Surrogate
 from jointsearch.search.attributes import PROBE
 from jointsearch.search.probe import GroupScores, Probe
-from jointsearch.search.qr_adaptor import QRAdaptorSampler, best_first
 from jointsearch.search.samplers import build_sampler, distributions
+from jointsearch.search.samplers.qr_adaptor import QRAdaptorSampler, best_first
 from jointsearch.study.queue import request
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker

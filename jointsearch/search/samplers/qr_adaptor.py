@@ -34,6 +34,7 @@ from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import stored_probe
 from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.probe import group_effects
+from jointsearch.search.samplers import Sampler, SamplerContext, register_sampler
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -180,3 +181,17 @@ def _crowding(points: Floats) -> Floats:
         if span > 0:
             distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
     return distance
+
+
+def build(context: SamplerContext) -> QRAdaptorSampler:
+    options = Options.of(context.space, context.layout)
+    return QRAdaptorSampler(
+        options,
+        context.distributions,
+        sign=context.sign,
+        seed=context.settings.seed,
+        trials=context.settings.trials,
+    )
+
+
+register_sampler(Sampler("qr-adaptor", build))
