@@ -13,6 +13,7 @@ from werkzeug.test import Client, TestResponse
 from jointsearch.dashboard.router import OPTUNA_PATHS
 from jointsearch.dashboard.serving import check_host, create_dashboard
 from jointsearch.errors import UnsupportedError
+from jointsearch.study.full_runs import selected
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import open_study
 
@@ -64,7 +65,7 @@ def click_select(client: Client, trial: int, headers: dict[str, str]) -> TestRes
 
 
 def selection(storage: RDBStorage) -> int | None:
-    return open_study(storage, "small").selection
+    return selected(open_study(storage, "small").optuna_study)
 
 
 def test_both_applications_answer(client: Client) -> None:
@@ -112,6 +113,13 @@ def test_the_token_moves_from_the_address_into_a_cookie(guarded: Client) -> None
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
     assert guarded.get("/").status_code == 200
     assert guarded.get("/api/studies").status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_cookie_of_https_is_sent_by_https_alone(guarded: Client, scheme: str) -> None:
+    answer = guarded.get(f"/?token={TOKEN}", base_url=f"{scheme}://localhost")
+    flags = {part.strip() for part in answer.headers["Set-Cookie"].split(";")}
+    assert ("Secure" in flags) == (scheme == "https")
 
 
 def test_the_token_does_not_redirect_elsewhere(guarded: Client) -> None:

@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from jointsearch.plan.plan_file import read_plan, write_plan
 from jointsearch.search.attributes import stored_probe
+from jointsearch.study.attributes import RETRY_OF
 from jointsearch.study.full_runs import full_runs
-from jointsearch.study.records import RETRY_OF
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import open_study

@@ -11,7 +11,7 @@ import torch
 from jointsearch.config.study import ModelSettings
 from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.quantization.formats.base import empty_module, fill, quantized
+from jointsearch.quantization.formats.base import empty_module, fill, implementation_of, quantized
 from jointsearch.quantization.formats.int8 import Embedding8bit
 from jointsearch.quantization.formats.nf4 import Embedding4bit, dequantize
 from jointsearch.training.model.base_model import load_base
@@ -128,11 +128,30 @@ def test_embedding_8bit_looks_up_its_rows(bank: QuantizedBank) -> None:
     module = empty_module(original, "int8", QuantizationSettings(), torch.float32)
     assert isinstance(module, Embedding8bit)
     fill(module, quantized(module, original.weight.data, torch.float16))
-    largest = original.weight.data.half().float().abs().amax(dim=1, keepdim=True)
-    expected = (original.weight.data.half().float() * 127 / largest).round() * largest / 127
+    halves = original.weight.data.half().float()
+    largest = halves.abs().amax(dim=1, keepdim=True)
+    steps = halves * 127 / largest
     ids = torch.tensor([3, 0, 39])
-    assert torch.allclose(module(ids), expected[ids], atol=largest.max().item() / 127)
-    assert (module(ids) - original(ids)).abs().max() < largest.max() / 127
+    assert (module.weight.data - steps).abs().max() < 0.51  # bitsandbytes rounds to the nearest step
+    assert torch.allclose(module(ids), (module.weight.data.float() * largest / 127)[ids], rtol=1e-6, atol=0)
+    # a row's largest weight is 127 steps: it comes back as it was
+    assert torch.allclose(module(ids).abs().amax(dim=1), largest[ids, 0], rtol=1e-6)
+    assert torch.equal(implementation_of("int8").dequantize(module)[ids], module(ids))
+
+
+def test_linear_8bit_multiplies_by_its_weight() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(96, 40, bias=False)
+    module = empty_module(linear, "int8", QuantizationSettings(), torch.float32).train()
+    fill(module, quantized(module, linear.weight.data, torch.float16))
+    halves = linear.weight.data.half().float()
+    largest = halves.abs().amax(dim=1, keepdim=True)
+    expected = module.weight.data.float() * largest / 127
+    assert (expected - halves).abs().max() < 0.51 * largest.max() / 127
+    assert torch.allclose(implementation_of("int8").dequantize(module), expected, rtol=1e-6, atol=0)
+    inputs = torch.randn(4, 96)
+    error = (module(inputs) - inputs @ expected.T).norm() / (inputs @ expected.T).norm()
+    assert error < 2e-3  # on a CPU the layer computes in float16
 
 
 def test_linear_formats_have_the_errors_of_their_bits(bank: QuantizedBank) -> None:

@@ -11,6 +11,7 @@ import pytest
 from jointsearch.errors import TrialFailed
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.runner import Trial
+from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.attributes import FAILURE, RETRY_OF
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.locks import try_study_lock
@@ -42,6 +43,18 @@ def take(study: StoredStudy, queue: TrialQueue) -> optuna.Trial:
 
 def states(study: StoredStudy) -> list[str]:
     return [trial.state.name for trial in study.records().trials]
+
+
+def test_of_two_trials_with_one_plan_the_second_finds_the_first_by_its_seed(create: Create) -> None:
+    study = create(calibration={"seed": 17})
+    queue = TrialQueue(study, num_trials=10)
+    first = take(study, queue)
+    with experimental_optuna():
+        second = study.optuna_study.ask()
+    claim = queue.claim(second, queue.plan_of(first))
+    assert claim.twin is not None
+    assert (claim.seed, claim.twin.number) == (17, first.number)
+    assert [(trial.seed, trial.copy_of) for trial in study.records().running] == [(17, None), (17, 0)]
 
 
 def test_a_trial_that_ended_has_its_measurement_and_no_second_end(
