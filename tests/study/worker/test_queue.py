@@ -79,10 +79,10 @@ def test_an_interrupted_trial_is_in_the_queue_again_once(study: StoredStudy, que
     assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "WAITING"]
     before, *_, after = study.records().trials
     assert before.failure == "stopped"
-    assert (after.frozen.user_attrs[RETRY_OF], after.plan, after.label, after.seed) == (
+    assert (after.frozen.user_attrs[RETRY_OF], after.plan, after.origin, after.seed) == (
         0,
         before.plan,
-        before.label,
+        before.origin,
         before.seed,
     )
 
