@@ -195,7 +195,7 @@ def train_selected(
     study = load_study(name, url)
     device = _seen_alone(device)
     quiet_libraries()
-    from jointsearch.training.full_run.folder import finished_run, measurement_of
+    from jointsearch.training.full_run.folder import finished_run
     from jointsearch.training.full_run.run import full_run
 
     def train(
@@ -214,7 +214,7 @@ def train_selected(
         result = finished_run(plan, folder)  # of a worker that had no time to say so
         if result is None:
             result = full_run(plan, folder, resume=True, listener=listen, tell=tell, should_stop=should_stop)
-        return measurement_of(plan, result)
+        return result.measurement(plan.study.full_run.seed)
 
     worker = FullRunWorker(
         study, train, output, tell=tell, max_runs=max_runs, idle_exit_seconds=idle_exit_seconds

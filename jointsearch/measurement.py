@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from jointsearch.errors import StudyError
 from jointsearch.plan.record import Record
@@ -75,3 +75,49 @@ class Measurement(Record):
         if objective not in Measurement.model_fields:
             raise StudyError(f"the task measures {', '.join(self.metrics)}, but no '{objective}'")
         return float(getattr(self, objective))
+
+
+class FullRunResult(Record):
+    """What a training in full has measured: the ``metrics.json`` of its folder."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    plan: str
+    """The digest of the plan file."""
+    model_bytes: int
+    bytes_per_parameter: float
+    trainable_parameters: int
+    trainable_share: float
+    validation: dict[str, float]
+    """Metrics on the validation split: ``loss`` and what the task adds."""
+    steps: int
+    train_seconds: float
+    seconds_per_epoch: float
+    tokens_per_second: float
+    stability: Stability
+    inference_rate: float
+    peak_memory_bytes: int
+    data_notes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    device: str
+    versions: dict[str, str]
+
+    def measurement(self, seed: int) -> Measurement:
+        """The same in the words of a trial's measurement."""
+        return Measurement(
+            metrics=self.validation,
+            model_bytes=self.model_bytes,
+            bytes_per_parameter=self.bytes_per_parameter,
+            trainable_parameters=self.trainable_parameters,
+            trainable_share=self.trainable_share,
+            seconds={"train": self.train_seconds},
+            seconds_per_epoch=self.seconds_per_epoch,
+            tokens_per_second=self.tokens_per_second,
+            inference_rate=self.inference_rate,
+            stability=self.stability,
+            examples=self.examples,
+            peak_memory_bytes=self.peak_memory_bytes,
+            seed=seed,
+            device=self.device,
+            versions=self.versions,
+        )

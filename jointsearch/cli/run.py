@@ -51,8 +51,8 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
 
     with TrainingProgress(messages()) as progress:
         result = full_run(content, output, resume=resume, listener=progress, tell=progress.tell)
-    numbers = ", ".join(f"{name} {value:.4f}" for name, value in result["validation"].items())
-    click.echo(f"trained {result['steps']} steps into {output}; validation: {numbers}", err=True)
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items())
+    click.echo(f"trained {result.steps} steps into {output}; validation: {numbers}", err=True)
     click.echo(f"next: jointsearch evaluate {output}", err=True)
 
 

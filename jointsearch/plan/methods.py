@@ -47,7 +47,7 @@ METHODS = Registry[Method]("method")
 _LORA = "jointsearch.training.methods.lora:LORA"
 METHODS.register(Method("lora", _LORA))
 METHODS.register(Method("rslora", _LORA))
-METHODS.register(Method("dora", _LORA, dora_parameters, nested=False))
+METHODS.register(Method("dora", "jointsearch.training.methods.lora:DORA", dora_parameters, nested=False))
 METHODS.register(
     Method("adalora", "jointsearch.training.methods.adalora:ADALORA", adalora_parameters, searchable=False)
 )

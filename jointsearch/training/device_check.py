@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import UnsupportedError, first_line
 from jointsearch.plan.formats import FORMATS, ModuleKind, QuantizationSettings, by_precision
-from jointsearch.plan.layout import ModelLayout, ModuleSpec
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.quantization.formats.base import (
     compute_dtype,
     empty_module,
     fill,
-    implementation_of,
     quantized,
 )
 from jointsearch.space import SearchSpace
+from jointsearch.training.methods.base import method_of
 
 
 def available_devices() -> list[str]:
@@ -47,7 +45,7 @@ def check_format(device: str, weight_format: str) -> str:
 
 
 def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout) -> None:
-    """Raise ``UnsupportedError`` if the device cannot run a bit-width that the study can choose."""
+    """Raise ``UnsupportedError`` if the device cannot run a format that the study can choose."""
     space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
     for name in by_precision({name for group in space.groups for name in group.formats}):
         if (state := check_format(str(device), name)) != "works":
@@ -56,25 +54,15 @@ def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout
                 f"but on {device} {state.replace(':', ' with:', 1)}; "
                 "use another device, or other search_space.bits; `jointsearch doctor` tries them all"
             )
-    if config.lora.variant == "dora":
-        adapted = [group for group in space.groups if group.ranks[-1]]
-        check_dora(
-            device,
-            [
-                (spec, name)
-                for group in adapted
-                for spec in group.modules
-                if spec.adaptable and spec.quantizable
-                for name in group.formats
-            ],
-        )
-
-
-def check_dora(device: torch.device, modules: Iterable[tuple[ModuleSpec, str]]) -> None:
-    """Raise ``UnsupportedError`` if PEFT's DoRA is wrong beside one of these modules in its format."""
-    for spec, name in modules:
-        if FORMATS[name].is_quantized:
-            implementation_of(name).check_dora(spec, device)
+    adapted = [
+        (spec, name)
+        for group in space.groups
+        if group.ranks[-1]
+        for spec in group.modules
+        if spec.adaptable and spec.quantizable
+        for name in group.formats
+    ]
+    method_of(config.lora).check(device, adapted)
 
 
 def _quantized(module: nn.Module, kind: ModuleKind, name: str, dtype: torch.dtype) -> nn.Module:

@@ -153,7 +153,7 @@ def test_a_trial_the_plan_file_and_a_full_run(
 
     trained = full_run(read, tmp_path / "run")
     again = evaluate_run(tmp_path / "run", "validation")
-    assert again["loss"] == pytest.approx(trained["validation"]["loss"], rel=1e-5)
+    assert again["loss"] == pytest.approx(trained.validation["loss"], rel=1e-5)
     saved = sum(tensor_bytes(tmp_path / "run" / part) for part in ("model", "adapter"))
     assert saved == measured.model_bytes == read.cost.model_bytes
 

@@ -21,7 +21,8 @@ from jointsearch.plan.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
 from jointsearch.space import SearchSpace
-from jointsearch.training.model.adapters import adapter_starts, attach_adapters
+from jointsearch.training.methods.lora import attach_adapters
+from jointsearch.training.model.adapters import adapter_starts
 from jointsearch.training.model.architecture import model_class, read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 

@@ -114,14 +114,14 @@ def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], 
     select_trial(study.optuna_study, best.number)
     plan = export_plan(study)
     metrics = full_run(plan, tmp_path / "run")
-    assert metrics["steps"] == 4
-    assert metrics["stability"]["nonfinite_steps"] == 0
-    assert metrics["tokens_per_second"] > 0
+    assert metrics.steps == 4
+    assert metrics.stability.nonfinite_steps == 0
+    assert metrics.tokens_per_second > 0
     on_disk = sum(tensor_bytes(tmp_path / "run" / part) for part in ("model", "adapter"))
     assert on_disk == plan.cost.model_bytes == best.measurement.model_bytes
 
     evaluated = evaluate_run(tmp_path / "run", "validation")
-    for name, value in metrics["validation"].items():
+    for name, value in metrics.validation.items():
         assert evaluated[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     assert math.isfinite(evaluate_run(tmp_path / "run")["loss"])
 

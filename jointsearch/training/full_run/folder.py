@@ -7,11 +7,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from jointsearch.config.study import differences
-from jointsearch.errors import OutputError
-from jointsearch.measurement import Measurement
+from jointsearch.errors import OutputError, first_line
+from jointsearch.measurement import FullRunResult
 from jointsearch.plan.plan_file import PlanFile, read_plan
 
 PLAN_FILE = "plan.json"
@@ -38,8 +37,8 @@ def check_output(plan: PlanFile, output: Path, resume: bool) -> None:
         raise OutputError(f"the run in {output} is finished; `jointsearch evaluate {output}` measures it")
 
 
-def finished_run(plan: PlanFile, output: Path) -> dict[str, Any] | None:
-    """The metrics of ``plan`` where the folder ``output`` holds its finished run, else None.
+def finished_run(plan: PlanFile, output: Path) -> FullRunResult | None:
+    """What ``plan`` has measured where the folder ``output`` holds its finished run, else None.
 
     Raises ``OutputError`` where the finished run is one of another plan, or with other settings.
     """
@@ -47,21 +46,9 @@ def finished_run(plan: PlanFile, output: Path) -> dict[str, Any] | None:
         return None
     _check_same(plan, output)
     try:
-        found: dict[str, Any] = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
+        return FullRunResult.model_validate(json.loads((output / METRICS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise OutputError(f"the run in {output} is damaged: {METRICS_FILE}: {error}") from None
-    return found
-
-
-def measurement_of(plan: PlanFile, result: dict[str, Any]) -> Measurement:
-    """What a full run has returned, in the words of a trial's measurement."""
-    same = {name: value for name, value in result.items() if name in Measurement.model_fields}
-    return Measurement(
-        **same,
-        metrics=result["validation"],
-        seconds={"train": result["train_seconds"]},
-        seed=plan.study.full_run.seed,
-    )
+        raise OutputError(f"the run in {output} is damaged: {METRICS_FILE}: {first_line(error)}") from None
 
 
 def _check_same(plan: PlanFile, output: Path) -> None:

@@ -15,14 +15,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from jointsearch.errors import JointSearchError, PlanError
 from jointsearch.files import write_text
+from jointsearch.measurement import FullRunResult
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile, write_plan
 from jointsearch.quantization.plugin import JointSearchConfig, save_model
@@ -33,9 +33,10 @@ from jointsearch.training.device import (
     measure_peak_memory,
     resolve_device,
 )
-from jointsearch.training.device_check import check_dora
+from jointsearch.training.full_run.callbacks import Listener
 from jointsearch.training.full_run.folder import (
     ADAPTER,
+    CHECKPOINTS,
     METRICS_FILE,
     MODEL,
     PLAN_FILE,
@@ -43,12 +44,13 @@ from jointsearch.training.full_run.folder import (
     make_folder,
     whole_folder,
 )
-from jointsearch.training.full_run.trainer import Listener, train
-from jointsearch.training.model.adapters import adapter_starts, attach_adapters
+from jointsearch.training.full_run.trainer import FullTraining, Steps, Trained, train
+from jointsearch.training.methods.base import TrainingMethod, method_of
+from jointsearch.training.model.adapters import Start, needs_original
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 from jointsearch.training.model.setup import autocast, prepare_for_training
-from jointsearch.training.tasks import build_task
+from jointsearch.training.tasks import Evaluation, Task, build_task
 
 
 @failures_named()
@@ -60,76 +62,58 @@ def full_run(
     listener: Listener | None = None,
     tell: Callable[[str], None] = lambda note: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Train ``plan`` into the folder ``output`` and return its metrics; notes on the data go to ``tell``.
+) -> FullRunResult:
+    """Train ``plan`` into the folder ``output``; notes on the data go to ``tell``.
 
     ``should_stop`` is asked after every step: the run then saves a checkpoint and raises
     ``RunInterrupted``. Raises ``OutputError`` if the folder holds something (and is not an unfinished
     run of this very plan with ``resume``), ``PlanError`` if the plan does not fit its model.
     """
     study = plan.study
-    device = resolve_device(study.device)
-    processes = PartialState(cpu=device.type == "cpu")  # one per GPU, if started by torchrun or accelerate
-    if processes.num_processes > 1 and device.type == "cuda":
-        device = torch.device("cuda", processes.local_process_index)
+    processes, device = _processes(study.device)
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))
-    if study.lora.variant == "dora":
-        check_dora(device, [(plan.layout[name], plan.plan.modules[name].format) for name in plan.plan.ranks])
+    method = method_of(plan.plan.lora)
+    method.check(device, [(plan.layout[name], plan.plan.modules[name].format) for name in plan.plan.ranks])
 
-    arguments = study.model, study.task.type
-    model = load_quantized(*arguments, JointSearchConfig.from_plan(plan), device, study.task.head)
+    config = JointSearchConfig.from_plan(plan)
+    model = load_quantized(study.model, study.task.type, config, device, study.task.head)
     task = build_task(study, model.config)
     for note in task.notes:
         tell(note)
-    original = None
-    if study.lora.init == "loftq":
-        original = load_base(*arguments, plan.layout.dtype, torch.device("cpu"), study.task.head)
-    starts = adapter_starts(model, plan.plan, plan.layout, study.full_run.seed, original)
-    del original
+    starts = _starts(plan, method, model)
     if processes.is_main_process:
-        make_folder(output)
-        write_plan(plan, output / PLAN_FILE)
-        with whole_folder(output / MODEL) as folder:
-            save_model(model, folder)
-            task.tokenizer.save_pretrained(folder)
+        _save_base(plan, model, task, output)
     processes.wait_for_everyone()
 
     set_seed(study.full_run.seed)
     prepare_for_training(model, study.training)
-    model = attach_adapters(model, plan.plan, plan.layout, study.task.type, starts)
+    steps = Steps.of(study.full_run, task.num_examples("train"), processes.num_processes)
+    training = FullTraining(
+        model=method.attach(model, plan.plan, plan.layout, study.task.type, starts, steps.total),
+        method=method,
+        task=task,
+        study=study,
+        steps=steps,
+        device=device,
+        num_processes=processes.num_processes,
+        checkpoints=output / CHECKPOINTS,
+    )
     with measure_peak_memory(device) as peak:
-        training = train(
-            model, task, study, output, device, processes.num_processes, resume, listener, should_stop
-        )
+        trained = train(training, resume=resume, listener=listener, should_stop=should_stop)
         with autocast(device):
-            found = task.evaluate(model, "validation", None, study.full_run.batch_size)
+            found = task.evaluate(training.model, "validation", None, study.full_run.batch_size)
     if not math.isfinite(found.metrics["loss"]):
         raise JointSearchError(
             f"the run diverged: its validation loss is {found.metrics['loss']}; lower full_run.learning_rate"
         )
-    if hasattr(model, "peft_config") and processes.is_main_process:
-        with whole_folder(output / ADAPTER) as folder:
-            model.save_pretrained(folder)
-    cost = plan.cost
-    result = {
-        "plan": plan.digest,
-        "model_bytes": cost.model_bytes,
-        "bytes_per_parameter": round(cost.bytes_per_parameter, 4),
-        "trainable_parameters": cost.trainable_parameters,
-        "trainable_share": round(cost.trainable_share, 6),
-        "validation": found.metrics,
-        **training,
-        "inference_rate": round(found.inference_rate, 1),
-        "peak_memory_bytes": peak.num_bytes,
-        "data_notes": task.notes,
-        "examples": [example.model_dump() for example in found.examples],
-        "device": describe(device),
-        "versions": library_versions(),
-    }
+    result = _result(plan, trained, found, peak.num_bytes, task.notes, device)
     if processes.is_main_process:
-        write_text(output / METRICS_FILE, json.dumps(result, indent=1) + "\n")
+        if hasattr(training.model, "peft_config"):
+            with whole_folder(output / ADAPTER) as folder:
+                training.model.save_pretrained(folder)
+        write_text(output / METRICS_FILE, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
     return result
 
 
@@ -143,3 +127,58 @@ def check_model(plan: PlanFile, layout: ModelLayout) -> None:
             f"the plan must fit the model {plan.study.model.id}, but {name} has the shape "
             f"{layout[name].shape} instead of {plan.layout[name].shape} ({len(different)} modules differ)"
         )
+
+
+def _processes(name: str) -> tuple[PartialState, torch.device]:
+    """The processes that train together, and this one's device: torchrun and accelerate start one per GPU."""
+    device = resolve_device(name)
+    processes = PartialState(cpu=device.type == "cpu")
+    if processes.num_processes > 1 and device.type == "cuda":
+        device = torch.device("cuda", processes.local_process_index)
+    return processes, device
+
+
+def _starts(plan: PlanFile, method: TrainingMethod, model: PreTrainedModel) -> dict[str, Start]:
+    study, original = plan.study, None
+    if needs_original(plan.plan):
+        cpu = torch.device("cpu")
+        original = load_base(study.model, study.task.type, plan.layout.dtype, cpu, study.task.head)
+    return method.starts(model, plan.plan, plan.layout, study.full_run.seed, original)
+
+
+def _save_base(plan: PlanFile, model: PreTrainedModel, task: Task, output: Path) -> None:
+    make_folder(output)
+    write_plan(plan, output / PLAN_FILE)
+    with whole_folder(output / MODEL) as folder:
+        save_model(model, folder)
+        task.tokenizer.save_pretrained(folder)
+
+
+def _result(
+    plan: PlanFile,
+    trained: Trained,
+    found: Evaluation,
+    peak_memory_bytes: int,
+    notes: list[str],
+    device: torch.device,
+) -> FullRunResult:
+    cost = plan.cost
+    return FullRunResult(
+        plan=plan.digest,
+        model_bytes=cost.model_bytes,
+        bytes_per_parameter=round(cost.bytes_per_parameter, 4),
+        trainable_parameters=cost.trainable_parameters,
+        trainable_share=round(cost.trainable_share, 6),
+        validation=found.metrics,
+        steps=trained.steps,
+        train_seconds=trained.train_seconds,
+        seconds_per_epoch=trained.seconds_per_epoch,
+        tokens_per_second=trained.tokens_per_second,
+        stability=trained.stability,
+        inference_rate=round(found.inference_rate, 1),
+        peak_memory_bytes=peak_memory_bytes,
+        data_notes=tuple(notes),
+        examples=found.examples,
+        device=describe(device),
+        versions=library_versions(),
+    )

@@ -2,51 +2,134 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
-from jointsearch.config.study import StudyConfig
-from jointsearch.errors import JointSearchError, RunInterrupted
+from jointsearch.config.study import FullRunSettings, StudyConfig
+from jointsearch.errors import RunInterrupted
 from jointsearch.measurement import Stability
-from jointsearch.training.full_run.folder import CHECKPOINTS
+from jointsearch.training.full_run.callbacks import ClippedSteps, Listener, Report, StopWhenAsked
+from jointsearch.training.methods.base import TrainingMethod
 from jointsearch.training.model.setup import build_optimizer
-from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task
 
-Listener = Callable[[int, int, dict[str, float]], None]
-"""Called with the step, the number of steps, and what the Trainer has logged."""
+
+@dataclass(frozen=True)
+class Steps:
+    """How many optimizer steps a full run makes."""
+
+    total: int
+    per_epoch: int
+
+    @classmethod
+    def of(cls, settings: FullRunSettings, num_examples: int, num_processes: int) -> Steps:
+        per_step = settings.batch_size * settings.gradient_accumulation_steps * num_processes
+        per_epoch = -(-num_examples // per_step)
+        return cls(settings.max_steps or max(1, round(settings.epochs * per_epoch)), per_epoch)
+
+
+@dataclass(frozen=True)
+class FullTraining:
+    """What a full run trains, on what, and where."""
+
+    model: Any
+    """With its adapters."""
+    method: TrainingMethod
+    task: Task
+    study: StudyConfig
+    steps: Steps
+    device: torch.device
+    num_processes: int
+    checkpoints: Path
+    """The folder of the Trainer's checkpoints."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is reported of the steps of a full run."""
+
+    steps: int = 0
+    train_seconds: float = 0.0
+    seconds_per_epoch: float = 0.0
+    tokens_per_second: float = 0.0
+    stability: Stability = field(default_factory=Stability)
 
 
 def train(
-    model: Any,
-    task: Task,
-    study: StudyConfig,
-    output: Path,
-    device: torch.device,
-    num_processes: int,
-    resume: bool,
-    listener: Listener | None,
-    should_stop: Callable[[], bool],
-) -> dict[str, Any]:
-    """Train in place and return what is reported of it; no step is made if the plan trains nothing."""
-    settings = study.full_run
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        nothing = {"steps": 0, "train_seconds": 0.0, "seconds_per_epoch": 0.0, "tokens_per_second": 0.0}
-        return {**nothing, "stability": Stability().model_dump()}
-    per_step = settings.batch_size * settings.gradient_accumulation_steps * num_processes
-    steps_per_epoch = -(-task.num_examples("train") // per_step)
-    num_steps = settings.max_steps or max(1, round(settings.epochs * steps_per_epoch))
+    training: FullTraining,
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train in place; no step is made if the plan trains nothing.
+
+    Raises ``RunInterrupted``, with a checkpoint, where ``should_stop`` says so.
+    """
+    if not any(parameter.requires_grad for parameter in training.model.parameters()):
+        return Trained()
+    steps, num_processes = training.steps, training.num_processes
+    clipped = ClippedSteps(training.method, training.study.full_run.max_grad_norm)
+    trainer = _trainer(training, clipped)
+    trainer.add_callback(StopWhenAsked(should_stop))
+    if listener is not None:
+        trainer.add_callback(Report(listener))
+    checkpoint = None
+    if resume and training.method.restorable:
+        checkpoint = _last_whole_checkpoint(training.checkpoints)
+    first_step = 0 if checkpoint is None else _step(checkpoint)
+    if should_stop():
+        raise RunInterrupted(f"stopped before step {first_step + 1} of {steps.total}")
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    seconds = time.perf_counter() - start - trainer.evaluation_seconds
+    done = trainer.state.global_step
+    if done < steps.total:
+        raise RunInterrupted(f"stopped after step {done} of {steps.total}")
+    return Trained(
+        steps=done,
+        train_seconds=round(seconds, 3),
+        seconds_per_epoch=round(seconds / max(1, done - first_step) * steps.per_epoch, 3),
+        tokens_per_second=round(trainer.num_tokens * num_processes / seconds, 1),
+        stability=clipped.tracker.result,
+    )
+
+
+def _trainer(training: FullTraining, clipped: ClippedSteps) -> _Trainer:
+    settings = training.study.full_run
+    groups = training.method.parameter_groups(training.model, settings.learning_rate)
+    optimizer = build_optimizer(
+        groups, training.study.training, settings.learning_rate, settings.weight_decay
+    )
+    trainer = _Trainer(
+        clipped,
+        training.task.num_tokens,
+        model=training.model,
+        args=_arguments(training),
+        train_dataset=_Examples(training.task, "train"),
+        eval_dataset=_Examples(training.task, "validation"),
+        data_collator=partial(_collate, training.task),
+        optimizers=(optimizer, None),
+        callbacks=[clipped],
+    )
+    trainer.pop_callback(PrinterCallback)  # it prints to standard output, which is for results
+    return trainer
+
+
+def _arguments(training: FullTraining) -> TrainingArguments:
+    settings, device, num_steps = training.study.full_run, training.device, training.steps.total
     interval = max(1, num_steps // settings.evaluations)
     arguments = TrainingArguments(
-        output_dir=str(output / CHECKPOINTS),
+        output_dir=str(training.checkpoints),
         max_steps=num_steps,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
@@ -55,7 +138,7 @@ def train(
         warmup_steps=round(settings.warmup_ratio * num_steps),
         lr_scheduler_type=settings.lr_scheduler,
         weight_decay=settings.weight_decay,
-        max_grad_norm=0.0,  # _Stability clips, and sees the norm before
+        max_grad_norm=0.0,  # ClippedSteps clips
         eval_strategy="steps",
         eval_steps=interval,
         save_strategy="steps",
@@ -72,38 +155,7 @@ def train(
     )
     # One process drives one GPU: a quantized model cannot be replicated over all that it sees.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    stability = _Stability(settings.max_grad_norm)
-    trainer = _Trainer(
-        stability,
-        task.num_tokens,
-        model=model,
-        args=arguments,
-        train_dataset=_Examples(task, "train"),
-        eval_dataset=_Examples(task, "validation"),
-        data_collator=partial(_collate, task),
-        optimizers=(_optimizer(model, study), None),
-        callbacks=[stability, _Stop(should_stop), *([_Report(listener)] if listener else [])],
-    )
-    trainer.pop_callback(_printer())
-    checkpoint = None
-    if resume:
-        checkpoint = _last_whole_checkpoint(output / CHECKPOINTS)
-    first_step = 0 if checkpoint is None else _step(checkpoint)
-    if should_stop():
-        raise RunInterrupted(f"stopped before step {first_step + 1} of {num_steps}")
-    start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    seconds = time.perf_counter() - start - trainer.evaluation_seconds
-    steps = trainer.state.global_step
-    if steps < num_steps:
-        raise RunInterrupted(f"stopped after step {steps} of {num_steps}")
-    return {
-        "steps": steps,
-        "train_seconds": round(seconds, 3),
-        "seconds_per_epoch": round(seconds / max(1, steps - first_step) * steps_per_epoch, 3),
-        "tokens_per_second": round(trainer.num_tokens * num_processes / seconds, 1),
-        "stability": stability.tracker.result.model_dump(),
-    }
+    return arguments
 
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
@@ -119,9 +171,9 @@ def _step(checkpoint: Path) -> int:
 class _Trainer(Trainer):
     """Transformers' own, which also tells the losses, counts tokens and times its evaluations."""
 
-    def __init__(self, stability: _Stability, count: Callable[[Batch], int], **arguments: Any) -> None:
+    def __init__(self, clipped: ClippedSteps, count: Callable[[Batch], int], **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._stability = stability
+        self._clipped = clipped
         self._count = count
         self.num_tokens = 0
         self.evaluation_seconds = 0.0
@@ -129,7 +181,7 @@ class _Trainer(Trainer):
     def training_step(self, model: Any, inputs: Batch, *arguments: Any, **keywords: Any) -> torch.Tensor:
         self.num_tokens += self._count(inputs)
         loss = super().training_step(model, inputs, *arguments, **keywords)
-        self._stability.losses.append(loss.item())
+        self._clipped.losses.append(loss.item())
         return loss
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
@@ -138,36 +190,6 @@ class _Trainer(Trainer):
             return super().evaluate(*arguments, **keywords)
         finally:
             self.evaluation_seconds += time.perf_counter() - start
-
-
-class _Stability(TrainerCallback):
-    """Clips the gradient and leaves out a step that is not finite."""
-
-    def __init__(self, max_norm: float) -> None:
-        self.tracker = StabilityTracker()
-        self.losses: list[float] = []
-        """Of the batches since the last step."""
-        self._max_norm = max_norm
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
-    ) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self._max_norm)
-        if not self.tracker.saw(sum(self.losses), norm.item()):
-            model.zero_grad(set_to_none=True)
-        self.losses.clear()
-        if self.tracker.diverged:
-            raise JointSearchError(
-                f"the run diverged at step {state.global_step + 1}: its gradient's norm is {norm.item()}; "
-                "lower full_run.learning_rate"
-            )
-
-
-def _optimizer(model: Any, study: StudyConfig) -> torch.optim.Optimizer:
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return build_optimizer(
-        trainable, study.training, study.full_run.learning_rate, study.full_run.weight_decay
-    )
 
 
 class _Examples(Dataset[tuple[str, int]]):
@@ -186,37 +208,3 @@ class _Examples(Dataset[tuple[str, int]]):
 
 def _collate(task: Task, examples: list[tuple[str, int]]) -> Batch:
     return task.batch(examples[0][0], [index for _, index in examples])
-
-
-class _Stop(TrainerCallback):
-    """Ends the training with a checkpoint where someone wants it to stop."""
-
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
-        self._should_stop = should_stop
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._should_stop():
-            control.should_save = control.should_training_stop = True
-
-
-class _Report(TrainerCallback):
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        numbers = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
-        self._listener(state.global_step, state.max_steps, numbers)
-
-
-def _is_number(value: Any) -> bool:
-    with contextlib.suppress(TypeError, ValueError):
-        float(value)
-        return True
-    return False
-
-
-def _printer() -> type[TrainerCallback]:
-    """The Trainer prints its logs to standard output, which is for results."""
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

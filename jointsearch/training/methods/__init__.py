@@ -1,1 +1,1 @@
-"""Training variants, one file each."""
+"""Training methods, one file each; ``plan.methods`` describes them without torch."""

@@ -9,6 +9,7 @@ loss, so that it is not comparable with LoRA's; tasks measure the validation los
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,12 +21,76 @@ from jointsearch.errors import PlanError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import Plan
-from jointsearch.training.model.adapters import ADAPTER, generator_of
+from jointsearch.training.methods.base import TrainingMethod, adapted_layers, cast_trained
+from jointsearch.training.model.adapters import ADAPTER, Factors, Start, generator_of
 
 INITIAL_OVER_TARGET = 1.5
 INITIAL_SHARE = 0.15
 FINAL_SHARE = 0.3
 MIN_STEPS = 2
+
+
+class AdaLoraMethod(TrainingMethod):
+    restorable = False  # the schedule and the importance of every singular value are PEFT's, and not saved
+
+    def starts(
+        self,
+        model: PreTrainedModel,
+        plan: Plan,
+        layout: ModelLayout,
+        seed: int,
+        original: PreTrainedModel | None = None,
+        factors: Factors | None = None,
+    ) -> dict[str, Start]:
+        """Q and P, which depend on the seed and each module's name alone."""
+        starts = {}
+        for name, rank in plan.ranks.items():
+            out_features, in_features = layout[name].shape
+            initial = initial_rank(rank)
+            generator = generator_of(seed, name)
+            q, p = (
+                torch.from_numpy(generator.normal(0.0, 0.02, shape))  # PEFT's own deviation
+                for shape in ((initial, in_features), (out_features, initial))
+            )
+            starts[name] = q, p
+        return starts
+
+    def attach(
+        self,
+        model: PreTrainedModel,
+        plan: Plan,
+        layout: ModelLayout,
+        task_type: str,
+        starts: Mapping[str, Start],
+        num_steps: int,
+    ) -> PeftModel:
+        peft_model = get_peft_model(model, adalora_config(plan, layout, task_type, num_steps))
+        layers = adapted_layers(peft_model, AdaLoraLayer)
+        if layers.keys() != plan.ranks.keys():
+            wrong = sorted(layers.keys() ^ plan.ranks.keys())
+            raise PlanError(f"PEFT adapted other modules than the plan says: {', '.join(wrong[:5])}")
+        for name, layer in layers.items():
+            q, p = starts[name]
+            layer.lora_A[ADAPTER].data.copy_(q)
+            layer.lora_B[ADAPTER].data.copy_(p)
+        cast_trained(peft_model, getattr(torch, plan.lora.dtype))
+        return peft_model
+
+    def after_step(self, model: Any, step: int, finite: bool) -> None:
+        """Prune; a step that was left out counts nothing as important."""
+        if not finite:
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.zeros_like(parameter)
+        model.base_model.update_and_allocate(step)
+
+    def final_ranks(self, model: Any) -> dict[str, int]:
+        pattern: dict[str, list[bool]] = model.peft_config[ADAPTER].rank_pattern
+        return {name.partition(".lora_E")[0]: sum(kept) for name, kept in pattern.items()}
+
+
+def initial_rank(target: int) -> int:
+    return math.ceil(INITIAL_OVER_TARGET * target)
 
 
 def adalora_config(plan: Plan, layout: ModelLayout, task_type: str, num_steps: int) -> AdaLoraConfig:
@@ -38,7 +103,7 @@ def adalora_config(plan: Plan, layout: ModelLayout, task_type: str, num_steps: i
     if num_steps < MIN_STEPS:
         raise PlanError(f"AdaLoRA needs at least {MIN_STEPS} steps to choose ranks in, but got {num_steps}")
     target = targets.pop()
-    initial = math.ceil(INITIAL_OVER_TARGET * target)
+    initial = initial_rank(target)
     shared = lora_config(plan, layout, task_type)
     return AdaLoraConfig(
         task_type=shared["task_type"],
@@ -56,37 +121,4 @@ def adalora_config(plan: Plan, layout: ModelLayout, task_type: str, num_steps: i
     )
 
 
-def attach_adalora(
-    model: PreTrainedModel, plan: Plan, layout: ModelLayout, task_type: str, seed: int, num_steps: int
-) -> PeftModel:
-    """``model`` with AdaLoRA's adapters, whose start depends on the seed and each module's name alone."""
-    peft_model = get_peft_model(model, adalora_config(plan, layout, task_type, num_steps))
-    layers = {
-        name.removeprefix("base_model.model."): layer
-        for name, layer in peft_model.named_modules()
-        if isinstance(layer, AdaLoraLayer)
-    }
-    if layers.keys() != plan.ranks.keys():
-        wrong = sorted(layers.keys() ^ plan.ranks.keys())
-        raise PlanError(f"PEFT adapted other modules than the plan says: {', '.join(wrong[:5])}")
-    for name, layer in layers.items():
-        generator = generator_of(seed, name)
-        for matrix in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
-            drawn = generator.normal(0.0, 0.02, tuple(matrix.shape))  # PEFT's own deviation
-            matrix.data.copy_(torch.from_numpy(drawn))
-    dtype = getattr(torch, plan.lora.dtype)
-    for parameter in peft_model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
-    return peft_model
-
-
-def allocate(model: Any, step: int) -> None:
-    """Prune after the optimizer's step number ``step`` (from 1), while the gradients are still there."""
-    model.base_model.update_and_allocate(step)
-
-
-def final_ranks(model: Any) -> dict[str, int]:
-    """The rank that every adapted module has ended with, 0 included."""
-    pattern: dict[str, list[bool]] = model.peft_config[ADAPTER].rank_pattern
-    return {name.partition(".lora_E")[0]: sum(kept) for name, kept in pattern.items()}
+ADALORA = AdaLoraMethod()

@@ -1,4 +1,4 @@
-"""LoRA adapters of a plan, with a start that follows from the seed, the module's name and its weight.
+"""Where LoRA adapters start: it follows from the seed, the module's name and its weight.
 
 LoRA adds s B A to a frozen weight W, with A of shape (r, in), B of shape (out, r) and a scale s
 (Hu et al., arXiv 2106.09685, section 4.1). The starts:
@@ -16,19 +16,14 @@ differ, and comparing them needs fewer trials (common random numbers).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from jointsearch.errors import PlanError
 from jointsearch.plan.formats import UNQUANTIZED
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.formats.base import matrix_of
 
@@ -66,53 +61,28 @@ def adapter_starts(
         known = factors.get((name, weight_format))
         if known is None or known[0].shape[0] < rank:
             matrix = matrix_of(module)
-            if plan.lora.init == "loftq":
+            if needs_original(plan):
                 assert original is not None
                 matrix = matrix_of(original.get_submodule(name)).to(matrix.device) - matrix
             known = factors[name, weight_format] = _best_approximation(matrix, rank)
         scale = plan.lora.scale(rank)
         a, b = known[0][:rank] / scale**0.5, known[1][:, :rank] / scale**0.5
         starts[name] = a, b
-        if plan.lora.init == "pissa":
+        if changes_weights(plan):
             rest = matrix_of(module) - scale * b @ a
             rest = rest.to(getattr(torch, layout.dtype))
             module.weight.data.copy_(rest.T if isinstance(module, Conv1D) else rest)
     return starts
 
 
-def attach_adapters(
-    model: PreTrainedModel,
-    plan: Plan,
-    layout: ModelLayout,
-    task_type: str,
-    starts: Mapping[str, Start],
-) -> PeftModel | PreTrainedModel:
-    """``model`` with the plan's adapters at ``starts``; the model itself where the plan trains nothing."""
-    arguments = lora_config(plan, layout, task_type)
-    if not arguments["target_modules"]:
-        return model.requires_grad_(False)
-    peft_model = get_peft_model(model, LoraConfig(**arguments))
-    layers = {
-        name.removeprefix("base_model.model."): layer
-        for name, layer in peft_model.named_modules()
-        if isinstance(layer, LoraLayer)
-    }
-    # PEFT matches names by patterns and is silent about those that match nothing or too much.
-    attached = {name: layer.r[ADAPTER] for name, layer in layers.items()}
-    if attached != plan.ranks:
-        wrong = sorted(
-            name for name in attached.keys() | plan.ranks if attached.get(name) != plan.ranks.get(name)
-        )
-        raise PlanError(f"PEFT gave other ranks than the plan to {', '.join(wrong[:5])}")
-    for name, layer in layers.items():
-        a, b = starts[name]
-        layer.lora_A[ADAPTER].weight.data.copy_(a)
-        layer.lora_B[ADAPTER].weight.data.copy_(b)
-    dtype = getattr(torch, plan.lora.dtype)
-    for parameter in peft_model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
-    return peft_model
+def needs_original(plan: Plan) -> bool:
+    """Whether the starts follow from the weights before quantization."""
+    return plan.lora.init == "loftq"
+
+
+def changes_weights(plan: Plan) -> bool:
+    """Whether the starts take something away from the weights of adapted modules."""
+    return plan.lora.init == "pissa"
 
 
 def initial_rows(seed: int, name: str, rank: int, in_features: int) -> torch.Tensor:

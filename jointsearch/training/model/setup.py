@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import bitsandbytes as bnb
 import torch
 from peft import prepare_model_for_kbit_training
-from torch import nn
 from transformers import PreTrainedModel
 
 from jointsearch.config.study import TrainingSettings
@@ -26,15 +26,19 @@ def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> 
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], settings: TrainingSettings, learning_rate: float, weight_decay: float
+    groups: Iterable[Mapping[str, Any]],
+    settings: TrainingSettings,
+    learning_rate: float,
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """The optimizer that ``settings`` name; states are paged on CUDA alone, which changes no number."""
-    parameters = list(parameters)
+    """The optimizer that ``settings`` name, for groups of ``params`` as torch takes them; states are paged on
+    CUDA alone, which changes no number."""
+    groups = [dict(group) for group in groups]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    is_paged = settings.optimizer == "paged_adamw_8bit" and parameters[0].is_cuda
+        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    is_paged = settings.optimizer == "paged_adamw_8bit" and groups[0]["params"][0].is_cuda
     kind = bnb.optim.PagedAdamW8bit if is_paged else bnb.optim.AdamW8bit
-    return kind(parameters, lr=learning_rate, weight_decay=weight_decay)
+    return kind(groups, lr=learning_rate, weight_decay=weight_decay)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

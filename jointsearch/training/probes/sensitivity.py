@@ -19,12 +19,19 @@ from torch import nn
 
 from jointsearch.plan.formats import FORMATS, INT8, NF4, by_precision
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
-from jointsearch.plan.sensitivities import ModuleSensitivity
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.formats.base import matrix_of
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
+from jointsearch.strategies.registry import STRATEGIES
+from jointsearch.strategies.settings import StrategySettings
+from jointsearch.training.loop import Clock, TrainingLoop, batches
+from jointsearch.training.methods.base import method_of
 from jointsearch.training.model.adapters import ADAPTER
-from jointsearch.training.tasks import Batch
+from jointsearch.training.model.trial_model import TrialModels
+from jointsearch.training.tasks import Batch, Task
 from jointsearch.training.tasks.base import evaluating
 
 NUM_OUTPUT_BATCHES = 4
@@ -32,6 +39,38 @@ NUM_FISHER_STEPS = 16
 
 Errors = dict[str, dict[str, float]]
 """Relative errors by module and format."""
+
+
+def measure_sensitivities(models: TrialModels, task: Task, rank: int) -> Sensitivities:
+    """How sensitive each module is, from one calibration run at 4 bits and ``rank`` everywhere."""
+    config, layout, bank = models.config, models.layout, models.bank
+    settings = config.calibration
+    space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
+    formats = measured_formats(space)
+    norms = weight_norms(bank, layout)
+    few = settings.model_copy(update={"steps": NUM_OUTPUT_BATCHES})
+    on_device = (
+        {name: tensor.to(models.device) for name, tensor in batch.items()}
+        for batch in batches(task, few, settings.seed)
+    )
+    outputs = output_errors(bank, layout, formats, on_device)
+    uniform = StrategySettings(
+        rank=rank,
+        quantization=config.quantization,
+        lora=LoraSettings(dropout=config.lora.dropout, dtype=config.lora.dtype),
+    )
+    plan = STRATEGIES["qlora"].plan(layout, uniform)
+    model = models.assemble(plan, settings.seed)
+    probe = GradientProbe(layout)
+    with probe.watching(model):
+        TrainingLoop(model, task, config, method_of(plan.lora)).run(Trial(seed=settings.seed), Clock())
+    weights = weight_errors(bank, layout, formats)
+    return Sensitivities(
+        modules=together(norms, weights, outputs, probe, movements(model, norms)),
+        probe_steps=settings.steps,
+        probe_rank=rank,
+        seed=settings.seed,
+    )
 
 
 def measured_formats(space: SearchSpace) -> tuple[str, ...]:

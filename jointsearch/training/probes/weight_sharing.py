@@ -23,52 +23,55 @@ from jointsearch.errors import TrialInterrupted, UnsupportedError
 from jointsearch.plan.methods import METHODS
 from jointsearch.plan.plan import Plan
 from jointsearch.space import SearchSpace
-from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.loop import batches
 from jointsearch.training.model.setup import autocast, build_optimizer
+from jointsearch.training.model.trial_model import TrialModels
+from jointsearch.training.tasks import Task
 
 AVERAGED_SHARE = 1 / 3
 """Of the steps, the last ones, whose weights are averaged."""
 
 
 class WeightSharing:
-    """Shared adapters for the plans of a space, on the model and the data of a calibration runner."""
+    """Shared adapters for the plans of a space, on the models and the data of the study's trials."""
 
-    def __init__(self, runner: CalibrationRunner, space: SearchSpace, seed: int = 0) -> None:
+    def __init__(self, models: TrialModels, task: Task, space: SearchSpace, seed: int = 0) -> None:
         lora = space.lora
         if lora.init != "default" or not METHODS[lora.variant].nested:
             raise UnsupportedError(
                 "probe: weight-sharing needs adapters whose ranks are nested (lora.init: default, variant: "
                 f"lora or rslora), but got {lora.init} and {lora.variant}; use probe: sensitivity or none"
             )
-        self._runner = runner
+        self._models = models
+        self._task = task
+        self._settings = models.config.calibration
         self._space = space
         self._seed = seed
-        largest = runner.assemble(space.plan({n: len(c) - 1 for n, c in space.parameters.items()}), seed)
+        largest = models.assemble(space.plan({n: len(c) - 1 for n, c in space.parameters.items()}), seed)
         self._shared = nn.ParameterDict(
             {_key(name): nn.Parameter(p.detach().clone()) for name, p in _trained(largest).items()}
         )
 
     def train(self, steps: int, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train the shared adapters on the calibration's batches, a random plan at every step."""
-        settings = self._runner.settings.model_copy(update={"steps": steps})
+        settings = self._settings.model_copy(update={"steps": steps})
         chance = random.Random(self._seed)
         optimizer = build_optimizer(
-            list(self._shared.parameters()),
-            self._runner.training,
+            [{"params": list(self._shared.parameters())}],
+            self._models.config.training,
             settings.learning_rate,
             settings.weight_decay,
         )
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, steps)
         averaged = AveragedModel(self._shared)
         torch.manual_seed(self._seed)
-        for step, batch in enumerate(batches(self._runner.task, settings, self._seed), start=1):
+        for step, batch in enumerate(batches(self._task, settings, self._seed), start=1):
             if should_stop():
                 raise TrialInterrupted(f"the probe was stopped at step {step} of {steps}")
             with self._model(self._space.plan(self._space.sample(chance))) as model:
                 model.train()
-                with autocast(self._runner.device):
-                    loss = model(**{n: t.to(self._runner.device) for n, t in batch.items()}).loss
+                with autocast(self._models.device):
+                    loss = model(**{n: t.to(self._models.device) for n, t in batch.items()}).loss
                 if loss.requires_grad:  # a plan without a rank trains nothing
                     loss.backward()
                 self._collect_gradients(_trained(model))
@@ -85,16 +88,14 @@ class WeightSharing:
 
     def score(self, plan: Plan) -> float:
         """The validation loss of ``plan`` with the shared adapters, on the examples of the trials."""
-        settings = self._runner.settings
-        with self._model(plan) as model, autocast(self._runner.device):
-            return self._runner.task.loss(
-                model, "validation", settings.validation_examples, settings.batch_size
-            )
+        settings = self._settings
+        with self._model(plan) as model, autocast(self._models.device):
+            return self._task.loss(model, "validation", settings.validation_examples, settings.batch_size)
 
     @contextmanager
     def _model(self, plan: Plan) -> Iterator[nn.Module]:
         """The plan's model, whose adapters are views of the shared ones."""
-        model = self._runner.assemble(plan, self._seed)
+        model = self._models.assemble(plan, self._seed)
         for name, parameter in _trained(model).items():
             parameter.data = _part(name, self._shared[_key(name)].data, parameter.shape)
         yield model

@@ -22,8 +22,9 @@ from jointsearch.plan.plan_file import PlanFile, read_plan, write_plan
 from jointsearch.space import SearchSpace
 from jointsearch.training.full_run import run as module
 from jointsearch.training.full_run.evaluation import evaluate_run, load_run
-from jointsearch.training.full_run.folder import finished_run, measurement_of
+from jointsearch.training.full_run.folder import finished_run
 from jointsearch.training.full_run.run import check_model, full_run
+from jointsearch.training.methods import lora
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,15 @@ def run(plan: PlanFile, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """A finished run: its folder, its metrics, and the model that was in memory."""
     folder = tmp_path_factory.mktemp("runs") / "final"
     kept: list[Any] = []
-    attach = module.attach_adapters
+    attach = lora.attach_adapters
 
     def remember(*arguments: Any, **keywords: Any) -> Any:
         kept.append(attach(*arguments, **keywords))
         return kept[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "attach_adapters", remember)
-        metrics = full_run(plan, folder)
+        patch.setattr(lora, "attach_adapters", remember)
+        metrics = full_run(plan, folder).model_dump(mode="json")
     return folder, metrics, kept[0].eval()
 
 
@@ -161,8 +162,10 @@ def test_a_finished_run_says_what_it_has_measured(
     run: tuple[Path, dict[str, Any], Any], plan: PlanFile, space: SearchSpace
 ) -> None:
     found = finished_run(plan, run[0])
-    assert found == run[1]
-    measured = measurement_of(plan, found)
+    assert found is not None
+    assert found.model_dump(mode="json") == run[1]
+    measured = found.measurement(seed=3)
+    assert measured.seed == 3
     assert measured.metrics == json.loads((run[0] / "metrics.json").read_text())["validation"]
     assert measured.model_bytes == plan.cost.model_bytes
     assert measured.trainable_parameters == plan.cost.trainable_parameters
@@ -207,9 +210,9 @@ def test_a_plan_without_adapters_is_saved_and_measured(
 ) -> None:
     bare = PlanFile.build(space.plan(space.uniform("nf4", 0)), plan.layout, plan.study)
     metrics = full_run(bare, tmp_path / "run")
-    assert metrics["steps"] == 0
+    assert metrics.steps == 0
     assert not (tmp_path / "run" / "adapter").exists()
-    assert evaluate_run(tmp_path / "run", "validation")["loss"] == metrics["validation"]["loss"]
+    assert evaluate_run(tmp_path / "run", "validation")["loss"] == metrics.validation["loss"]
 
 
 @pytest.mark.parametrize(

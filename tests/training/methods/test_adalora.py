@@ -21,7 +21,7 @@ from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.testing import FakeRunner
 from jointsearch.training.calibration import CalibrationRunner
-from jointsearch.training.methods.adalora import allocate, attach_adalora, final_ranks
+from jointsearch.training.methods.adalora import ADALORA
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base
 
@@ -89,7 +89,9 @@ def test_families_train_and_save_the_bytes_that_are_counted(
     base = load_base(settings, task, layout.dtype, torch.device("cpu"))
     plan = adaptive(name, layout, rank=2)
     bank = QuantizedBank(base, plan.quantization, getattr(torch, layout.dtype))
-    model = attach_adalora(bank.assemble(plan.bits), plan, layout, task, seed=0, num_steps=8)
+    quantized = bank.assemble(plan.formats)
+    starts = ADALORA.starts(quantized, plan, layout, seed=0)
+    model = ADALORA.attach(quantized, plan, layout, task, starts, num_steps=8)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
     tokens = torch.randint(5, 300, (4, 16), generator=torch.Generator().manual_seed(0))
     labels = tokens[:, 0] % 2 if task == "sequence-classification" else tokens
@@ -97,9 +99,9 @@ def test_families_train_and_save_the_bytes_that_are_counted(
     for step in range(1, 9):
         model(input_ids=tokens, labels=labels).loss.backward()
         optimizer.step()
-        allocate(model, step)
+        ADALORA.after_step(model, step, finite=True)
         optimizer.zero_grad()
-    ranks = final_ranks(model)
+    ranks = ADALORA.final_ranks(model)
     assert ranks.keys() == plan.ranks.keys()
     assert sum(ranks.values()) == 2 * len(ranks)
     for module, rank in ranks.items():
@@ -113,7 +115,7 @@ def test_what_it_cannot_do_is_said(config: StudyConfig, tiny_layout: ModelLayout
     base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
     plan = adaptive("adalora", tiny_layout)
     with pytest.raises(PlanError, match="at least 2 steps to choose ranks in, but got 1"):
-        attach_adalora(base, plan, tiny_layout, "causal-lm", 0, 1)
+        ADALORA.attach(base, plan, tiny_layout, "causal-lm", {}, 1)
     uneven = plan.ending_with(plan.ranks | {next(iter(plan.ranks)): 1})
     with pytest.raises(PlanError, match=r"one mean rank for all modules, but the plan has \[1, 4\]"):
-        attach_adalora(base, uneven, tiny_layout, "causal-lm", 0, 20)
+        ADALORA.attach(base, uneven, tiny_layout, "causal-lm", {}, 20)

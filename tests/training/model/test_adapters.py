@@ -31,7 +31,8 @@ from jointsearch.study.stored import build_space
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.full_run.evaluation import evaluate_run
 from jointsearch.training.full_run.run import full_run
-from jointsearch.training.model.adapters import adapter_starts, attach_adapters, initial_rows
+from jointsearch.training.methods.lora import attach_adapters
+from jointsearch.training.model.adapters import adapter_starts, initial_rows
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base
 
@@ -203,7 +204,7 @@ def test_a_variant_trains_and_its_files_are_what_was_trained(
     file = PlanFile.build(plan, layout, study)
     metrics = full_run(file, tmp_path / "run")
     assert evaluate_run(tmp_path / "run", "validation")["loss"] == pytest.approx(
-        metrics["validation"]["loss"], rel=1e-5
+        metrics.validation["loss"], rel=1e-5
     )
     saved = sum(tensor_bytes(tmp_path / "run" / part) for part in ("model", "adapter"))
     assert saved == file.cost.model_bytes == first.model_bytes

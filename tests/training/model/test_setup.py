@@ -46,9 +46,9 @@ def test_kbit_training_computes_in_float32_and_leaves_the_bank_alone(
     config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
 ) -> None:
     runner = CalibrationRunner(config.model_copy(update={"training": QLORA}), tiny_layout)
-    base = runner._bank.model.to(torch.bfloat16)  # as it is on a GPU
+    base = runner.models.bank.model.to(torch.bfloat16)  # as it is on a GPU
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
-    model = runner.assemble(space.plan(space.uniform("16bit", 2)), seed=0)
+    model = runner.models.assemble(space.plan(space.uniform("16bit", 2)), seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     for name, tensor in base.named_parameters():
         assert tensor.dtype == torch.bfloat16
@@ -66,15 +66,15 @@ def test_qloras_set_up_trains_a_trial_and_a_full_run(
     assert measured.metrics["loss"] < start.metrics["loss"] - 0.01
     metrics = full_run(PlanFile.build(plan, tiny_layout, study), tmp_path / "run")
     plain = full_run(PlanFile.build(plan, tiny_layout, config), tmp_path / "plain")
-    assert metrics["steps"] == 6
+    assert metrics.steps == 6
     # eight-bit states round, which six steps hardly show
-    assert metrics["validation"]["loss"] == pytest.approx(plain["validation"]["loss"], rel=1e-3)
+    assert metrics.validation["loss"] == pytest.approx(plain.validation["loss"], rel=1e-3)
 
 
 def test_states_have_eight_bits() -> None:
     parameter = nn.Parameter(torch.randn(128, 64))
     for name in ("adamw_8bit", "paged_adamw_8bit"):
-        optimizer = build_optimizer([parameter], TrainingSettings(optimizer=name), 1e-3, 0.1)
+        optimizer = build_optimizer([{"params": [parameter]}], TrainingSettings(optimizer=name), 1e-3, 0.1)
         # a CPU has nowhere to page to, and bitsandbytes would warn
         assert type(optimizer) is bnb.optim.AdamW8bit
         parameter.grad = torch.ones_like(parameter)

@@ -14,7 +14,8 @@ from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.training.calibration import CalibrationRunner
-from jointsearch.training.model.adapters import adapter_starts, attach_adapters
+from jointsearch.training.methods.lora import attach_adapters
+from jointsearch.training.model.adapters import adapter_starts
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base
 from jointsearch.training.probes.sensitivity import (
@@ -47,7 +48,7 @@ def int8_by_hand(weight: torch.Tensor) -> torch.Tensor:
 
 def test_weight_errors(measured: Sensitivities, runner: CalibrationRunner) -> None:
     for name, found in measured.modules.items():
-        weight = runner._bank.model.get_submodule(name).weight.data.float()
+        weight = runner.models.bank.model.get_submodule(name).weight.data.float()
         assert found.weight_norm == pytest.approx(weight.norm().item(), rel=1e-6)
         error = ((weight - int8_by_hand(weight)).norm() / weight.norm()).item()
         assert found.weight_error["int8"] == pytest.approx(error, rel=1e-3)

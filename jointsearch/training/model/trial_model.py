@@ -1,0 +1,44 @@
+"""The model of a trial: its plan's quantized weights out of the bank, and adapters at their start."""
+
+from __future__ import annotations
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
+from jointsearch.quantization.bank import QuantizedBank
+from jointsearch.training.methods.base import method_of
+from jointsearch.training.model.adapters import Factors, changes_weights
+from jointsearch.training.model.base_model import load_base
+from jointsearch.training.model.setup import prepare_for_training
+
+
+class TrialModels:
+    """Makes the models of a study's trials on one device; loads the base model once.
+
+    Not safe for several threads.
+    """
+
+    def __init__(self, config: StudyConfig, layout: ModelLayout, device: torch.device) -> None:
+        self.config = config
+        self.layout = layout
+        self.device = device
+        base = load_base(config.model, config.task.type, layout.dtype, device, config.task.head)
+        self.bank = QuantizedBank(base, config.quantization, getattr(torch, layout.dtype))
+        self._factors: Factors = {}
+
+    def assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
+        """The plan's model, ready to be trained; the bank's tensors stay as they are."""
+        changed = plan.ranks if changes_weights(plan) else {}
+        changes_types = self.config.training.prepare_for_kbit_training
+        model = self.bank.assemble(
+            plan.formats, lambda name: changes_types or name.removesuffix(".weight") in changed
+        )
+        method = method_of(plan.lora)
+        starts = method.starts(model, plan, self.layout, seed, self.bank.model, self._factors)
+        prepare_for_training(model, self.config.training)
+        steps = self.config.calibration.steps
+        return method.attach(model, plan, self.layout, self.config.task.type, starts, steps)
