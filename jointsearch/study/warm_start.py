@@ -1,8 +1,8 @@
 """The plans that a search starts with: uniform ones, and those of named strategies.
 
 A strategy's plan is put onto the grid of the search space, so that samplers can learn from it; the trial
-has the strategy's name as its label. What needs measured sensitivities waits for the first worker that has
-loaded the model.
+has the strategy as its origin. What needs something measured waits for the first worker that has loaded the
+model.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.attributes import DIGEST, ORIGIN, SENSITIVITIES
 from jointsearch.study.queue import enqueue
 from jointsearch.study.storage.locks import study_lock
+from jointsearch.study.storage.outages import outlast
 from jointsearch.study.stored import StoredStudy
 
 ENQUEUED = "enqueued"
@@ -59,10 +60,14 @@ def warm_start(stored: StoredStudy, probe: SensitivityProber) -> None:
         ranks = probe.run(adaptive, Trial(seed=config.calibration.seed)).ranks
         settings = replace(settings, distilled_ranks=ranks)
     starts = [_on_grid(space, STRATEGIES[name].plan(layout, settings), name) for name in names]
-    with study_lock(study):
-        if ENQUEUED not in study.user_attrs:
-            _enqueue_new(study, space, starts)
-            study.set_user_attr(ENQUEUED, names)
+
+    def enqueue_once() -> None:
+        with study_lock(study):
+            if ENQUEUED not in study.user_attrs:
+                _enqueue_new(study, space, starts)
+                study.set_user_attr(ENQUEUED, names)
+
+    outlast(enqueue_once)
 
 
 def _on_grid(space: SearchSpace, plan: Plan, name: str) -> Baseline:
@@ -87,5 +92,5 @@ def sensitivities_of(study: StoredStudy, probe: Callable[[], SensitivityProber])
         return Sensitivities.model_validate(stored)
     rank = StrategySettings.of(study.space, study.config.search_space).rank
     measured = probe().sensitivities(rank)
-    study.optuna_study.set_user_attr(SENSITIVITIES, measured.model_dump(mode="json"))
+    outlast(lambda: study.optuna_study.set_user_attr(SENSITIVITIES, measured.model_dump(mode="json")))
     return measured

@@ -108,11 +108,11 @@ class Convergence:
         num_complete = len(records.complete)
         if num_complete < stop.after or records.waiting or num_complete == self._looked_at:
             return False
-        self._looked_at = num_complete
         self._reader = self._reader or trial_reader(self._study)
         surrogate = fit_surrogate(self._study, records, self._reader)
         rng = np.random.default_rng((self._study.config.search.seed, num_complete))
         if expected_gain(surrogate, stop.trials, rng) >= stop.gain:
+            self._looked_at = num_complete
             return False
         self._study.optuna_study.set_user_attr(CONVERGED, num_complete)
         return True

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from jointsearch.study.storage.internals import database_of, storage_of, study_id
 
 HEARTBEAT_SECONDS = 10
-
+"""Between two of a worker."""
 STALE_SECONDS = 60
 """Without a heartbeat for so long a worker is taken for gone."""
 
@@ -67,9 +67,9 @@ def record_heartbeat(trial: optuna.Trial, count: int) -> None:
 
 
 def relay_heartbeats(study: optuna.Study, counts: dict[int, int]) -> None:
-    """Make heartbeats of what workers behind a proxy have counted since ``counts``, which is kept up to date.
+    """Make a heartbeat of every count that has changed: those of workers behind a proxy.
 
-    By the id of the trial.
+    ``counts``: the last one of each trial, by its id; brought up to date.
     """
     database = database_of(study)
     assert database is not None

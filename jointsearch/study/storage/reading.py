@@ -47,7 +47,7 @@ class ChangedTrials:
                 ids = list(session.scalars(_trial_ids(self._study)))
                 read = list(_trials(session, [key for key in ids if not self._is_finished(key)]))
         for trial in read:
-            if self._known.get(trial._trial_id) != trial:
+            if not self._is_finished(trial._trial_id) and self._known.get(trial._trial_id) != trial:
                 self._known[trial._trial_id] = trial
         return tuple(self._known[key] for key in ids)
 

@@ -165,16 +165,14 @@ class TrialQueue:
         attributes: Mapping[str, Any] | None = None,
         values: Sequence[float] | None = None,
     ) -> bool:
-        """Whether the trial was running until now: another worker may have taken it for stale."""
-        if stored(trial).state != TrialState.RUNNING:
-            return False
+        """Whether this has ended the trial; False where another worker has taken it for stale before."""
         try:
             for key, value in (attributes or {}).items():
                 trial.set_user_attr(key, value)
-            told = self._study.optuna_study.tell(trial, values, state, skip_if_finished=True)
+            ended = self._study.optuna_study.tell(trial, values, state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return False
-        return told.state == state
+        return ended.state == state
 
     def _event(self, event: str, trial: optuna.Trial, **details: Any) -> None:
         worker_event(event, self._study.name, trial=trial.number, **details)

@@ -63,11 +63,11 @@ class StaleTrials:
         for number in self._unchanged.stale(last):
             fail_stale(self._study, number)
         trials = self._study.get_trials(deepcopy=False)
-        if any(_is_lost(trials, trial) for trial in trials):
+        if any(_awaits_retry(trials, trial) for trial in trials):
             with study_lock(self._study):
                 trials = self._study.get_trials(deepcopy=False)
                 for trial in trials:
-                    if _is_lost(trials, trial):
+                    if _awaits_retry(trials, trial):
                         requeue(self._study, trial)
 
 
@@ -90,7 +90,7 @@ def _just_back() -> bool:
     return seconds_since_outage() < 2 * heartbeats.HEARTBEAT_SECONDS
 
 
-def _is_lost(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
+def _awaits_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
     """Failed without a word, and not in the queue again."""
     return (
         trial.state == TrialState.FAIL and FAILURE not in trial.user_attrs and not is_retried(trials, trial)

@@ -77,7 +77,7 @@ class Worker:
         if records is None:
             return Step.OVER
         self._listener(records)
-        if self._convergence.reached(records):
+        if self._loop.outlast(lambda: self._convergence.reached(records)):
             return Step.OVER
         if not self._loop.may_begin:
             return Step.IDLE
