@@ -39,7 +39,12 @@ ARGUMENTS = [
 ]
 PHONE = {"width": 390, "height": 844}
 
+LONG_MS = 240_000
+"""For what a page shows in the end, on a machine however busy."""
+expect.set_options(timeout=LONG_MS)
+
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         CHROMIUM is None,
         reason="needs Chromium: apt-get install chromium, or its path in JOINTSEARCH_TEST_CHROMIUM",
@@ -80,6 +85,7 @@ def address(study: StoredStudy, storage: RDBStorage) -> Iterator[str]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """It must make no error, and ask nobody but the dashboard."""
     context = browser.new_context(base_url=address, viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(LONG_MS)
     page = context.new_page()
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -230,7 +236,6 @@ def test_it_follows_a_running_study_and_keeps_the_zoom(
         """expected => JSON.stringify(Array.from(document.querySelector("#front .js-plotly-plot").data
             .find(t => t.name === "front").customdata).sort((a, b) => a - b)) === JSON.stringify(expected)""",
         arg=expected,
-        timeout=15_000,
     )
     assert page.evaluate(RANGES) == zoomed
     # the sliders stand at their ends, which have moved
@@ -250,7 +255,7 @@ def test_it_waits_for_the_first_trial(
     page.goto("/study/waiting")
     expect(page.get_by_text("No trial is complete yet.")).to_be_visible()
     Worker(waiting, FakeRunner(layout), max_trials=2).run()
-    page.wait_for_selector("#front .scatterlayer .point", timeout=15_000)
+    page.wait_for_selector("#front .scatterlayer .point")
 
 
 def test_the_predicted_front_and_its_measurement(page: Page, study: StoredStudy) -> None:
@@ -285,6 +290,7 @@ def test_optuna_dashboard_is_beside_it(page: Page) -> None:
 
 def test_with_the_keyboard_on_a_phone_in_the_dark(browser: Browser, address: str, study: StoredStudy) -> None:
     context = browser.new_context(base_url=address, viewport=PHONE, color_scheme="dark", has_touch=True)  # type: ignore[arg-type]
+    context.set_default_timeout(LONG_MS)
     page = context.new_page()
     page.goto("/")
     page.wait_for_selector("#studies a")
@@ -313,6 +319,7 @@ def luminance(colour: str) -> float:
 
 def test_texts_of_a_study_run_no_script(browser: Browser, address: str, hostile: StoredStudy) -> None:
     context = browser.new_context(base_url=address)
+    context.set_default_timeout(LONG_MS)
     page = context.new_page()
     dialogs: list[Any] = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))

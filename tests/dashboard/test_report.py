@@ -40,6 +40,7 @@ def test_it_has_the_verdict_the_prediction_and_the_effects(small: StoredStudy) -
     assert sections(small)[1].heading == "The chosen plan (selected)"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium: apt-get install chromium")
 def test_pictures(small: StoredStudy, url: str, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "figures"

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -401,7 +401,7 @@ def test_a_function_is_called_once_for_the_same_rows_settings_and_tokenizer(tmp_
 
 
 PROCESS = """
-import sys, time
+import os, sys, time
 import datasets
 from pathlib import Path
 from tokenizers import Tokenizer, models
@@ -414,7 +414,8 @@ datasets.disable_progress_bars()
 def count(rows, indices):
     with open("calls.txt", "a") as file:
         file.write(f"{len(indices)}\\n")
-    time.sleep(0.5)
+    while len(list(Path().glob("arrived-*"))) < 2:
+        time.sleep(0.01)
     return {"letters": [len(text) for text in rows["text"]]}
 
 while len(sys.argv) > 1 and not Path("go").exists():
@@ -423,12 +424,13 @@ while len(sys.argv) > 1 and not Path("go").exists():
 tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a")))
 data = DataSettings(files={"train": "rows.jsonl"}, validation_share=0.2)
 rows = load_rows(data, {"text_column": ["text"]}, ("text_column",))
+Path(f"arrived-{os.getpid()}").touch()
 print([tokenize(rows.splits[split], count, tokenizer, {})["letters"][:] for split in sorted(rows.splits)])
 """
 
 
-def test_processes_share_what_is_tokenized(tmp_path: Path) -> None:
-    """Two at once, and one after them: every split is tokenized once."""
+def test_processes_share_what_is_tokenized(tmp_path: Path, wait_for: Callable[..., None]) -> None:
+    """Two at once, the first of which waits for the second, and one after them: all is tokenized once."""
     save(tmp_path / "rows.jsonl", [{"text": "a" * i} for i in range(1, 11)])
     (tmp_path / "count.py").write_text(PROCESS)
     environment = {
@@ -448,11 +450,14 @@ def test_processes_share_what_is_tokenized(tmp_path: Path) -> None:
         )
 
     processes = [start("ready1"), start("ready2")]
-    while not all((tmp_path / name).exists() for name in ("ready1", "ready2")):
-        assert all(process.poll() is None for process in processes), processes[0].communicate()
-    (tmp_path / "go").touch()
-    results = [process.communicate(timeout=60) for process in processes]
-    results.append(start().communicate(timeout=60))
+    try:
+        wait_for(lambda: all((tmp_path / name).exists() for name in ("ready1", "ready2")))
+        (tmp_path / "go").touch()
+        results = [process.communicate() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    results.append(start().communicate())
     outputs = {output for output, _ in results}
     assert len(outputs) == 1, results
     (output,) = outputs

@@ -91,6 +91,7 @@ def case(request: pytest.FixtureRequest, family_models: Path, rows_file: Path, t
     return path
 
 
+@pytest.mark.slow
 def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], int]) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
     study = start_study(read_study(case), url, messages())

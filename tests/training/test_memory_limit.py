@@ -11,6 +11,7 @@ import resource, sys
 from pathlib import Path
 from jointsearch.config.yaml_file import read_study
 from jointsearch.runner import Trial
+from jointsearch.study.queue import request
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import create_study
 from jointsearch.study.worker.trials import Worker
