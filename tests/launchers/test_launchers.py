@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from optuna.trial import TrialState
 
+from fixtures.processes import WORKER_PROCESS, Gate
 from jointsearch.errors import UnsupportedError
 from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
 from jointsearch.study.attributes import RETRY_OF
@@ -23,7 +23,6 @@ from jointsearch.study.control import Wanted, want
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.trial_record import TrialRecord
 
-PROCESS = Path(__file__).parents[1] / "study" / "worker_process.py"
 TRIALS = 12
 
 Create = Callable[..., StoredStudy]
@@ -47,7 +46,7 @@ class TestFleet(Fleet):
 
     @property
     def command(self) -> list[str]:
-        worker = [sys.executable, str(PROCESS), "run", self.study, "--gate", self.gate]
+        worker = [sys.executable, str(WORKER_PROCESS), "run", self.study, "--gate", self.gate]
         return [sys.executable, *self.instead] if self.instead else worker
 
 
@@ -57,7 +56,7 @@ EACH = ["local", pytest.param("ray", marks=pytest.mark.slow), "slurm"]
 
 
 @pytest.fixture
-def launched(create: Create, url: str, tmp_path: Path, gate: Any) -> Iterator[tuple[StoredStudy, NewFleet]]:
+def launched(create: Create, url: str, tmp_path: Path, gate: Gate) -> Iterator[tuple[StoredStudy, NewFleet]]:
     """A study, and how to make a fleet for it, whose workers hold at the gate; none outlives the test."""
     study = create(search={"trials": TRIALS})
     slurm = {"cluster": "local", "folder": str(tmp_path / "jobs")}
@@ -76,7 +75,7 @@ def launched(create: Create, url: str, tmp_path: Path, gate: Any) -> Iterator[tu
 class Killer:
     """Kills one of two workers at their trials, and opens the gate when another one has come."""
 
-    def __init__(self, study: StoredStudy, gate: Any) -> None:
+    def __init__(self, study: StoredStudy, gate: Gate) -> None:
         self._study = study
         self._gate = gate
         self.killed: list[TrialRecord] = []
@@ -96,7 +95,7 @@ class Killer:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", EACH)
 def test_a_killed_worker_is_started_again_and_its_trial_retried(
-    launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Any
+    launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Gate
 ) -> None:
     study, fleet = launched
     killer = Killer(study, gate)
@@ -135,7 +134,7 @@ def test_a_mistake_is_not_tried_again(
 
 
 @pytest.mark.parametrize("launcher", EACH)
-def test_ctrl_c_drains_the_workers(launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Any) -> None:
+def test_ctrl_c_drains_the_workers(launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Gate) -> None:
     """Every worker gives its trial back and leaves; the next start goes on."""
     study, fleet = launched
     gate.let(2)
