@@ -39,17 +39,23 @@ Item = TypeVar("Item", bound=Named)
 class Registry(Mapping[str, Item], Generic[Item]):
     """All things of one kind by name, in the order in which they were registered."""
 
-    def __init__(self, kind: str, *builtin: str, folder: str = "", first: Sequence[str] = ()) -> None:
-        """``kind``: one word for messages, in the plural the entry point group; ``builtin``: modules of the
-        package that register themselves, imported when they are needed; ``folder``: a package whose modules
-        each register what has their name, ``-`` for ``_`` (one that begins with ``_`` is for the others), and
-        of it the names that are listed ``first``."""
+    def __init__(
+        self, kind: str, *, folder: str = "", named_by_file: bool = True, first: Sequence[str] = ()
+    ) -> None:
+        """``kind``: one word for messages, in the plural the entry point group; ``folder``: a package whose
+        modules register themselves, each the one thing that has its name, ``-`` for ``_``, unless they are
+        not ``named_by_file`` (one that begins with ``_`` is for the others); ``first``: names to list first.
+        """
         self._kind = kind
         self._folder = folder
+        self._named_by_file = named_by_file
         self._first = first
         self._items: dict[str, Item] = {}
-        self._unread: list[Callable[[], object]] = [_importer(module) for module in builtin]
-        self._unread += [self._read_plugins, self._read_entry_points]
+        self._unread: list[Callable[[], object]] = [
+            *([] if named_by_file else [self._read_folder]),
+            self._read_plugins,
+            self._read_entry_points,
+        ]
 
     def register(self, item: Item) -> Item:
         """Make ``item`` known by its name; raises ``ValueError`` if another thing has that name."""
@@ -95,19 +101,24 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
     @cached_property
     def _modules(self) -> dict[str, str]:
-        """The built-in modules of the folder, by the name of what each registers."""
+        """The folder's modules by the name of what each registers; none where files do not say it."""
+        found = self._files if self._named_by_file else {}
+        return {file.replace("_", "-"): module for file, module in found.items()}
+
+    @property
+    def _files(self) -> dict[str, str]:
+        """The folder's modules by their files, found without importing any."""
         spec = find_spec(self._folder) if self._folder else None
-        found = {
-            module.name.replace("_", "-"): f"{self._folder}.{module.name}"
-            for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else ())
-            if not module.name.startswith("_")
-        }
-        return {name: found[name] for name in (*self._first, *found)}
+        folders = spec.submodule_search_locations if spec else ()
+        names = [found.name for found in pkgutil.iter_modules(folders)]
+        return {name: f"{self._folder}.{name}" for name in names if not name.startswith("_")}
 
     def _names(self) -> list[str]:
         while self._unread:
             self._read_next()
-        return list(dict.fromkeys((*self._modules, *self._items)))
+        # files are imported in any order
+        registered = sorted(self._items) if self._folder else self._items
+        return list(dict.fromkeys((*self._first, *self._modules, *registered)))
 
     def _read_next(self) -> None:
         read = self._unread.pop(0)  # first: what is read may ask for names itself
@@ -116,6 +127,10 @@ class Registry(Mapping[str, Item], Generic[Item]):
         except BaseException:
             self._unread.insert(0, read)
             raise
+
+    def _read_folder(self) -> None:
+        for module in self._files.values():
+            importlib.import_module(module)
 
     def _read_plugins(self) -> None:
         for module in filter(None, (name.strip() for name in os.environ.get(PLUGINS, "").split(","))):
@@ -141,7 +156,3 @@ def load(reference: str) -> Any:
     """What ``package.module:name`` names, imported now: how plain data points to what needs torch."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _importer(module: str) -> Callable[[], object]:
-    return lambda: importlib.import_module(module)

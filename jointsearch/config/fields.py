@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -37,11 +37,17 @@ class Pattern:
         return text
 
 
-@dataclass(frozen=True)
+def _all(thing: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True, eq=False)
 class Known:
     """The name of something that is registered: ``Annotated[str, Known(SAMPLERS)]``."""
 
     registry: Mapping[str, Any]
+    where: Callable[[Any], bool] = _all
+    """Which things of the registry can be named."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
@@ -49,9 +55,13 @@ class Known:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "enum": list(self.registry)}
+        return {**handler(schema), "enum": self._choices}
+
+    @property
+    def _choices(self) -> list[str]:
+        return [name for name in self.registry if self.where is _all or self.where(self.registry[name])]
 
     def _checked(self, name: str) -> str:
-        if name not in self.registry:
-            raise PydanticKnownError("literal_error", {"expected": either(self.registry)})
+        if name not in self.registry or not (self.where is _all or self.where(self.registry[name])):
+            raise PydanticKnownError("literal_error", {"expected": either(self._choices)})
         return name

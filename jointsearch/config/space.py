@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from jointsearch.config.fields import Known
+from jointsearch.config.names import STRATEGIES
 from jointsearch.plan.formats import FORMATS, OF_BITS, by_precision
 from jointsearch.plan.record import Record
 
@@ -17,14 +19,14 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _formats(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        FORMATS.checked(name)
     if len(set(names)) != len(names):
         raise ValueError(f"the choices must differ, but got {list(names)}")
     return by_precision(names)
 
 
-FormatChoices = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_formats)]
+Format = Annotated[str, Known(FORMATS)]
+
+FormatChoices = Annotated[tuple[Format, ...], Field(min_length=1), AfterValidator(_formats)]
 
 BitsChoices = Annotated[tuple[Literal[4, 8, 16], ...], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -32,27 +34,8 @@ RankChoices = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)
 ]
 
-Enqueued = Literal[
-    "uniform",
-    "linear-decay",
-    "attention-first",
-    "ffn-first",
-    "gradient",
-    "movement",
-    "fisher",
-    "complementary",
-    "complementary-reversed",
-    "sensitive-8bit",
-    "cross-attention-8bit",
-    "encoder-8bit-decoder-4bit",
-    "encoder-4bit-decoder-8bit",
-    "quantization-error",
-    "output-error",
-    "ilp",
-    "ilp-fisher",
-    "adalora-distilled",
-]
-"""The strategies (``jointsearch.strategies.registry``) that a search can start with."""
+Enqueued = Annotated[str, Known(STRATEGIES, lambda strategy: strategy.starts_search)]
+"""A strategy (``jointsearch.strategies``) that a search can start with."""
 
 
 class Override(Record):

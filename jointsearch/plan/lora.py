@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from jointsearch.config.fields import Known
 from jointsearch.plan.formats import FORMATS, OF_BITS, UNQUANTIZED
 from jointsearch.plan.methods import METHODS
 from jointsearch.plan.record import Record
@@ -17,7 +18,7 @@ from jointsearch.plan.record import Record
 class LoraSettings(Record):
     """What all adapters have in common."""
 
-    variant: Annotated[str, AfterValidator(METHODS.checked)] = "lora"
+    variant: Annotated[str, Known(METHODS)] = "lora"
     """``rslora`` scales by alpha / √rank (arXiv 2312.03732); ``dora`` also trains the norm of every
     output's weights (arXiv 2402.09353). ``adalora`` moves ranks between modules while it trains
     (arXiv 2303.10512): a plan's ranks are those that it ends with on average. It is a strategy to compare

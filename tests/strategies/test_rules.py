@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from typing import get_args
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
+from scipy.optimize import Bounds, LinearConstraint, milp
 
-from jointsearch.config.space import Enqueued
+from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import PlanError
 from jointsearch.plan.cost import plan_cost, weight_bytes
@@ -20,9 +22,9 @@ from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
 from jointsearch.space import SearchSpace
-from jointsearch.strategies.integer_program import cheapest_errors
 from jointsearch.strategies.ranks import ranks_at_mean
 from jointsearch.strategies.registry import STRATEGIES, strategy
+from jointsearch.strategies.rules.errors import least_errors
 from jointsearch.strategies.settings import StrategySettings
 
 SETTINGS = StrategySettings(rank=8)
@@ -175,15 +177,43 @@ def test_the_integer_program_finds_what_brute_force_finds(seed: int) -> None:
         return sum(costs[name][bits][what] for name, bits in zip(costs, choice, strict=True))
 
     best = min(total(c, 1) for c in product((4, 8, 16), repeat=len(costs)) if total(c, 0) <= budget)
-    found = cheapest_errors(costs, budget)
+    found = least_errors(costs, budget)
     chosen = tuple(found[name] for name in costs)
     assert total(chosen, 0) <= budget
     assert total(chosen, 1) == pytest.approx(best, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_the_integer_program_finds_what_highs_finds(seed: int) -> None:
+    """SciPy's solver is the second library, on as many modules as a real model has."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(100, 100_000, 150)
+    num_bytes = np.stack([sizes // 2, sizes, 2 * sizes], axis=1)  # (modules, choices)
+    errors = rng.random(150)[:, None] * np.array([1.0, rng.random(), 0.0])
+    budget = int(rng.integers(num_bytes[:, 0].sum(), num_bytes[:, 2].sum()))
+    costs = {
+        f"m{row}": {bits: (int(num_bytes[row, at]), errors[row, at]) for at, bits in enumerate((4, 8, 16))}
+        for row in range(len(sizes))
+    }
+    solved = milp(
+        errors.ravel(),
+        integrality=np.ones(errors.size),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(np.kron(np.eye(len(sizes)), np.ones(3)), 1, 1),
+            LinearConstraint(num_bytes.ravel()[None, :], ub=budget),
+        ],
+        options={"mip_rel_gap": 0.0},
+    )
+    found = least_errors(costs, budget)
+    assert sum(costs[name][bits][0] for name, bits in found.items()) <= budget
+    total = sum(costs[name][bits][1] for name, bits in found.items())
+    assert total == pytest.approx(solved.fun, rel=1e-6, abs=1e-9)
+
+
 def test_the_integer_program_says_when_nothing_fits() -> None:
     with pytest.raises(PlanError, match="no choice of bits has at most 9 bytes"):
-        cheapest_errors({"m": {4: (10, 1.0), 8: (20, 0.0)}}, 9)
+        least_errors({"m": {4: (10, 1.0), 8: (20, 0.0)}}, 9)
 
 
 @pytest.mark.parametrize("name", ["ilp", "ilp-fisher"])
@@ -291,7 +321,12 @@ def test_what_cannot_be_is_said(layout: ModelLayout) -> None:
 
 def test_a_search_can_start_with_every_plan_that_has_no_other_name() -> None:
     other = {"lora", "qlora", "llm-int8", "adalora", "adalora-4bit", "adalora-mixed"}
-    assert set(get_args(Enqueued)) == set(STRATEGIES) - other
+    for name in STRATEGIES:
+        if name in other:
+            with pytest.raises(ValidationError):
+                SpaceSettings(enqueue=(name,))
+        else:
+            assert SpaceSettings(enqueue=(name,)).enqueue == (name,)
 
 
 def test_every_strategy_says_what_it_does() -> None:

@@ -19,12 +19,17 @@ from jointsearch.strategies.ranks import (
     ranks_for,
     uniform_ranks,
 )
+from jointsearch.strategies.registry import rule
 from jointsearch.strategies.settings import StrategySettings
 
 HIGH, LOW = 1.5, 0.5
 """Of the mean: 12 and 4 for a mean rank of 8."""
 
 
+@rule("qlora", bits=4, starts_search=False)
+@rule("llm-int8", bits=8, starts_search=False)
+@rule("lora", bits=16, starts_search=False)
+@rule("uniform")
 def uniform(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """One bits × rank everywhere: LoRA at 16 bits (Hu et al., arXiv 2106.09685), QLoRA at 4 (Dettmers et
     al., arXiv 2305.14314), LLM.int8() with adapters at 8 (Dettmers et al., arXiv 2208.07339).
@@ -39,6 +44,7 @@ def uniform(layout: ModelLayout, settings: StrategySettings, max_bytes: int | No
     return settings.plan(layout, bits, uniform_ranks(layout, settings, rank))
 
 
+@rule("linear-decay")
 def linear_decay(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """Rank falls linearly from the last block to the first, from 1.5 to 0.5 of the mean.
 
@@ -48,32 +54,38 @@ def linear_decay(layout: ModelLayout, settings: StrategySettings, max_bytes: int
     return _shared_out(layout, settings, max_bytes, decaying_weights(layout, settings))
 
 
+@rule("attention-first")
 def attention_first(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """Attention gets three times the rank of the feed-forward network (LoRA, section 7.1, adapts
     attention alone)."""
     return _by_part(layout, settings, max_bytes, (Part.ATTENTION, Part.CROSS_ATTENTION))
 
 
+@rule("ffn-first")
 def ffn_first(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The feed-forward network gets three times the rank of attention."""
     return _by_part(layout, settings, max_bytes, (Part.MLP,))
 
 
+@rule("gradient", "sensitivities")
 def gradient(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """Rank in proportion to the norm of the adapter's gradient in a short probe with a uniform adapter."""
     return _by_measured(layout, settings, max_bytes, lambda found: found.gradient_norm)
 
 
+@rule("movement", "sensitivities")
 def movement(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """Rank in proportion to how far the probe has moved each weight, ‖s B A‖ / ‖W‖."""
     return _by_measured(layout, settings, max_bytes, lambda found: found.movement)
 
 
+@rule("fisher", "sensitivities")
 def fisher(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """Rank in proportion to the root of the mean empirical Fisher information of the weight."""
     return _by_measured(layout, settings, max_bytes, lambda found: found.fisher**0.5)
 
 
+@rule("adalora-distilled", "adalora")
 def adalora_distilled(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The ranks that AdaLoRA has ended with (Zhang et al., arXiv 2303.10512), as a plan of plain LoRA."""
     if settings.distilled_ranks is None:

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from jointsearch.errors import PlanError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity
-from jointsearch.strategies.integer_program import cheapest_errors
 from jointsearch.strategies.ranks import equal_weights, ranks_within, uniform_ranks
+from jointsearch.strategies.registry import rule
 from jointsearch.strategies.settings import Bits, StrategySettings
+
+Costs = Mapping[str, Mapping[Bits, tuple[int, float]]]
+"""Bytes and error by module and bits."""
 
 Error = Callable[[ModuleSensitivity, str], float]
 """What a module loses in a format."""
 
 
+@rule("quantization-error", "sensitivities")
 def quantization_error(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The modules with the largest relative error of their weights get 8 bits, then 16, up to the budget.
 
@@ -29,21 +34,27 @@ def quantization_error(layout: ModelLayout, settings: StrategySettings, max_byte
     return _largest_first(layout, settings, max_bytes, lambda found, name: found.weight_error.get(name, 0.0))
 
 
+@rule("output-error", "sensitivities")
 def output_error(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The modules with the largest relative error of their outputs get 8 bits, then 16, up to the budget: as
     ``quantization_error``, but on calibration data."""
     return _largest_first(layout, settings, max_bytes, lambda found, name: found.output_error.get(name, 0.0))
 
 
+@rule("ilp", "sensitivities")
 def ilp(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """The bits of least squared error Σ ‖W - Q(W)‖² under the budget. LQ-LoRA's integer program
-    (Guo et al., arXiv 2311.12023, section 3.3)."""
+    """The bits of least squared error Σ ‖W - Q(W)‖² under the budget.
+
+    LQ-LoRA's integer program (Guo et al., arXiv 2311.12023, section 3.3) without its low-rank step: there W is
+    first divided into Q + L₁L₂, and the error is that of the two together; here it is quantization's alone.
+    """
     return _by_program(layout, settings, max_bytes, lambda found, name: found.squared_error(name))
 
 
+@rule("ilp-fisher", "sensitivities")
 def ilp_fisher(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """The bits of least squared error under the budget, weighted by Fisher information (LQ-LoRA, section
-    3.4, weights elements; here all elements of a module have its mean)."""
+    """The bits of least squared error under the budget, weighted by Fisher information (as ``ilp``; LQ-LoRA,
+    section 3.4, weights elements, here all elements of a module have its mean)."""
     return _by_program(
         layout, settings, max_bytes, lambda found, name: found.fisher * found.squared_error(name)
     )
@@ -73,7 +84,7 @@ def _by_program(layout: ModelLayout, settings: StrategySettings, max_bytes: int 
     ranks = uniform_ranks(layout, settings, settings.rank)
     fewest = settings.bits_of(layout, 4)
     room = _budget(layout, settings, max_bytes) - settings.bytes_of(layout, fewest, ranks)
-    costs: dict[str, dict[int, tuple[int, float]]] = {}
+    costs: dict[str, dict[Bits, tuple[int, float]]] = {}
     for spec in layout.modules:
         choices = settings.choices_of(spec)
         if len(choices) > 1:
@@ -86,8 +97,31 @@ def _by_program(layout: ModelLayout, settings: StrategySettings, max_bytes: int 
                 )
                 for bits in choices
             }
-    bits = {**fewest, **(cheapest_errors(costs, room) if room > 0 else {})}
+    bits = {**fewest, **(least_errors(costs, room) if room > 0 else {})}
     return _filled(layout, settings, max_bytes, bits, ranks)
+
+
+def least_errors(costs: Costs, max_bytes: int) -> dict[str, Bits]:
+    """The bits by module whose errors have the least sum; raises ``PlanError`` where no choice fits.
+
+    minimize    Σ_m Σ_b error_{m,b} x_{m,b}
+    subject to  Σ_b x_{m,b} = 1 for every module m,   Σ_m Σ_b bytes_{m,b} x_{m,b} ≤ max_bytes,   x ∈ {0, 1}
+    """
+    import numpy as np  # here, because a study file that names a strategy is read without it
+
+    from jointsearch.knapsack import Knapsack
+
+    if not costs:
+        return {}
+    choices = [list(of_module.items()) for of_module in costs.values()]
+    knapsack = Knapsack.of(
+        [np.array([num_bytes for _, (num_bytes, _) in options]) for options in choices],
+        [np.array([error for _, (_, error) in options]) for options in choices],
+    )
+    if knapsack.min_bytes > max_bytes:
+        raise PlanError(f"no choice of bits has at most {max_bytes} bytes; raise the budget")
+    chosen = zip(costs, choices, knapsack.solve(max_bytes), strict=True)
+    return {name: options[position][0] for name, options, position in chosen}
 
 
 def _budget(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> int:

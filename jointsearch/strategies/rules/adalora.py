@@ -12,16 +12,20 @@ from dataclasses import replace
 
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
-from jointsearch.strategies.error_rules import ilp
 from jointsearch.strategies.ranks import highest_uniform_rank, uniform_ranks
+from jointsearch.strategies.registry import rule
+from jointsearch.strategies.rules.errors import ilp
 from jointsearch.strategies.settings import Bits, StrategySettings
 
 
+@rule("adalora-4bit", bits=4, starts_search=False)
+@rule("adalora", bits=16, starts_search=False)
 def adalora(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """AdaLoRA at one number of bits."""
     return _adaptive(layout, settings, settings.bits_of(layout, settings.bits), max_bytes)
 
 
+@rule("adalora-mixed", "sensitivities", starts_search=False)
 def adalora_mixed(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """AdaLoRA on the bits that ``ilp`` chooses."""
     plan = ilp(layout, settings, max_bytes)

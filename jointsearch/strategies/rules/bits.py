@@ -10,44 +10,10 @@ from collections.abc import Mapping
 from jointsearch.errors import PlanError
 from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.plan.plan import Plan
-from jointsearch.strategies.rank_rules import decaying_weights
 from jointsearch.strategies.ranks import Weights, equal_weights, ranks_for
+from jointsearch.strategies.registry import rule
+from jointsearch.strategies.rules.ranks import decaying_weights
 from jointsearch.strategies.settings import StrategySettings
-
-
-def complementary(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """Ranks by linear decay; where the rank is high 4 bits, where it is low 8: one makes up for the other."""
-    return _aligned(layout, settings, max_bytes, high_rank_bits=4)
-
-
-def complementary_reversed(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """Ranks by linear decay; where the rank is high 8 bits too, where it is low 4: one follows the other."""
-    return _aligned(layout, settings, max_bytes, high_rank_bits=8)
-
-
-def sensitive_8bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """Embeddings and head at 8 bits, the rest at 4."""
-    sensitive = (Part.EMBEDDING, Part.HEAD)
-    bits = {spec.name: 8 if spec.part in sensitive else 4 for spec in layout.modules}
-    return _at_bits(layout, settings, max_bytes, bits)
-
-
-def cross_attention_8bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """Cross-attention at 8 bits, the rest at 4."""
-    bits = {spec.name: 8 if spec.part is Part.CROSS_ATTENTION else 4 for spec in layout.modules}
-    if not has_cross_attention(layout):
-        raise PlanError(f"it needs cross-attention, but {layout.architecture} has none")
-    return _at_bits(layout, settings, max_bytes, bits)
-
-
-def encoder_8bit_decoder_4bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """The encoder's blocks at 8 bits, the rest at 4."""
-    return _by_stack(layout, settings, max_bytes, "encoder")
-
-
-def encoder_4bit_decoder_8bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
-    """The decoder's blocks at 8 bits, the rest at 4."""
-    return _by_stack(layout, settings, max_bytes, "decoder")
 
 
 def has_cross_attention(layout: ModelLayout) -> bool:
@@ -57,6 +23,47 @@ def has_cross_attention(layout: ModelLayout) -> bool:
 def has_two_stacks(layout: ModelLayout) -> bool:
     """Whether there are an encoder and a decoder."""
     return {"encoder", "decoder"} <= {word for spec in layout.modules for word in spec.block.split(".")}
+
+
+@rule("complementary")
+def complementary(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
+    """Ranks by linear decay; where the rank is high 4 bits, where it is low 8: one makes up for the other."""
+    return _aligned(layout, settings, max_bytes, high_rank_bits=4)
+
+
+@rule("complementary-reversed")
+def complementary_reversed(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
+    """Ranks by linear decay; where the rank is high 8 bits too, where it is low 4: one follows the other."""
+    return _aligned(layout, settings, max_bytes, high_rank_bits=8)
+
+
+@rule("sensitive-8bit")
+def sensitive_8bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
+    """Embeddings and head at 8 bits, the rest at 4."""
+    sensitive = (Part.EMBEDDING, Part.HEAD)
+    bits = {spec.name: 8 if spec.part in sensitive else 4 for spec in layout.modules}
+    return _at_bits(layout, settings, max_bytes, bits)
+
+
+@rule("cross-attention-8bit", fits=has_cross_attention)
+def cross_attention_8bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
+    """Cross-attention at 8 bits, the rest at 4."""
+    bits = {spec.name: 8 if spec.part is Part.CROSS_ATTENTION else 4 for spec in layout.modules}
+    if not has_cross_attention(layout):
+        raise PlanError(f"it needs cross-attention, but {layout.architecture} has none")
+    return _at_bits(layout, settings, max_bytes, bits)
+
+
+@rule("encoder-8bit-decoder-4bit", fits=has_two_stacks)
+def encoder_8bit_decoder_4bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
+    """The encoder's blocks at 8 bits, the rest at 4."""
+    return _by_stack(layout, settings, max_bytes, "encoder")
+
+
+@rule("encoder-4bit-decoder-8bit", fits=has_two_stacks)
+def encoder_4bit_decoder_8bit(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
+    """The decoder's blocks at 8 bits, the rest at 4."""
+    return _by_stack(layout, settings, max_bytes, "decoder")
 
 
 def _aligned(

@@ -1,0 +1,1 @@
+"""The rules, each with its name; kin share a file."""
