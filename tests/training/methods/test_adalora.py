@@ -119,3 +119,19 @@ def test_what_it_cannot_do_is_said(config: StudyConfig, tiny_layout: ModelLayout
     uneven = plan.ending_with(plan.ranks | {next(iter(plan.ranks)): 1})
     with pytest.raises(PlanError, match=r"one mean rank for all modules, but the plan has \[1, 4\]"):
         ADALORA.attach(base, uneven, tiny_layout, "causal-lm", {}, 20)
+
+
+def test_a_step_that_was_left_out_counts_nothing_as_important(
+    config: StudyConfig, tiny_layout: ModelLayout
+) -> None:
+    base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
+    plan = adaptive("adalora", tiny_layout)
+    starts = ADALORA.starts(base, plan, tiny_layout, seed=0)
+    model = ADALORA.attach(base, plan, tiny_layout, "causal-lm", starts, num_steps=STEPS)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, torch.nan)
+    ADALORA.after_step(model, 1, finite=False)
+    allocator = model.base_model.rankallocator
+    assert len(allocator.ipt) == 3 * 42
+    assert all(importance.eq(0).all() for importance in allocator.ipt.values())
