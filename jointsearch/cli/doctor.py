@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from jointsearch.assemble import quiet_libraries
 from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.errors import StorageError
@@ -16,6 +15,7 @@ from jointsearch.plan.formats import OF_BITS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.urls import redacted
 from jointsearch.study.study import study_names
+from jointsearch.training.quiet import quiet_libraries
 
 LIBRARIES = (
     "torch",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from jointsearch.assemble import quiet_libraries, read_study_file, with_labels
+from jointsearch.assemble import read_study_file, with_labels
 from jointsearch.cli.messages import messages
 from jointsearch.cli.options import format_option
 from jointsearch.cli.suggestions import plan_files, study_files
@@ -15,6 +15,7 @@ from jointsearch.cli.training_progress import TrainingProgress
 from jointsearch.errors import OutputError
 from jointsearch.front.objectives import format_value
 from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.training.quiet import quiet_libraries
 
 
 @click.command()

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jointsearch.assemble import EMBEDDED, quiet_libraries
+from jointsearch.assemble import EMBEDDED
+from jointsearch.training.quiet import quiet_libraries
 
 quiet_libraries()
 
@@ -39,7 +40,7 @@ from transformers import (  # noqa: E402
 from jointsearch.config.space import SpaceSettings  # noqa: E402
 from jointsearch.config.study import ModelSettings, StudyConfig  # noqa: E402
 from jointsearch.config.yaml_file import read_study  # noqa: E402
-from jointsearch.plan.formats import QuantizationSettings  # noqa: E402
+from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings  # noqa: E402
 from jointsearch.plan.layout import ModelLayout  # noqa: E402
 from jointsearch.plan.peft import lora_config  # noqa: E402
 from jointsearch.plan.plan import ModuleChoice, Plan  # noqa: E402
@@ -50,7 +51,7 @@ from jointsearch.space import SearchSpace  # noqa: E402
 from jointsearch.training.calibration import CalibrationRunner  # noqa: E402
 from jointsearch.training.device import library_versions  # noqa: E402
 from jointsearch.training.loop import batches  # noqa: E402
-from jointsearch.training.model.architecture import AUTO_CLASSES, load_config, read_layout  # noqa: E402
+from jointsearch.training.model.architecture import load_config, model_class, read_layout  # noqa: E402
 from jointsearch.training.model.base_model import load_base  # noqa: E402
 from jointsearch.training.tasks import build_task  # noqa: E402
 
@@ -81,14 +82,12 @@ def preparing(model: str, task: str) -> dict[str, float]:
     plan = space.plan({name: position % 3 for position, name in enumerate(space.parameters)})
     base = load_base(settings, task, layout.dtype, torch.device("cpu"))
     bank = QuantizedBank(base, QuantizationSettings(), getattr(torch, layout.dtype))
-    first_seconds = seconds(lambda: bank.assemble(plan.bits))
-    config = JointSearchConfig(plan.bits, layout.dtype)
+    first_seconds = seconds(lambda: bank.assemble(plan.formats))
+    config = JointSearchConfig(plan.formats, layout.dtype)
     assembled, reloaded = [], []
     for _ in range(REPEATS):
-        assembled.append(seconds(lambda: bank.assemble(plan.bits)))
-        reloaded.append(
-            seconds(lambda: AUTO_CLASSES[task].from_pretrained(model, quantization_config=config))
-        )
+        assembled.append(seconds(lambda: bank.assemble(plan.formats)))
+        reloaded.append(seconds(lambda: model_class(task).from_pretrained(model, quantization_config=config)))
     return {
         "parameters": layout.num_parameters,
         "first_assembly_seconds": first_seconds,
@@ -106,7 +105,7 @@ def training_speed() -> dict[str, float]:
     # stock bitsandbytes leaves embeddings alone, so the plan does too
     plan = Plan(
         modules={
-            name: choice if choice.rank else ModuleChoice(bits=16, rank=0)
+            name: choice if choice.rank else ModuleChoice(format="16bit", rank=0)
             for name, choice in space.plan(space.uniform("nf4", 16)).modules.items()
         }
     )
@@ -223,9 +222,13 @@ def print_memory(folder: str, bits: list[int]) -> None:
     with measure_peak_memory(torch.device("cpu")) as imports:
         pass
     runner = CalibrationRunner(config, layout)
-    peaks = [runner.run(space.plan(space.uniform(b, 4)), Trial()).peak_memory_bytes for b in bits]
+    names = [OF_BITS[b] for b in bits]
+    peaks = [runner.run(space.plan(space.uniform(name, 4)), Trial()).peak_memory_bytes for name in names]
     formats = sum(
-        weight_bytes(spec, b, config.quantization) for spec in layout.modules for b in bits if b < 16
+        weight_bytes(spec, name, config.quantization)
+        for spec in layout.modules
+        for name in names
+        if FORMATS[name].is_quantized
     )
     report = {
         "imports": imports.num_bytes,
