@@ -64,7 +64,6 @@ def report(name: str, output: Path | None, folder: Path | None, storage_url: str
     """
     if output is None and folder is None:
         raise click.UsageError("give -o FILE, --png DIR or both, but got neither")
-    _need("dash")
     from jointsearch.dashboard.report import report_html, write_pictures
 
     study = load_study(name, storage_url)

@@ -7,7 +7,7 @@ import click
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
 from jointsearch.front.selection import at_knee, parse_bytes, within_bytes, within_quality
-from jointsearch.study.analysis.progress import describe
+from jointsearch.study.analysis.progress import trial_line
 from jointsearch.study.full_runs import select_trial, withdraw_trial
 from jointsearch.study.plans import complete_trial, records_with_front
 from jointsearch.study.stored import StoredStudy
@@ -74,7 +74,7 @@ def select(
     if output_format == "json":
         print_json({"trial": trial, **chosen.values})
     else:
-        click.echo(f"selected {describe(chosen)}")
+        click.echo(f"selected {trial_line(chosen)}")
 
 
 def _withdraw(study: StoredStudy, trial: int, output_format: str) -> None:

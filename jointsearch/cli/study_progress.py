@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from jointsearch.study.analysis.progress import Snapshot, describe
+from jointsearch.study.analysis.progress import Snapshot, trial_line
 from jointsearch.study.records import StudyRecords
 
 
@@ -67,7 +67,7 @@ class StudyProgress:
                 snapshot = Snapshot.of(records, self._trials)
                 seconds = f"{trial.seconds or 0:.1f} s"
                 self._print(
-                    f"[{records.num_finished}/{snapshot.total}] {describe(trial)}, {seconds}; "
+                    f"[{records.num_finished}/{snapshot.total}] {trial_line(trial)}, {seconds}; "
                     f"hypervolume {_share(snapshot.hypervolume)}, {_time(snapshot.seconds_left)} left"
                 )
         self._reported |= finished.keys()

@@ -6,6 +6,8 @@ import threading
 
 from optuna.storages import BaseStorage
 
+from jointsearch.study.full_runs import selected
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.internals import is_stored
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import open_study, study_names
@@ -30,3 +32,9 @@ class LiveStudies:
                 return known
             self._open.pop(name, None)
             return self._open.setdefault(name, open_study(self._storage, name))
+
+
+def version_of(study: StoredStudy, records: StudyRecords) -> str:
+    """Differs where anything that a page with a clock shows has changed."""
+    states = tuple(trial.state.value for trial in records.trials)
+    return f"{hash((states, selected(study.optuna_study))):x}"

@@ -1,28 +1,22 @@
-"""A study's figures as one HTML file with plotly.js inside, to be mailed and kept, and as pictures."""
+"""A study's figures as one HTML file with plotly.js inside, and as pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
 import plotly.io
-from plotly.offline import get_plotlyjs
 
-from jointsearch.dashboard.data import plan_table, progress_table, study_row, why_table
-from jointsearch.dashboard.figures import (
-    describe,
-    effects_figure,
-    front_figure,
-    hypervolume_figure,
-    loss_figure,
-    parts_figure,
-    phases_figure,
-    plan_figure,
-    timeline_figure,
-)
-from jointsearch.dashboard.pages import comparison_text
+from jointsearch.dashboard.data.plan import plan_table
+from jointsearch.dashboard.data.progress import progress_table
+from jointsearch.dashboard.data.studies import study_row
+from jointsearch.dashboard.data.why import why_table
+from jointsearch.dashboard.figures.front import front_figure
+from jointsearch.dashboard.figures.plan import loss_figure, parts_figure, plan_figure
+from jointsearch.dashboard.figures.progress import hypervolume_figure, phases_figure, timeline_figure
+from jointsearch.dashboard.figures.why import effects_figure
+from jointsearch.dashboard.html_file import Section, html_file
+from jointsearch.dashboard.words import difference_text, point_lines
 from jointsearch.errors import OutputError, StudyError, UnsupportedError, first_line
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.analysis.prediction import predict_front
@@ -30,29 +24,8 @@ from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.plans import records_with_front
 from jointsearch.study.stored import StoredStudy
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-<script>{plotly}</script></head>
-<body><main><h1>{title}</h1>
-{body}
-</main></body></html>
-"""
-STYLE = Path(__file__).parent / "assets" / "style.css"
 WIDTH, HEIGHT, SCALE = 1000, 600, 2
 """Of a picture, in pixels; ``SCALE`` of them make one."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, what it says, and figures by name."""
-
-    heading: str
-    texts: tuple[str, ...]
-    figures: dict[str, go.Figure]
 
 
 def sections(study: StoredStudy) -> tuple[Section, ...]:
@@ -77,7 +50,7 @@ def sections(study: StoredStudy) -> tuple[Section, ...]:
         ),
         Section(
             f"The chosen plan ({'selected' if chosen.selected else 'knee'})",
-            ("; ".join(describe(front, chosen)), comparison_text(front, plan)),
+            ("; ".join(point_lines(front, chosen)), difference_text(front, plan)),
             {"plan": plan_figure(plan), "bytes": parts_figure(plan), "calibration": loss_figure(plan)}
             | worth,
         ),
@@ -95,18 +68,7 @@ def sections(study: StoredStudy) -> tuple[Section, ...]:
 
 def report_html(study: StoredStudy) -> str:
     """One page without a link to anything outside; raises ``StudyError`` where nothing is measured yet."""
-    body = []
-    for number, section in enumerate(sections(study)):
-        if number:  # the first heading is the page's
-            body.append(f"<h2>{escape(section.heading)}</h2>")
-        body += [f"<p>{escape(text)}</p>" for text in section.texts]
-        body += [
-            figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-            for figure in section.figures.values()
-        ]
-    return PAGE.format(
-        title=escape(study.name), style=STYLE.read_text(), plotly=get_plotlyjs(), body="\n".join(body)
-    )
+    return html_file(sections(study))
 
 
 def write_pictures(study: StoredStudy, folder: Path) -> list[Path]:

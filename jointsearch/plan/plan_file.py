@@ -125,6 +125,11 @@ def _checksum(plan: Plan, layout: ModelLayout) -> str:
     return digest({"plan": plan.model_dump(mode="json"), "layout": layout.model_dump(mode="json")})
 
 
+def plan_text(plan: PlanFile) -> str:
+    """What ``plan.json`` holds."""
+    return json.dumps(plan.model_dump(mode="json"), indent=1) + "\n"
+
+
 def write_plan(plan: PlanFile, path: Path) -> None:
     """Write ``plan.json`` whole or not at all."""
-    write_text(path, json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")
+    write_text(path, plan_text(plan))

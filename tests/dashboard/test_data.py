@@ -7,13 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from jointsearch.dashboard.data import (
-    OUTSIDE,
-    pair_table,
-    plan_table,
-    progress_table,
-    study_row,
-)
+from jointsearch.dashboard.data.pair import pair_table
+from jointsearch.dashboard.data.plan import OUTSIDE, plan_table
+from jointsearch.dashboard.data.progress import progress_table
+from jointsearch.dashboard.data.studies import study_row
 from jointsearch.errors import StudyError
 from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.front_table import front_table

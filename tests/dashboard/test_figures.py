@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from jointsearch.dashboard.data import plan_table, progress_table
-from jointsearch.dashboard.figures import (
-    byte_unit,
-    front_figure,
-    hypervolume_figure,
-    loss_figure,
-    parts_figure,
-    phases_figure,
-    plan_figure,
-    timeline_figure,
-)
+from jointsearch.dashboard.data.plan import plan_table
+from jointsearch.dashboard.data.progress import progress_table
+from jointsearch.dashboard.figures.front import front_figure
+from jointsearch.dashboard.figures.plan import loss_figure, parts_figure, plan_figure
+from jointsearch.dashboard.figures.progress import hypervolume_figure, phases_figure, timeline_figure
+from jointsearch.dashboard.figures.style import byte_unit
+from jointsearch.plan.formats import FORMATS, WeightFormat, register_format
 from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.full_runs import select_trial
@@ -78,6 +75,19 @@ def test_a_plan_is_a_heat_map(small: StoredStudy) -> None:
     assert [list(row) for row in heat.text] == [["", "", "", "", "0"], [*"4444", ""], [*"4444", ""]]
     assert list(heat.colorbar.ticktext) == ["4 bits", "16 bits"]
     assert figure.layout.yaxis.autorange == "reversed"
+
+
+def test_a_format_of_another_package_has_its_name_and_a_colour(
+    small: StoredStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = plan_table(small, small.records(), 3)
+    monkeypatch.setattr(FORMATS, "_items", dict(FORMATS._items))
+    register_format(WeightFormat("int3<b>", 3, 0.2, lambda shape, settings: 0))
+    first, *others = table.cells
+    changed = dataclasses.replace(table, cells=(dataclasses.replace(first, format="int3<b>"), *others))
+    (heat,) = plan_figure(changed).data
+    assert list(heat.colorbar.ticktext) == ["int3&lt;b&gt;", "4 bits"]
+    assert len({colour for _, colour in heat.colorscale}) == 2
 
 
 def test_bytes_and_losses_of_a_plan(small: StoredStudy) -> None:

@@ -12,9 +12,11 @@ from optuna.storages import RDBStorage
 from plotly.utils import PlotlyJSONEncoder
 
 from jointsearch.cli import cli
-from jointsearch.dashboard.app import create_app, page_of
+from jointsearch.dashboard.app import create_app
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.dashboard.pages import Bounds, best_within, study_path
+from jointsearch.dashboard.pages.address import study_path
+from jointsearch.dashboard.pages.bounds import Bounds, best_within
+from jointsearch.dashboard.pages.by_address import page_of
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.stored import StoredStudy
 

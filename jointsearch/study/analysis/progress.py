@@ -45,14 +45,14 @@ class Snapshot:
             pruned=len(records.pruned),
             running=len(records.running),
             failed=len(records.failed),
-            best=describe(best) if best else "-",
+            best=trial_line(best) if best else "-",
             hypervolume=records.hypervolume,
             trials_per_hour=3600 * rate if rate else None,
             seconds_left=left / rate if rate else None,
         )
 
 
-def describe(trial: TrialRecord | MeasuredPlan) -> str:
+def trial_line(trial: TrialRecord | MeasuredPlan) -> str:
     """A complete trial, or a plan with its means, in a few words."""
     values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
     return f"{values} (trial {trial.number}{', ' + trial.origin.name if trial.origin.name else ''})"

@@ -12,7 +12,7 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
-from jointsearch.study.analysis.progress import Snapshot, describe
+from jointsearch.study.analysis.progress import Snapshot, trial_line
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -46,7 +46,7 @@ def test_elsewhere_every_trial_is_one_line(create: Create, layout: ModelLayout) 
     assert len(lines) == 4
     assert lines[1] == "trial 1 failed: out of memory [at 3 GB]"
     for line, number in zip((lines[0], lines[2], lines[3]), (0, 2, 3), strict=True):
-        assert line.startswith(f"[{number + 1}/4] {describe(study.records().trials[number])}, ")
+        assert line.startswith(f"[{number + 1}/4] {trial_line(study.records().trials[number])}, ")
     assert "hypervolume -, " in lines[0]
     assert lines[3].endswith(" 0:00:00 left")
 
@@ -65,18 +65,18 @@ def test_a_terminal_shows_a_live_table(create: Create, layout: ModelLayout) -> N
     assert "trial 1 failed: out of memory [at 3 GB]" in output
     best = study.records().best
     assert best is not None
-    assert describe(best) in output
+    assert trial_line(best) in output
 
 
-def test_describe_names_values_trial_and_label(create: Create, layout: ModelLayout) -> None:
+def test_a_line_names_values_trial_and_label(create: Create, layout: ModelLayout) -> None:
     study = create(search={"trials": 5})
     Worker(study, FakeRunner(layout)).run()
     trials = study.records().trials
     # 16 bits, no adapters: 2 bytes a weight, two biases of 64, 640 of the rest; 0.5 for rank 0
     size = 2 * (6400 + 2 * (2 * 4096 + 2 * 6144)) + 2 * 2 * 64 + 640
     assert size == 95616
-    assert describe(trials[2]) == "loss 2.3000, model_bytes 95.62 kB (trial 2, uniform 16-bit rank 0)"
-    assert describe(trials[4]).endswith(" (trial 4)")
+    assert trial_line(trials[2]) == "loss 2.3000, model_bytes 95.62 kB (trial 2, uniform 16-bit rank 0)"
+    assert trial_line(trials[4]).endswith(" (trial 4)")
 
 
 def test_snapshot(create: Create, layout: ModelLayout) -> None:
@@ -89,7 +89,7 @@ def test_snapshot(create: Create, layout: ModelLayout) -> None:
     after = Snapshot.of(records, 12)
     assert (after.total, after.complete, after.running, after.failed) == (12, 2, 0, 1)
     assert records.best is not None
-    assert after.best == describe(records.best)
+    assert after.best == trial_line(records.best)
     durations = [(t.frozen.datetime_complete, t.frozen.datetime_start) for t in records.complete]
     seconds = [(end - begin).total_seconds() for end, begin in durations if end and begin]
     assert after.seconds_left == pytest.approx((12 - 3) * sum(seconds) / 2, rel=1e-9)

@@ -1,0 +1,67 @@
+"""How a search goes."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from jointsearch.study.records import StudyRecords
+from jointsearch.study.stored import StoredStudy
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A trial that has ended, on the time line of its worker."""
+
+    trial: int
+    worker: str
+    state: str
+    """``complete``, ``pruned`` or ``failed``."""
+    started: datetime
+    ended: datetime
+
+
+@dataclass(frozen=True)
+class ProgressTable:
+    """How a search goes."""
+
+    hypervolume: tuple[tuple[int, float], ...]
+    """(trial, share of the box that the plans up to it dominate); the box is the one of now (see
+    ``StudyRecords.hypervolume_curve``), so that the share never falls."""
+    timeline: tuple[FinishedTrial, ...]
+    failures: tuple[tuple[str, int], ...]
+    """Reasons with how often each was met, the most frequent first."""
+    seconds_by_phase: dict[str, float]
+    """Median over the complete trials that were measured here."""
+    share_saved: float
+    """Of the training steps, by early stopping."""
+
+
+def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
+    finished = (*records.complete, *records.pruned, *records.failed)
+    states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    timeline = [
+        FinishedTrial(
+            trial.number,
+            trial.worker or "unknown",
+            states[trial.state.name],
+            trial.frozen.datetime_start,
+            trial.frozen.datetime_complete,
+        )
+        for trial in finished
+        if trial.worker and trial.frozen.datetime_start and trial.frozen.datetime_complete
+    ]
+    phases: dict[str, list[float]] = {}
+    for trial in records.complete:
+        if trial.copy_of is None:
+            for phase, seconds in trial.measurement.seconds.items():
+                phases.setdefault(phase, []).append(seconds)
+    return ProgressTable(
+        hypervolume=records.hypervolume_curve,
+        timeline=tuple(sorted(timeline, key=lambda trial: trial.trial)),
+        failures=tuple(Counter(trial.failure or "unknown" for trial in records.failed).most_common()),
+        seconds_by_phase={phase: statistics.median(seconds) for phase, seconds in phases.items()},
+        share_saved=records.share_saved(study.config.calibration.steps),
+    )
