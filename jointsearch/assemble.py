@@ -27,7 +27,8 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.runner import Runner
-from jointsearch.study.analysis.comparison import Comparison, ComparisonSettings, compare
+from jointsearch.study.analysis.compare import ComparisonSettings, compare
+from jointsearch.study.analysis.comparison import Comparison
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_if_there, open_storage

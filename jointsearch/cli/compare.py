@@ -16,7 +16,8 @@ from jointsearch.errors import OutputError
 from jointsearch.files import write_text
 from jointsearch.front.selection import parse_bytes
 from jointsearch.strategies.registry import STRATEGIES
-from jointsearch.study.analysis.comparison import Comparison, ComparisonSettings
+from jointsearch.study.analysis.compare import ComparisonSettings
+from jointsearch.study.analysis.comparison import Comparison
 from jointsearch.study.analysis.comparison_formats import (
     caption,
     cells,
@@ -25,7 +26,6 @@ from jointsearch.study.analysis.comparison_formats import (
     json_text,
     markdown,
 )
-from jointsearch.study.analysis.comparison_page import page
 
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "html": ".html"}
 
@@ -136,7 +136,9 @@ def _short_columns(found: Comparison) -> list[str]:
 
 def _text(found: Comparison, kind: str) -> str:
     if kind == "html":
-        return page(found)
+        from jointsearch.dashboard.comparison_report import comparison_html  # Plotly takes a moment
+
+        return comparison_html(found)
     return {"markdown": markdown, "csv": csv_text, "json": json_text}[kind](found)
 
 

@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what it says, and figures by name."""
+    """A heading, what it says, and figures by name, each name once in a file."""
 
     heading: str
     texts: tuple[str, ...]
@@ -52,8 +52,13 @@ def html_file(sections: Sequence[Section]) -> str:
         if section.table:
             body.append(_html_table(section.table))
         body += [
-            figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-            for figure in section.figures.values()
+            figure.to_html(
+                full_html=False,
+                include_plotlyjs=False,
+                config={"displaylogo": False},
+                div_id=f"figure-{name}",  # not one by chance: the same study makes the same file
+            )
+            for name, figure in section.figures.items()
         ]
     return FILE.format(
         title=escape(sections[0].heading),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 from scipy import stats
 
+from jointsearch.dashboard.comparison_report import comparison_html
+from jointsearch.dashboard.figures.comparison import compared_points, difference_figure, quality_figure
 from jointsearch.errors import PlanError, TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
@@ -19,16 +21,9 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Trial
-from jointsearch.study.analysis.comparison import (
-    CONFIGURATIONS,
-    Comparison,
-    ComparisonSettings,
-    compare,
-    is_better,
-    paired_difference,
-)
+from jointsearch.study.analysis.compare import CONFIGURATIONS, ComparisonSettings, compare
+from jointsearch.study.analysis.comparison import Comparison, is_better, paired_difference
 from jointsearch.study.analysis.comparison_formats import cells, columns, csv_text, json_text, markdown
-from jointsearch.study.analysis.comparison_page import difference_figure, page, points, quality_figure
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.plans import export_plan
 from jointsearch.study.stored import StoredStudy
@@ -178,7 +173,7 @@ def test_a_plan_that_fails_has_a_line_with_the_reason(create: Create, layout: Mo
     lines = {line[0].split()[0]: line for line in cells(found)}
     assert lines["adalora"][-1] == "diverged: the loss is nan"
     assert "2 failed: diverged" in lines["lora"][-1]
-    assert len(points(found)) == 4
+    assert len(compared_points(found)) == 4
     num_runs = len(runner.runs)
     assert compared(study, runner, ComparisonSettings()) == found
     assert len(runner.runs) == num_runs
@@ -257,7 +252,7 @@ def test_the_page_has_the_table_and_its_plots_in_it(create: Create, layout: Mode
     assert list(trace.y) == [row.name for row in found.rows if row.difference]
     ends = [row.difference.high for row in found.rows if row.difference]
     assert [x + up for x, up in zip(trace.x, trace.error_x.array, strict=True)] == pytest.approx(ends)
-    html = page(found)
+    html = comparison_html(found)
     assert html.count("<tr>") == len(found.rows) + 1
     assert html.count("Plotly.newPlot") >= 2
     assert "<script src=" not in html  # nothing from the network
