@@ -1,9 +1,8 @@
 """Places workers of a study on this machine, on a Ray cluster, or on SLURM.
 
 A worker is the same everywhere: ``python -m jointsearch worker NAME``, with the storage's URL in its
-environment, since a command line can be read by everyone on a machine. A launcher is a module with one
-function, ``run_workers(fleet) -> bool``: it returns when all workers have left, and tells whether all left
-in peace.
+environment, since a command line can be read by everyone on a machine. A launcher is one file that registers
+itself.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 from jointsearch.errors import UnsupportedError
-
-LAUNCHERS = ("local", "ray", "slurm")
+from jointsearch.registry import Registry
 
 MAX_RESTARTS = 3
 """Of each worker that dies."""
@@ -59,14 +56,33 @@ class Fleet:
         return all(device == "auto" or device.startswith("cuda") for device in self.devices)
 
 
+@dataclass(frozen=True)
+class Launcher:
+    """A place for workers."""
+
+    name: str
+    """As ``--launcher`` has it."""
+    run_workers: Callable[[Fleet], bool]
+    """Returns when all workers have left, and tells whether all left in peace."""
+
+
+LAUNCHERS: Registry[Launcher] = Registry("launcher", folder="jointsearch.launchers")
+
+
+def register_launcher(launcher: Launcher) -> Launcher:
+    """Make a launcher known by its name, for ``--launcher``."""
+    return LAUNCHERS.register(launcher)
+
+
 def run_workers(launcher: str, fleet: Fleet) -> bool:
     """Run the fleet's workers until all have left; raises ``UnsupportedError`` where an extra is missing."""
+    if launcher not in LAUNCHERS:
+        raise UnsupportedError(LAUNCHERS.problem(launcher))
     try:
-        module = import_module(f"jointsearch.launchers.{launcher}")
+        known = LAUNCHERS[launcher]
     except ModuleNotFoundError as error:
         raise UnsupportedError(
             f"--launcher {launcher} needs {error.name}, which is not installed; "
             f"pip install 'jointsearch[{launcher}]'"
         ) from None
-    in_peace: bool = module.run_workers(fleet)
-    return in_peace
+    return known.run_workers(fleet)

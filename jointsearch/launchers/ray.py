@@ -12,8 +12,8 @@ import subprocess
 
 import ray
 
-from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet
-from jointsearch.launchers.draining import draining
+from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet, Launcher, register_launcher
+from jointsearch.launchers._draining import draining
 
 
 class WorkerDied(Exception):
@@ -74,3 +74,6 @@ def _run(fleet: Fleet) -> bool:
                     in_peace = False
     fleet.look()
     return in_peace and not stopping()
+
+
+register_launcher(Launcher("ray", run_workers))

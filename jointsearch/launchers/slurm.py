@@ -19,8 +19,8 @@ import submitit
 from submitit.helpers import DelayedSubmission
 
 from jointsearch.errors import UnsupportedError, first_line
-from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet
-from jointsearch.launchers.draining import draining
+from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet, Launcher, register_launcher
+from jointsearch.launchers._draining import draining
 
 FOLDER = "slurm-logs"
 
@@ -101,3 +101,6 @@ def _result(job: submitit.Job[int]) -> Any:
 
 def _number(value: str) -> str | int:
     return int(value) if value.isdigit() else value
+
+
+register_launcher(Launcher("slurm", run_workers))

@@ -21,7 +21,7 @@ from jointsearch.study.stored import StoredStudy
 @click.option(
     "--workers-per-gpu", type=click.IntRange(min=1), default=1, show_default=True, help="On this machine."
 )
-@click.option("--launcher", type=click.Choice(LAUNCHERS), default="local", show_default=True)
+@click.option("--launcher", type=click.Choice(tuple(LAUNCHERS)), default="local", show_default=True)
 @click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Of the jobs, such as slurm_partition=gpu.")
 @log_format_option
 @storage_option

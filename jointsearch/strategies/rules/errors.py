@@ -45,8 +45,8 @@ def output_error(layout: ModelLayout, settings: StrategySettings, max_bytes: int
 def ilp(layout: ModelLayout, settings: StrategySettings, max_bytes: int | None) -> Plan:
     """The bits of least squared error Σ ‖W - Q(W)‖² under the budget.
 
-    LQ-LoRA's integer program (Guo et al., arXiv 2311.12023, section 3.3) without its low-rank step: there W is
-    first divided into Q + L₁L₂, and the error is that of the two together; here it is quantization's alone.
+    LQ-LoRA's integer program (Guo et al., arXiv 2311.12023, section 3.3) without its low-rank step: there
+    the error is that of Q and the adapter together, W - (Q + L₁L₂); here it is quantization's alone.
     """
     return _by_program(layout, settings, max_bytes, lambda found, name: found.squared_error(name))
 
