@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from jointsearch.errors import StudyError
+from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.record import Record
 
 
@@ -70,6 +71,9 @@ class Measurement(Record):
 
     def value(self, objective: str) -> float:
         """The number that the named objective minimizes or maximizes."""
+        known = OBJECTIVES.get(objective)
+        if known is not None and known.measure is not None:
+            return known.measure(self)
         if objective in self.metrics:
             return self.metrics[objective]
         if objective not in Measurement.model_fields:

@@ -15,7 +15,7 @@ from jointsearch.config.names import SAMPLERS
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.task import TaskSettings
 from jointsearch.errors import nearest
-from jointsearch.front.objectives import OBJECTIVES, QUALITIES
+from jointsearch.front.objectives import OBJECTIVES, qualities
 from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.methods import METHODS
@@ -157,22 +157,21 @@ class StudyConfig(Record):
     @classmethod
     def _known_objectives(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         task = info.data.get("task")  # none where it has a mistake of its own
-        costs = [name for name in OBJECTIVES if name not in QUALITIES]
-        choices = [*(task.metrics if task else QUALITIES), *costs]
+        costs = [name for name, objective in OBJECTIVES.items() if objective.is_cost]
+        measured = [*task.metrics, *_derived()] if task else list(qualities())
         for name in names:
             if name not in OBJECTIVES:
+                choices = [*measured, *costs]
                 raise ValueError(
                     f"must be among {', '.join(choices)}, but got '{name}'{nearest(name, choices)}"
                 )
         if len(names) < 2 or len(set(names)) != len(names):
             raise ValueError(f"must be two or more different names, but got {list(names)}")
-        if task is None:
-            return names
         for name in names:
-            if name in QUALITIES and name not in task.metrics:
-                raise ValueError(f"'{name}' is no metric of this {task.type} ({', '.join(task.metrics)})")
-        if names[0] not in task.metrics:
-            raise ValueError(f"the first must be a quality ({', '.join(task.metrics)}), but got '{names[0]}'")
+            if task and name not in (*costs, *measured):
+                raise ValueError(f"'{name}' is no metric of this {task.type} ({', '.join(measured)})")
+        if task and names[0] in costs:
+            raise ValueError(f"the first must be a quality ({', '.join(measured)}), but got '{names[0]}'")
         return names
 
     @property
@@ -193,6 +192,11 @@ class StudyConfig(Record):
     @property
     def digest(self) -> str:
         return digest(self.identity)
+
+
+def _derived() -> list[str]:
+    """Qualities that follow from what every task measures."""
+    return [name for name, known in OBJECTIVES.items() if known.measure is not None and not known.is_cost]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from jointsearch.registry import Registry
+
+if TYPE_CHECKING:
+    from jointsearch.measurement import Measurement
 
 Direction = Literal["minimize", "maximize"]
 
@@ -14,7 +20,13 @@ class Objective:
 
     name: str
     direction: Direction
-    description: str
+    description: str = ""
+    is_cost: bool = False
+    """Whether it says what a plan costs, whatever the task; if not, the study's task must measure it."""
+    unit: Literal["", "bytes", "per second"] = ""
+    """How its values are written."""
+    measure: Callable[[Measurement], float] | None = None
+    """Its value, of all that a trial has measured; by default the metric or the field of its name."""
 
     @property
     def sign(self) -> int:
@@ -22,7 +34,20 @@ class Objective:
         return 1 if self.direction == "minimize" else -1
 
 
-_QUALITIES = (
+OBJECTIVES: Registry[Objective] = Registry("objective")
+
+
+def register_objective(objective: Objective) -> Objective:
+    """Make an objective known by its name, for ``objectives`` of study files."""
+    return OBJECTIVES.register(objective)
+
+
+def qualities() -> tuple[str, ...]:
+    """What the first objective can be, where the task measures it."""
+    return tuple(name for name, objective in OBJECTIVES.items() if not objective.is_cost)
+
+
+for _objective in (
     Objective("loss", "minimize", "validation loss: nats per token, example or span; squared error"),
     Objective("perplexity", "minimize", "exp(loss)"),
     Objective("bits_per_byte", "minimize", "validation loss, bits per byte of text"),
@@ -37,19 +62,12 @@ _QUALITIES = (
     Objective("matthews", "maximize", "Matthews correlation coefficient, -1 to 1"),
     Objective("pearson", "maximize", "Pearson correlation, -1 to 1"),
     Objective("spearman", "maximize", "Spearman rank correlation, -1 to 1"),
-)
-
-_COSTS = (
-    Objective("model_bytes", "minimize", "bytes of the saved checkpoint and adapter"),
-    Objective("peak_memory_bytes", "minimize", "peak memory, the worker's own included"),
-    Objective("tokens_per_second", "maximize", "training speed"),
-    Objective("inference_rate", "maximize", "tokens generated, or examples read, per second"),
-)
-
-OBJECTIVES = {objective.name: objective for objective in (*_QUALITIES, *_COSTS)}
-
-QUALITIES = tuple(objective.name for objective in _QUALITIES)
-"""What the first objective can be, where the task measures it."""
+    Objective("model_bytes", "minimize", "bytes of the saved checkpoint and adapter", True, "bytes"),
+    Objective("peak_memory_bytes", "minimize", "peak memory, the worker's own included", True, "bytes"),
+    Objective("tokens_per_second", "maximize", "training speed", True, "per second"),
+    Objective("inference_rate", "maximize", "tokens generated, or examples read", True, "per second"),
+):
+    register_objective(_objective)
 
 BYTE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -62,9 +80,12 @@ def format_bytes(num_bytes: float) -> str:
     return "0 B"
 
 
-def format_value(objective: str, value: float) -> str:
-    if objective.endswith("_bytes"):
-        return format_bytes(value)
-    if objective in ("tokens_per_second", "inference_rate"):
-        return f"{value:.4g}/s"
+def format_value(name: str, value: float) -> str:
+    """A value of an objective, or of anything else that was measured, as people read it."""
+    unit = OBJECTIVES[name].unit if name in OBJECTIVES else "bytes" if name.endswith("_bytes") else ""
+    match unit:
+        case "bytes":
+            return format_bytes(value)
+        case "per second":
+            return f"{value:.4g}/s"
     return f"{value:.4f}"

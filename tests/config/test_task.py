@@ -12,7 +12,7 @@ from jointsearch.config.data import DataSettings
 from jointsearch.config.task import TaskSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError
-from jointsearch.front.objectives import QUALITIES
+from jointsearch.front.objectives import qualities
 
 TASKS: TypeAdapter[Any] = TypeAdapter(TaskSettings)
 DATA = {"hub": "some/data"}
@@ -122,7 +122,7 @@ def test_metrics_of_tasks(values: dict[str, Any], metrics: set[str]) -> None:
     found = TASKS.validate_python(values).metrics
     assert set(found) == metrics
     assert len(found) == len(metrics)
-    assert metrics <= set(QUALITIES)
+    assert metrics <= set(qualities())
 
 
 @pytest.mark.parametrize(
