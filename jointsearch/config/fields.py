@@ -1,4 +1,4 @@
-"""What fields of study files are made of: positive numbers, texts of a pattern, registered names."""
+"""What fields of study files are made of: positive numbers, texts of a pattern, registered names, marks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from jointsearch.errors import either
@@ -35,6 +35,34 @@ class Pattern:
         if re.fullmatch(self.pattern, text) is None:
             raise ValueError(f"must be {self.words}, but got {text!r}")
         return text
+
+
+@dataclass(frozen=True)
+class _NotIdentity:
+    pass
+
+
+NOT_IDENTITY = _NotIdentity()
+"""Marks a field that may change while a study runs: its finished trials do not depend on it."""
+
+
+def identity_of(record: BaseModel) -> dict[str, Any]:
+    """All fields as JSON but those that are marked ``NOT_IDENTITY``, in whatever record they are."""
+    identity: dict[str, Any] = _marked_left_out(record, record.model_dump(mode="json"))
+    return identity
+
+
+def _marked_left_out(value: Any, dumped: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        kept = [name for name in fields if NOT_IDENTITY not in fields[name].metadata]
+        return {name: _marked_left_out(getattr(value, name), dumped[name]) for name in kept}
+    if isinstance(value, tuple | list):
+        return [_marked_left_out(*pair) for pair in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        pairs = zip(value.values(), dumped.items(), strict=True)
+        return {key: _marked_left_out(item, shown) for item, (key, shown) in pairs}
+    return dumped
 
 
 def _all(thing: Any) -> bool:

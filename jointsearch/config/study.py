@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from jointsearch.config.fields import Known, Pattern, Positive
+from jointsearch.config.fields import NOT_IDENTITY, Known, Pattern, Positive, identity_of
 from jointsearch.config.names import SAMPLERS
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.task import TaskSettings
@@ -52,9 +52,9 @@ class CalibrationSettings(Record):
     """Shares of the steps after which the validation loss is measured too: the rungs of early stopping."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The order of the batches and the adapters' start: the same for all trials of a study."""
-    max_seconds: float | None = Field(default=None, gt=0)
+    max_seconds: Annotated[float | None, NOT_IDENTITY] = Field(default=None, gt=0)
     """A trial that takes longer fails; if it hangs for a minute more, its worker is ended."""
-    checkpoint_every: Positive | None = None
+    checkpoint_every: Annotated[Positive | None, NOT_IDENTITY] = None
     """Keep a trial's state every so many steps: a worker goes on from there if another was interrupted."""
 
     @model_validator(mode="after")
@@ -112,25 +112,25 @@ class SearchSettings(Record):
     sampler: Annotated[str, Known(SAMPLERS)] = "additive"
     """``additive`` knows the bytes and models the quality as nearly a sum; ``nsga2``, ``tpe``, ``gp`` and
     ``random`` are Optuna's; ``qr-adaptor`` is after arXiv 2505.03802."""
-    trials: Positive = 100
+    trials: Annotated[Positive, NOT_IDENTITY] = 100
     """Trials in all, uniform plans and failed trials included."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    repeats: Positive = 1
+    repeats: Annotated[Positive, NOT_IDENTITY] = 1
     """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
-    probe: Literal["weight-sharing", "sensitivity", "none"] = "weight-sharing"
+    probe: Annotated[Literal["weight-sharing", "sensitivity", "none"], NOT_IDENTITY] = "weight-sharing"
     """What gives ``sampler: additive`` its prior. ``weight-sharing``: one run that scores many plans, for the
     price of some six trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without.
     ``sensitivity``: output errors and gradients of every group, for the price of a trial."""
-    early_stopping: bool = True
+    early_stopping: Annotated[bool, NOT_IDENTITY] = True
     """Stop a trial at a rung where it would hardly be on the front (``study/rungs.py``)."""
-    stop: StopSettings | None = None
+    stop: Annotated[StopSettings | None, NOT_IDENTITY] = None
 
 
 class StudyConfig(Record):
     """A whole study file."""
 
     name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-'")]
-    description: str = ""
+    description: Annotated[str, NOT_IDENTITY] = ""
     model: ModelSettings
     task: TaskSettings
     search_space: SpaceSettings = SpaceSettings()
@@ -138,7 +138,7 @@ class StudyConfig(Record):
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
-    full_run: FullRunSettings = FullRunSettings()
+    full_run: Annotated[FullRunSettings, NOT_IDENTITY] = FullRunSettings()
     objectives: tuple[str, ...] = ("loss", "model_bytes")
     search: SearchSettings = SearchSettings()
     device: Annotated[str, Pattern(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:0")] = "auto"
@@ -181,13 +181,8 @@ class StudyConfig(Record):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that finished trials depend on; ``search.trials`` and ``stop`` may change, and texts."""
-        fields = self.model_dump(mode="json", exclude={"description", "full_run"})
-        for key in ("trials", "repeats", "stop", "probe", "early_stopping"):
-            del fields["search"][key]
-        for key in ("max_seconds", "checkpoint_every"):
-            del fields["calibration"][key]
-        return fields
+        """Everything that finished trials depend on: all but what is marked ``NOT_IDENTITY``."""
+        return identity_of(self)
 
     @property
     def digest(self) -> str:

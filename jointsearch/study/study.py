@@ -6,10 +6,12 @@ import optuna
 from optuna.storages import BaseStorage
 from pydantic import ValidationError
 
+from jointsearch.config.problems import problems
 from jointsearch.config.study import StudyConfig, differences
 from jointsearch.errors import StudyError, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.registry import PLUGINS
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.attributes import CONFIG, LAYOUT
 from jointsearch.study.storage.opening import open_storage
@@ -28,8 +30,12 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
         raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
     try:
         return StoredStudy(study, StudyConfig.model_validate(attributes[CONFIG]))
-    except ValidationError:
-        raise StudyError(f"the study '{name}' was made by another version of jointsearch") from None
+    except ValidationError as error:
+        problem = problems(error, attributes[CONFIG])[0].text
+        raise StudyError(
+            f"the study '{name}' was made by another version of jointsearch, or with a plug-in that {PLUGINS} "
+            f"must name: {problem}"
+        ) from None
 
 
 def open_study(storage: BaseStorage, name: str) -> StoredStudy:

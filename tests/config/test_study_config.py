@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from jointsearch.config.fields import NOT_IDENTITY
 from jointsearch.config.study import StudyConfig, differences
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError
@@ -239,6 +241,40 @@ def test_what_finished_trials_do_not_depend_on_is_no_part_of_the_identity(change
     assert from_values(**change) != from_values()
     assert from_values(**change).digest == from_values().digest
     assert differences(from_values().identity, from_values(**change).identity) == []
+
+
+def marked(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        if NOT_IDENTITY in field.metadata:
+            found.add(prefix + name)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= marked(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+def test_what_a_studys_trials_do_not_depend_on() -> None:
+    assert marked(StudyConfig) == {
+        "description",
+        "full_run",
+        "search.trials",
+        "search.repeats",
+        "search.stop",
+        "search.probe",
+        "search.early_stopping",
+        "calibration.max_seconds",
+        "calibration.checkpoint_every",
+    }
+
+
+def test_the_identity_is_all_but_the_marked_fields() -> None:
+    overrides = [{"group": "*.mlp", "bits": [16, 4]}]
+    config = from_values(search_space={"overrides": overrides}, search={"stop": {"when": "converged"}})
+    rest = config.model_dump(mode="json")
+    for path in marked(StudyConfig):
+        *parents, name = path.split(".")
+        del (rest[parents[0]] if parents else rest)[name]
+    assert config.identity == rest
 
 
 @pytest.mark.parametrize(
