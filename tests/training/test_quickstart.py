@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,16 +64,12 @@ def test_the_study_reads_an_installed_package() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_study_finds_plans_beside_the_uniform_ones(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from jointsearch.cli import main; main()"]
+def test_the_whole_study_finds_plans_beside_the_uniform_ones(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
     storage = ["--storage", f"sqlite:///{tmp_path / 'study.db'}"]
-    subprocess.run([*command, "study", "start", "quickstart", *storage], check=True, capture_output=True)
-    output = subprocess.run(
-        [*command, "front", "quickstart", "--format", "json", *storage],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    command("study", "start", "quickstart", *storage)
+    output = command("front", "quickstart", "--format", "json", *storage).stdout
     rows = json.loads(output)
     assert sum(bool(row["label"]) for row in rows) == 9
     assert any(row["on_front"] and not row["label"] for row in rows)

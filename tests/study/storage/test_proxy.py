@@ -6,7 +6,6 @@ import builtins
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from jointsearch.cli import main
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StorageError, UnsupportedError
 from jointsearch.plan.layout import ModelLayout
@@ -83,15 +81,10 @@ def test_a_worker_that_is_killed_behind_the_proxy_is_missed(
 
 
 def test_without_a_proxy_it_is_one_line(
-    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    port: int, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]
 ) -> None:
     monkeypatch.setattr("jointsearch.study.storage.proxy.REACH_SECONDS", 0.5)
-    arguments = ["study", "list", "--storage", f"grpc://127.0.0.1:{port}"]
-    monkeypatch.setattr(sys, "argv", ["jointsearch", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == (
+    assert command("study", "list", "--storage", f"grpc://127.0.0.1:{port}", status=2).stderr == (
         f"Error: a storage proxy must answer at grpc://127.0.0.1:{port}; "
         f"start one with `jointsearch storage proxy --port {port}`\n"
     )
@@ -119,12 +112,6 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         open_proxied("grpc://127.0.0.1:1")
 
 
-def test_a_proxy_of_a_proxy_is_refused(
-    study: StoredStudy, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["jointsearch", "storage", "proxy", "--storage", f"grpc://127.0.0.1:{port}"]
-    )
-    with pytest.raises(SystemExit):
-        main()
-    assert "a proxy must serve a database, but got another proxy" in capsys.readouterr().err
+def test_a_proxy_of_a_proxy_is_refused(study: StoredStudy, port: int, command: Callable[..., Any]) -> None:
+    said = command("storage", "proxy", "--storage", f"grpc://127.0.0.1:{port}", status=2).stderr
+    assert "a proxy must serve a database, but got another proxy" in said

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from jointsearch.cli import cli, main
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.storage.opening import open_storage
@@ -112,14 +109,14 @@ def test_a_limit_on_the_size_of_files_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "command", [["worker", "small"], ["study", "pause", "small"], ["select", "small", "--trial", "0"]]
+    "words", [["worker", "small"], ["study", "pause", "small"], ["select", "small", "--trial", "0"]]
 )
 def test_a_read_only_database_is_one_line(
     create: Create,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    command: list[str],
+    command: Callable[..., Any],
+    words: list[str],
 ) -> None:
     class Ready(FakeRunner):
         notes = ()
@@ -128,18 +125,15 @@ def test_a_read_only_database_is_one_line(
     Worker(study, FakeRunner(study.layout), max_trials=1).run()
     monkeypatch.setattr("jointsearch.assemble.build_runner", lambda config, layout: Ready(layout))
     url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
-    monkeypatch.setattr(sys, "argv", ["jointsearch", *command, "--storage", url])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == (
+    assert command(*words, "--storage", url, status=2).stderr == (
         "Error: the storage must be there, readable and writable, but attempt to write a readonly database\n"
     )
     assert len(study.records().complete) == 1
 
 
-def test_a_read_only_database_can_be_looked_at(create: Create, tmp_path: Path) -> None:
+def test_a_read_only_database_can_be_looked_at(
+    create: Create, tmp_path: Path, command: Callable[..., Any]
+) -> None:
     create()
     url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
-    result = CliRunner().invoke(cli, ["study", "status", "small", "--storage", url], catch_exceptions=False)
-    assert "waiting" in result.stdout
+    assert "waiting" in command("study", "status", "small", "--storage", url).stdout
