@@ -33,8 +33,8 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
     except ValidationError as error:
         problem = problems(error, attributes[CONFIG])[0].text
         raise StudyError(
-            f"the study '{name}' was made by another version of jointsearch, or with a plug-in that {PLUGINS} "
-            f"must name: {problem}"
+            f"the study '{name}' was made by another version of jointsearch, or with a plug-in that "
+            f"{PLUGINS} must name: {problem}"
         ) from None
 
 

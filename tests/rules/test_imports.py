@@ -35,7 +35,7 @@ DOMAIN = tuple(
 STRATEGIES = ("jointsearch.strategies",)
 """Between the domain and the towers: both may use them."""
 SEARCH_TOWER = ("jointsearch.search", "jointsearch.study", "jointsearch.launchers")
-MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization")
+MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization", "jointsearch.export")
 DASHBOARD = ("jointsearch.dashboard",)
 """Above the search tower; like it, it knows no torch."""
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
