@@ -11,7 +11,7 @@ import click
 from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.errors import StorageError
-from jointsearch.plan.formats import OF_BITS
+from jointsearch.plan.formats import FORMATS, OF_BITS
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.urls import redacted
 from jointsearch.study.study import study_names
@@ -61,16 +61,17 @@ def _version(name: str) -> str:
 
 
 def _devices() -> dict[str, Any]:
-    """What training one small layer says, by device and bits."""
+    """What training one small layer says, by device and format."""
     try:
         quiet_libraries()
         from jointsearch.training.device_check import available_devices, check_format
     except ImportError as error:
         return {"devices": f"cannot be tried: {error}"}
+    shown = {name: f"{bits} bits" for bits, name in OF_BITS.items()}
     return {
-        f"{device}, {bits} bits": check_format(device, name)
+        f"{device}, {shown.get(name, name)}": check_format(device, name)
         for device in available_devices()
-        for bits, name in OF_BITS.items()
+        for name in FORMATS
     }
 
 

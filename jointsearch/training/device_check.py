@@ -7,7 +7,7 @@ from torch import nn
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import UnsupportedError, first_line
-from jointsearch.plan.formats import FORMATS, ModuleKind, QuantizationSettings, by_precision
+from jointsearch.plan.formats import FORMATS, OF_BITS, ModuleKind, QuantizationSettings, by_precision
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.quantization.formats.base import (
     compute_dtype,
@@ -49,10 +49,12 @@ def check_formats(device: torch.device, config: StudyConfig, layout: ModelLayout
     space = SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
     for name in by_precision({name for group in space.groups for name in group.formats}):
         if (state := check_format(str(device), name)) != "works":
+            bits = FORMATS[name].bits
+            what = f"{bits} bits" if OF_BITS.get(bits) == name else f"the format {name}"
+            state = state.replace(":", " with:", 1)
             raise UnsupportedError(
-                f"the study has {FORMATS[name].bits} bits, "
-                f"but on {device} {state.replace(':', ' with:', 1)}; "
-                "use another device, or other search_space.bits; `jointsearch doctor` tries them all"
+                f"the study has {what}, but on {device} {state}; use another device, or other "
+                "search_space.bits or formats; `jointsearch doctor` tries them all"
             )
     adapted = [
         (spec, name)

@@ -27,8 +27,10 @@ def test_import_registers_in_any_order(first: str, family_folder: Path, tmp_path
     second = "transformers" if first == "jointsearch" else "jointsearch"
     code = (
         f"import {first}, {second}\n"
+        "import sys\n"
         "from transformers import AutoModelForCausalLM\n"
         f"model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})\n"
+        "assert not any(type(finder).__module__ == 'jointsearch.hf' for finder in sys.meta_path)\n"
         "print(type(model.model.layers[0].mlp.up_proj).__name__, type(model.model.embed_tokens).__name__)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

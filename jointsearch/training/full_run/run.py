@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -104,16 +105,9 @@ def full_run(
         trained = train(training, resume=resume, listener=listener, should_stop=should_stop)
         with autocast(device):
             found = task.evaluate(training.model, "validation", None, study.full_run.batch_size)
-    if not math.isfinite(found.metrics["loss"]):
-        raise JointSearchError(
-            f"the run diverged: its validation loss is {found.metrics['loss']}; lower full_run.learning_rate"
-        )
     result = _result(plan, trained, found, peak.num_bytes, task.notes, device)
     if processes.is_main_process:
-        if hasattr(training.model, "peft_config"):
-            with whole_folder(output / ADAPTER) as folder:
-                training.model.save_pretrained(folder)
-        write_text(output / METRICS_FILE, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
+        _save_trained(training.model, result, output)
     return result
 
 
@@ -154,6 +148,13 @@ def _save_base(plan: PlanFile, model: PreTrainedModel, task: Task, output: Path)
         task.tokenizer.save_pretrained(folder)
 
 
+def _save_trained(model: Any, result: FullRunResult, output: Path) -> None:
+    if hasattr(model, "peft_config"):
+        with whole_folder(output / ADAPTER) as folder:
+            model.save_pretrained(folder)
+    write_text(output / METRICS_FILE, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
+
+
 def _result(
     plan: PlanFile,
     trained: Trained,
@@ -162,6 +163,11 @@ def _result(
     notes: list[str],
     device: torch.device,
 ) -> FullRunResult:
+    """Raises ``JointSearchError`` where the run has diverged."""
+    if not math.isfinite(found.metrics["loss"]):
+        raise JointSearchError(
+            f"the run diverged: its validation loss is {found.metrics['loss']}; lower full_run.learning_rate"
+        )
     cost = plan.cost
     return FullRunResult(
         plan=plan.digest,

@@ -44,7 +44,8 @@ def adapter_starts(
     original: PreTrainedModel | None = None,
     factors: Factors | None = None,
 ) -> dict[str, Start]:
-    """Where the plan's adapters start, by module; ``model`` has the plan's bits and no adapters yet.
+    """Where the plan's adapters start, by module; ``model`` has the plan's formats and no adapters
+    yet.
 
     With ``pissa`` the weights of ``model`` change, to values of its 16-bit type; with ``loftq`` the
     weights before quantization are those of ``original``.

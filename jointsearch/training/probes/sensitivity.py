@@ -1,20 +1,16 @@
 """Measures ``Sensitivities``: how far quantization moves each module, and how much the task pulls at it.
 
 Weights and outputs are compared with those of the bank's own quantized modules. Gradients are those of
-one calibration run with a uniform adapter on the 4-bit base: ∂L/∂W = δᵀ X from a module's inputs X and the
-gradient δ of its output, so no weight needs a gradient of its own.
+one calibration run with a uniform adapter on the 4-bit base.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from jointsearch.plan.formats import FORMATS, INT8, NF4, by_precision
@@ -29,13 +25,12 @@ from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.training.loop import Clock, TrainingLoop, batches
 from jointsearch.training.methods.base import method_of
-from jointsearch.training.model.adapters import ADAPTER
 from jointsearch.training.model.trial_model import TrialModels
+from jointsearch.training.probes.gradients import GradientProbe, movements
 from jointsearch.training.tasks import Batch, Task
 from jointsearch.training.tasks.base import evaluating
 
 NUM_OUTPUT_BATCHES = 4
-NUM_FISHER_STEPS = 16
 
 Errors = dict[str, dict[str, float]]
 """Relative errors by module and format."""
@@ -130,97 +125,6 @@ def output_errors(
     }
 
 
-class GradientProbe:
-    """Watches a model with LoRA adapters along a training run."""
-
-    def __init__(self, layout: ModelLayout) -> None:
-        self._layout = layout
-        self._squares: dict[tuple[str, str], list[float]] = defaultdict(list)
-        """‖∂L/∂A‖² and ‖∂L/∂B‖² by module, one per step."""
-        self._fisher: dict[str, float] = defaultdict(float)
-        self._num_steps = 0
-
-    @contextmanager
-    def watching(self, model: Any) -> Iterator[None]:
-        """Count the gradients of every backward pass meanwhile."""
-        hooks = []
-        for name, layer in _adapters(model):
-            for matrix in ("A", "B"):
-                weight = getattr(layer, f"lora_{matrix}")[ADAPTER].weight
-                see = partial(self._see_adapter, (name, matrix))
-                hooks.append(weight.register_post_accumulate_grad_hook(see))
-        for spec in self._layout.modules:
-            if not spec.trained:
-                module = model.get_submodule(f"base_model.model.{spec.name}")
-                hooks.append(module.register_forward_hook(partial(self._see_output, spec.name)))
-        # the first module's own pre-hook counts steps, before anything of the step is seen
-        hooks.append(model.register_forward_pre_hook(self._begin))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    @property
-    def gradient_norms(self) -> dict[str, float]:
-        """Mean over the steps of ‖∂L/∂(A, B)‖."""
-        names = {name for name, _ in self._squares}
-        return {
-            name: sum((a + b) ** 0.5 for a, b in zip(*self._both(name), strict=True))
-            / len(self._both(name)[0])
-            for name in names
-        }
-
-    @property
-    def fishers(self) -> dict[str, float]:
-        """Mean over the first steps and the weight's elements of (∂L/∂W)², uses of a shared weight apart."""
-        steps = min(self._num_steps, NUM_FISHER_STEPS)
-        return {
-            spec.name: self._fisher[spec.name] / steps / spec.num_weights
-            for spec in self._layout.modules
-            if spec.name in self._fisher
-        }
-
-    def _both(self, name: str) -> tuple[list[float], list[float]]:
-        return self._squares[name, "A"], self._squares[name, "B"]
-
-    def _begin(self, model: nn.Module, inputs: Any) -> None:
-        self._num_steps += model.training
-
-    def _see_adapter(self, key: tuple[str, str], weight: nn.Parameter) -> None:
-        assert weight.grad is not None
-        self._squares[key].append(weight.grad.float().norm().item() ** 2)
-
-    def _see_output(
-        self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-    ) -> None:
-        if not module.training or not torch.is_grad_enabled() or self._num_steps > NUM_FISHER_STEPS:
-            return
-        if not output.requires_grad:  # an embedding: nothing before it is trained
-            output.requires_grad_(True)
-        seen = inputs[0].detach()
-
-        def see_gradient(gradient: torch.Tensor) -> None:
-            rows = gradient.detach().flatten(0, -2).float()  # (tokens, out)
-            if seen.is_floating_point():
-                total = rows.T @ seen.flatten(0, -2).float()
-            else:
-                ids, positions = seen.flatten().unique(return_inverse=True)
-                total = rows.new_zeros(len(ids), rows.shape[1]).index_add_(0, positions, rows)
-            self._fisher[name] += total.norm().item() ** 2
-
-        output.register_hook(see_gradient)
-
-
-def movements(model: Any, norms: dict[str, float]) -> dict[str, float]:
-    """‖s B A‖ / ‖W‖ of every adapter, as it is now."""
-    found = {}
-    for name, layer in _adapters(model):
-        product = layer.lora_B[ADAPTER].weight.data.float() @ layer.lora_A[ADAPTER].weight.data.float()
-        found[name] = abs(layer.scaling[ADAPTER]) * product.norm().item() / (norms[name] or 1.0)
-    return found
-
-
 def together(
     norms: dict[str, float], weights: Errors, outputs: Errors, probe: GradientProbe, moved: dict[str, float]
 ) -> dict[str, ModuleSensitivity]:
@@ -254,9 +158,3 @@ def _differences(
                 weight_format,
                 original - matrix_of(model.get_submodule(spec.name)).to(original.device),
             )
-
-
-def _adapters(model: Any) -> Iterator[tuple[str, LoraLayer]]:
-    for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer):
-            yield name.removeprefix("base_model.model."), layer

@@ -18,9 +18,8 @@ from jointsearch.training.methods.lora import attach_adapters
 from jointsearch.training.model.adapters import adapter_starts
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base
+from jointsearch.training.probes.gradients import GradientProbe, movements
 from jointsearch.training.probes.sensitivity import (
-    GradientProbe,
-    movements,
     output_errors,
     weight_errors,
     weight_norms,

@@ -1,0 +1,114 @@
+"""How much the task pulls at each module: gradients along a training run, and how far adapters have moved.
+
+∂L/∂W = δᵀ X from a module's inputs X and the gradient δ of its output, so no weight needs a gradient of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.training.methods.base import adapted_layers
+from jointsearch.training.model.adapters import ADAPTER
+
+NUM_FISHER_STEPS = 16
+
+
+class GradientProbe:
+    """Watches a model with LoRA adapters along a training run."""
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self._layout = layout
+        self._squares: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """‖∂L/∂A‖² and ‖∂L/∂B‖² by module, one per step."""
+        self._fisher: dict[str, float] = defaultdict(float)
+        self._num_steps = 0
+
+    @contextmanager
+    def watching(self, model: Any) -> Iterator[None]:
+        """Count the gradients of every backward pass meanwhile."""
+        hooks = []
+        for name, layer in adapted_layers(model, LoraLayer).items():
+            for matrix in ("A", "B"):
+                weight = getattr(layer, f"lora_{matrix}")[ADAPTER].weight
+                see = partial(self._see_adapter, (name, matrix))
+                hooks.append(weight.register_post_accumulate_grad_hook(see))
+        for spec in self._layout.modules:
+            if not spec.trained:
+                module = model.get_submodule(f"base_model.model.{spec.name}")
+                hooks.append(module.register_forward_hook(partial(self._see_output, spec.name)))
+        # the first module's own pre-hook counts steps, before anything of the step is seen
+        hooks.append(model.register_forward_pre_hook(self._begin))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @property
+    def gradient_norms(self) -> dict[str, float]:
+        """Mean over the steps of ‖∂L/∂(A, B)‖."""
+        names = {name for name, _ in self._squares}
+        return {
+            name: sum((a + b) ** 0.5 for a, b in zip(*self._both(name), strict=True))
+            / len(self._both(name)[0])
+            for name in names
+        }
+
+    @property
+    def fishers(self) -> dict[str, float]:
+        """Mean over the first steps and the weight's elements of (∂L/∂W)², uses of a shared weight apart."""
+        steps = min(self._num_steps, NUM_FISHER_STEPS)
+        return {
+            spec.name: self._fisher[spec.name] / steps / spec.num_weights
+            for spec in self._layout.modules
+            if spec.name in self._fisher
+        }
+
+    def _both(self, name: str) -> tuple[list[float], list[float]]:
+        return self._squares[name, "A"], self._squares[name, "B"]
+
+    def _begin(self, model: nn.Module, inputs: Any) -> None:
+        self._num_steps += model.training
+
+    def _see_adapter(self, key: tuple[str, str], weight: nn.Parameter) -> None:
+        assert weight.grad is not None
+        self._squares[key].append(weight.grad.float().norm().item() ** 2)
+
+    def _see_output(
+        self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        if not module.training or not torch.is_grad_enabled() or self._num_steps > NUM_FISHER_STEPS:
+            return
+        if not output.requires_grad:  # an embedding: nothing before it is trained
+            output.requires_grad_(True)
+        seen = inputs[0].detach()
+
+        def see_gradient(gradient: torch.Tensor) -> None:
+            rows = gradient.detach().flatten(0, -2).float()  # (tokens, out)
+            if seen.is_floating_point():
+                total = rows.T @ seen.flatten(0, -2).float()
+            else:
+                ids, positions = seen.flatten().unique(return_inverse=True)
+                total = rows.new_zeros(len(ids), rows.shape[1]).index_add_(0, positions, rows)
+            self._fisher[name] += total.norm().item() ** 2
+
+        output.register_hook(see_gradient)
+
+
+def movements(model: Any, norms: dict[str, float]) -> dict[str, float]:
+    """‖s B A‖ / ‖W‖ of every adapter, as it is now."""
+    found = {}
+    for name, layer in adapted_layers(model, LoraLayer).items():
+        product = layer.lora_B[ADAPTER].weight.data.float() @ layer.lora_A[ADAPTER].weight.data.float()
+        found[name] = abs(layer.scaling[ADAPTER]) * product.norm().item() / (norms[name] or 1.0)
+    return found
