@@ -58,7 +58,7 @@ class MeasuredPlan:
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """Mean over the seeds, by objective, less what the seeds add to all plans."""
+        """Mean over the seeds, by objective; of the quality less what the seeds add to all plans."""
         return {name: statistics.fmean(self._levelled(name)) for name in self.trials[0].objectives}
 
     def standard_error(self, objective: str) -> float | None:

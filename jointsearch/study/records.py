@@ -96,10 +96,10 @@ class StudyRecords:
         by_plan: defaultdict[str, dict[int | None, TrialRecord]] = defaultdict(dict)
         for trial in self.complete:
             by_plan[trial.digest].setdefault(trial.seed, trial)
-        offsets = {
-            name: seed_offsets([{s: t.values[name] for s, t in found.items()} for found in by_plan.values()])
-            for name in self.objectives
-        }
+        # bytes and speeds are no matter of luck, but an adaptive plan ends with other bytes under other seeds
+        quality = self.objectives[0]
+        values = [{s: t.values[quality] for s, t in found.items()} for found in by_plan.values()]
+        offsets = {quality: seed_offsets(values)}
         return tuple(MeasuredPlan(tuple(by_seed.values()), offsets) for by_seed in by_plan.values())
 
     @cached_property

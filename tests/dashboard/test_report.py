@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,15 @@ def test_pictures(small: StoredStudy, url: str, tmp_path: Path) -> None:
         head = path.read_bytes()[:24]
         assert head.startswith(b"\x89PNG")
         assert struct.unpack(">II", head[16:])[0] == 2000
+
+
+def test_figures_and_the_report_need_no_server() -> None:
+    """Notebooks draw them where the extra `dashboard` is not installed."""
+    modules = "report, comparison_report, figures.front, figures.plan, figures.progress, figures.why"
+    imports = "; ".join(f"import jointsearch.dashboard.{name}" for name in modules.split(", "))
+    code = f"{imports}; import sys; print({{'dash', 'optuna_dashboard', 'torch'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_it_has_to_be_told_where_to(small: StoredStudy, url: str) -> None:

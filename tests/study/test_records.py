@@ -235,3 +235,16 @@ def test_lucky_seeds_put_no_plan_on_the_front() -> None:
     assert [p.values["loss"] for p in (a, b, c)] == pytest.approx([2.05, 0.95, 1.9])
     assert a.standard_error("loss") == pytest.approx(0.05)
     assert a.values["model_bytes"] == 500
+
+
+def test_bytes_of_an_adaptive_plan_move_no_other_plan() -> None:
+    """Plan c ends with other ranks, so with other bytes, under seed 1; luck is of the quality alone."""
+    found = records(
+        trial(0, (2.0, 500), digest="a", seed=0),
+        trial(1, (1.0, 900), digest="b", seed=0),
+        trial(2, (1.7, 500), digest="a", seed=1),
+        trial(3, (0.5, 900), digest="b", seed=1),
+        trial(4, (1.5, 700), digest="c", seed=0),
+        trial(5, (1.2, 760), digest="c", seed=1),
+    )
+    assert [point.values["model_bytes"] for point in found.measured] == [500, 900, 730]

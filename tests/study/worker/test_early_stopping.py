@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import optuna
 import pytest
 from optuna.trial import TrialState
 from scipy.stats import linregress, t
@@ -13,9 +14,9 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.search.attributes import EXPECTED
-from jointsearch.study.attributes import RUNG
+from jointsearch.study.attributes import LABEL, ORIGIN, REQUESTED, RUNG
 from jointsearch.study.stored import StoredStudy
-from jointsearch.study.worker.early_stopping import MIN_TRIALS, Forecast
+from jointsearch.study.worker.early_stopping import MIN_TRIALS, Forecast, may_stop_early
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -97,6 +98,23 @@ def test_dominated_trials_stop_and_the_front_is_that_without_stopping(
     assert records.share_saved(2 * STEP) == pytest.approx(1 - spent / (trained * 2 * STEP))
     assert not any(trial.origin.name for trial in records.pruned)  # baselines are measured to their end
     assert records.num_left(60) == 0
+
+
+def test_only_what_the_search_proposed_may_stop_early(create: Create) -> None:
+    """Version 0.1.0 wrote a label where there is an origin now."""
+    study = create(search={"early_stopping": True}, search_space={"enqueue": []})
+    asked: list[tuple[dict[str, object], bool]] = [
+        ({}, True),
+        ({ORIGIN: {"kind": "search", "name": ""}}, True),
+        ({LABEL: ""}, True),
+        ({ORIGIN: {"kind": "strategy", "name": "ilp"}}, False),
+        ({LABEL: "uniform 4-bit rank 4"}, False),
+        ({REQUESTED: True}, False),
+    ]
+    for attributes, expected in asked:
+        queue = optuna.create_study()
+        queue.enqueue_trial({}, user_attrs=attributes)
+        assert may_stop_early(study, queue.ask()) is expected, attributes
 
 
 def test_without_early_stopping_all_go_to_their_end(create: Create, layout: ModelLayout) -> None:
