@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a live display on a terminal, plain lines elsewhere."""
+"""How far a study is, and what its workers are at, as plain data."""
 
 from __future__ import annotations
 
