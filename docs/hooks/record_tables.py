@@ -1,0 +1,135 @@
+"""What has been measured, as tables: every number is read from a recorded file in ``studies/``.
+
+The rank correlation is Spearman's: Pearson's, of the ranks, where equal values share their mean rank.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import correlation
+from typing import Any
+
+from markdown_table import table
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+def overheads() -> str:
+    """``benchmarks/overheads.json``: what the machinery costs beside training."""
+    found = read("benchmarks/overheads.json")
+    gpt2, minilm, speed = found["preparing_gpt2_101m"], found["preparing_minilm"], found["training_speed"]
+    memory, study, start = found["worker_memory"], found["quickstart_study"], found["start_up"]
+    rows = [
+        (
+            f"a trial's model from the bank, GPT-2 of {gpt2['parameters'] / 1e6:.0f} M",
+            f"{1e3 * gpt2['bank_seconds']:.1f} ms",
+            f"{gpt2['from_pretrained_seconds']:.2f} s to reload and quantize it: "
+            f"{gpt2['times_faster']:.0f} times",
+        ),
+        (
+            f"the same, MiniLM of {minilm['parameters'] / 1e6:.0f} M",
+            f"{1e3 * minilm['bank_seconds']:.1f} ms",
+            f"{minilm['from_pretrained_seconds']:.2f} s: {minilm['times_faster']:.0f} times",
+        ),
+        (
+            "training, tokens per second",
+            f"{speed['calibration_tokens_per_second']:.0f}",
+            f"{speed['plain_tokens_per_second']:.0f} in a plain loop of PEFT and bitsandbytes: "
+            f"{speed['ratio_median']:.2f} times ({speed['ratio_min']:.2f} to {speed['ratio_max']:.2f})",
+        ),
+        (
+            "sampling, storing and assembling a trial of the quickstart",
+            f"{study['overhead_seconds_per_trial']:.2f} s",
+            f"{study['overhead_share']:.1%} of the trial",
+        ),
+        (
+            "peak memory of a worker, GPT-2",
+            f"{memory['peak_bytes'] / 1e9:.2f} GB",
+            f"{memory['peak_over_bound']:.2f} of base, formats and one trial together",
+        ),
+        ("the whole quickstart study", f"{study['command_seconds']:.0f} s", f"{study['trials']} trials"),
+        ("`jointsearch --help`", f"{start['help_seconds']:.2f} s", ""),
+        ("`jointsearch front`", f"{start['front_seconds']:.2f} s", ""),
+    ]
+    return table(["what", "measured", "against"], rows)
+
+
+def workers() -> str:
+    """``benchmarks/workers.json``: what the storage costs, and how far workers on it scale."""
+    found = read("benchmarks/workers.json")
+    rows: list[tuple[str, Callable[[Any], str]]] = [
+        ("storing a trial, 72 parameters", lambda of: f"{of['trial_seconds_72_parameters']:.2f} s"),
+        ("storing a trial, 288 parameters", lambda of: f"{of['trial_seconds_288_parameters']:.2f} s"),
+        (
+            "opening a study of 1000 trials, 72 parameters",
+            lambda of: f"{of['opening_seconds_1000_trials_72_parameters']:.1f} s",
+        ),
+    ]
+    rows += [
+        (f"throughput of {number} workers, of {number} times one's", _share(number))
+        for number in found["sqlite"]["throughput_of_ideal"]
+    ]
+    return _by_storage(found, rows)
+
+
+def dashboard() -> str:
+    """``benchmarks/dashboard.json``: a study of 1000 trials in the browser."""
+    found = read("benchmarks/dashboard.json")
+    return _by_storage(
+        found,
+        [
+            ("start of the server", lambda of: f"{of['start_seconds']:.1f} s"),
+            ("first view", lambda of: f"{of['first_view_seconds']:.1f} s"),
+            (
+                "refresh with a new trial",
+                lambda of: f"{of['refresh_seconds']:.1f} s, {of['refresh_bytes'] / 1e3:.0f} kB",
+            ),
+            (
+                "refresh without one",
+                lambda of: f"{1e3 * of['quiet_refresh_seconds']:.0f} ms, {of['quiet_refresh_bytes']} B",
+            ),
+        ],
+    )
+
+
+def foretelling() -> str:
+    """``measured/*/results.json``: how trials rank the plans that were also trained in full."""
+    rows = []
+    for path in sorted((STUDIES / "measured").glob("*/results.json")):
+        found = read(path)
+        runs = found["full_runs"]
+        rows.append(
+            (
+                f"[{path.parent.name}](studies/measured/README.md)",
+                str(found["trials"]),
+                str(len(runs)),
+                f"{spearman([run['trial_quality'] for run in runs], [run['test']['loss'] for run in runs]):.2f}",
+            )
+        )
+    return table(["study", "trials", "full runs", "rank correlation"], rows, numbers=3)
+
+
+def read(path: str | Path) -> Any:
+    """A JSON file of ``studies/``."""
+    return json.loads((STUDIES / path).read_text(encoding="utf-8"))
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    return correlation(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+
+
+def _share(number: str) -> Callable[[Any], str]:
+    return lambda of: f"{of['throughput_of_ideal'][number]:.0%}"
+
+
+def _by_storage(found: Any, rows: Sequence[tuple[str, Callable[[Any], str]]]) -> str:
+    kinds = {"SQLite": found["sqlite"], "PostgreSQL": found["postgresql"]}
+    lines = [(what, *(text(of) for of in kinds.values())) for what, text in rows]
+    return table(["what", *kinds], lines, numbers=2)

@@ -1,0 +1,141 @@
+"""Every setting of a study file with its type, default and meaning, from the classes that check study files."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, get_args
+
+from markdown_table import code, table
+from pydantic import BaseModel
+
+from jointsearch.config.study import StudyConfig
+from jointsearch.front.objectives import OBJECTIVES, QUALITIES
+
+
+def all_settings() -> str:
+    """A table for the top of the file and one for each mapping in it."""
+    return "\n\n".join(_section(path, model) for path, model in sections().items())
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """The place of every mapping in a study file, and the class that checks it.
+
+    What several kinds of task have in common stands once.
+    """
+    return {"": StudyConfig, **dict(_below("", StudyConfig))}
+
+
+def _below(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in model.model_fields.items():
+        kinds = _models_in(field.annotation)
+        here = f"{path}.{name}".strip(".")
+        yield from ((f"{here} ({_tag(kind)})" if len(kinds) > 1 else here, kind) for kind in kinds)
+        for kind in kinds:
+            yield from _below(here, kind)
+
+
+def all_objectives() -> str:
+    """What a study can have as an objective."""
+    rows = [
+        (code(entry.name), "quality" if name in QUALITIES else "cost", f"{entry.direction}d", entry.description)
+        for name, entry in OBJECTIVES.items()
+    ]
+    return table(["objective", "kind", "is", "what it is"], rows)
+
+
+def _tag(model: type[BaseModel]) -> str:
+    return f"type: {get_args(model.model_fields['type'].annotation)[0]}"
+
+
+def _section(path: str, model: type[BaseModel]) -> str:
+    meanings = field_docstrings(model)
+    root = model.model_json_schema()
+    rows = []
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else _default(field.get_default())
+        shown = _type(root["properties"][name], root)
+        rows.append((code(name), shown, default, _line(meanings.get(name, ""))))
+    parts = [f"## {path or 'The top of the file'}", _line(inspect.getdoc(model) or "")]
+    return "\n\n".join([*parts, table(["setting", "value", "default", "meaning"], rows)])
+
+
+def _line(text: str) -> str:
+    """A docstring on one line, with Markdown's signs for code."""
+    return " ".join(text.replace("``", "`").split())
+
+
+@cache
+def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """The text below each field in the source of a class and of what it inherits from."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if not issubclass(kind, BaseModel) or kind is BaseModel:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    found[name] = inspect.cleandoc(words)
+    return found
+
+
+def _default(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case BaseModel():
+            given = value.model_dump(mode="json", exclude_defaults=True)
+            return code(", ".join(f"{name}: {json.dumps(item)}" for name, item in given.items())) if given else ""
+        case str():
+            return code(value) if value else "empty"
+        case _:
+            return code(json.dumps(value))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for argument in get_args(annotation) for kind in _models_in(argument)]
+
+
+def _type(schema: dict[str, Any], root: dict[str, Any]) -> str:
+    """What a value must be, in words."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    if "properties" in schema or "discriminator" in schema:
+        return "a mapping, see below"
+    if "anyOf" in schema:
+        kinds = [_type(part, root) for part in schema["anyOf"] if part.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "const" in schema:
+        return code(str(schema["const"]))
+    if "enum" in schema:
+        return ", ".join(code(str(value)) for value in schema["enum"])
+    match schema.get("type"):
+        case "array":
+            return f"a list: {_type(schema['items'], root)}"
+        case "object":
+            values = schema.get("additionalProperties")
+            inner = f": {_type(values, root)}" if isinstance(values, dict) else ""
+            return f"a mapping{inner}"
+        case "boolean":
+            return "`true`, `false`"
+        case "integer":
+            return f"whole number{_range(schema)}"
+        case "number":
+            return f"number{_range(schema)}"
+        case "string":
+            return "text"
+    return "any value"
+
+
+def _range(schema: dict[str, Any]) -> str:
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in words.items() if key in schema and schema[key] < 2**31]
+    return f" {', '.join(limits)}" if limits else ""
