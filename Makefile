@@ -3,12 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo screenshots test test-slow check format build clean
+# uv where it is installed, else pip; uv does not read where pip's settings tell to look for packages
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(if $(shell command -v uv),UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" uv pip install --python $(BIN)/python,$(PIP) install)
+
+.PHONY: demo screenshots docs test test-slow check format build clean
 
 # The environment: the tested set of versions, and this project in editable mode.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) --quiet -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)  ## the embedded study: search, front, plan, full run
@@ -16,6 +20,9 @@ demo: $(STAMP)  ## the embedded study: search, front, plan, full run
 
 screenshots: $(STAMP)  ## pictures of the dashboard for the README; needs Chromium
 	$(BIN)/python studies/screenshots.py
+
+docs: $(STAMP)  ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
 
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest
@@ -36,4 +43,4 @@ build: $(STAMP)  ## a wheel and a source distribution in dist/
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

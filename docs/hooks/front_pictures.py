@@ -36,7 +36,7 @@ def pictures() -> dict[str, str]:
 
 
 def gallery() -> str:
-    """The pictures in a page at the top of ``docs/``."""
+    """All of the pictures, for a page in ``docs/``."""
     return "\n".join(f"![{title}]({_path(name)})" for name, title in TITLES.items())
 
 

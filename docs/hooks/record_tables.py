@@ -102,7 +102,7 @@ def foretelling() -> str:
         runs = found["full_runs"]
         rows.append(
             (
-                f"[{path.parent.name}](studies/measured/README.md)",
+                f"[{path.parent.name}](../studies/measured/README.md)",
                 str(found["trials"]),
                 str(len(runs)),
                 f"{spearman([run['trial_quality'] for run in runs], [run['test']['loss'] for run in runs]):.2f}",

@@ -14,6 +14,7 @@ from markdown_table import code, table
 from pydantic import BaseModel
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.task import TASKS, TaskBase
 from jointsearch.front.objectives import OBJECTIVES, QUALITIES
 
 
@@ -99,6 +100,8 @@ def _default(value: Any) -> str:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if annotation is TaskBase:
+        return [kind.settings for kind in TASKS.values()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [kind for argument in get_args(annotation) for kind in _models_in(argument)]
@@ -108,7 +111,7 @@ def _type(schema: dict[str, Any], root: dict[str, Any]) -> str:
     """What a value must be, in words."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-    if "properties" in schema or "discriminator" in schema:
+    if "properties" in schema or "oneOf" in schema:
         return "a mapping, see below"
     if "anyOf" in schema:
         kinds = [_type(part, root) for part in schema["anyOf"] if part.get("type") != "null"]

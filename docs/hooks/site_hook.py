@@ -2,11 +2,12 @@
 
 A page of ``docs/`` has ``<!-- generated: NAME -->`` where a part is made from the code or from a recorded
 result. Study files, records, pictures and the container's page stay where they are in the project, and are
-at the same paths in the site.
+at the same paths in the site. Links are written as they work in the project's files, and are changed here.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,14 @@ from mkdocs.structure.pages import Page
 
 import api_page
 import command_pages
+import examples
 import front_pictures
 import record_tables
 import setting_tables
 import study_tables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 
 MIRRORED = (
     "CHANGELOG.md",
@@ -55,9 +58,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,
     "fronts": front_pictures.gallery,
+    "a format in one file": examples.format_in_one_file,
 }
 
 MARKER = re.compile(r"<!-- generated: ([a-z ]+) -->")
+LINK = re.compile(r"(\]\()([^)#:\s]+)")
+"""The beginning of a link, and the file that it names."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -71,10 +77,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    return MARKER.sub(lambda found: _part(found[1], page), markdown)
+    whole = MARKER.sub(lambda found: _part(found[1], page), markdown)
+    return LINK.sub(lambda found: found[1] + _target(found[2], page.file), whole)
 
 
 def _part(name: str, page: Page) -> str:
     if name not in PARTS:
         raise PluginError(f"{page.file.src_uri}: a generated part is one of {', '.join(PARTS)}, not '{name}'")
     return PARTS[name]()
+
+
+def _target(link: str, file: File) -> str:
+    """A link between two files of the project, as one between their places in the site."""
+    if file.abs_src_path is None or not (path := (Path(file.abs_src_path).parent / link).resolve()).exists():
+        return link
+    place = path.relative_to(DOCS if path.is_relative_to(DOCS) else ROOT)
+    return posixpath.relpath(place.as_posix(), posixpath.dirname(file.src_uri) or ".")
