@@ -35,7 +35,7 @@ def _section(context: click.Context) -> str:
     if options := [
         (code(found[0]), found[1])
         for parameter in context.command.get_params(context)
-        if (found := parameter.get_help_record(context)) and found[1] and parameter.name != "help"
+        if (found := parameter.get_help_record(context)) and found[1] and "--help" not in parameter.opts
     ]:
         parts.append(table(["option", "what it does"], options))
     if example:

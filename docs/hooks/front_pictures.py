@@ -55,7 +55,7 @@ def points(name: str) -> list[Point]:
 
 
 def draw(title: str, plans: list[Point]) -> str:
-    """One SVG: the front as a staircase with dots, uniform plans as crosses, the ends of both axes written."""
+    """One SVG: the front as stairs with dots, uniform plans as crosses, the ends of both axes written."""
     widest, narrowest = max(plan.megabytes for plan in plans), min(plan.megabytes for plan in plans)
     highest, lowest = max(plan.loss for plan in plans), min(plan.loss for plan in plans)
 

@@ -100,14 +100,9 @@ def foretelling() -> str:
     for path in sorted((STUDIES / "measured").glob("*/results.json")):
         found = read(path)
         runs = found["full_runs"]
-        rows.append(
-            (
-                f"[{path.parent.name}](../studies/measured/README.md)",
-                str(found["trials"]),
-                str(len(runs)),
-                f"{spearman([run['trial_quality'] for run in runs], [run['test']['loss'] for run in runs]):.2f}",
-            )
-        )
+        trials, tests = [run["trial_quality"] for run in runs], [run["test"]["loss"] for run in runs]
+        name = f"[{path.parent.name}](../studies/measured/README.md)"
+        rows.append((name, str(found["trials"]), str(len(runs)), f"{spearman(trials, tests):.2f}"))
     return table(["study", "trials", "full runs", "rank correlation"], rows, numbers=3)
 
 

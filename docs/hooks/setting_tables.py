@@ -1,4 +1,4 @@
-"""Every setting of a study file with its type, default and meaning, from the classes that check study files."""
+"""Every setting of a study file with its type, default and meaning, from the classes that check them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ def _below(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseMo
 def all_objectives() -> str:
     """What a study can have as an objective."""
     rows = [
-        (code(entry.name), "quality" if name in QUALITIES else "cost", f"{entry.direction}d", entry.description)
+        (
+            code(entry.name),
+            "quality" if name in QUALITIES else "cost",
+            f"{entry.direction}d",
+            entry.description,
+        )
         for name, entry in OBJECTIVES.items()
     ]
     return table(["objective", "kind", "is", "what it is"], rows)
@@ -92,7 +97,11 @@ def _default(value: Any) -> str:
             return "none"
         case BaseModel():
             given = value.model_dump(mode="json", exclude_defaults=True)
-            return code(", ".join(f"{name}: {json.dumps(item)}" for name, item in given.items())) if given else ""
+            return (
+                code(", ".join(f"{name}: {json.dumps(item)}" for name, item in given.items()))
+                if given
+                else ""
+            )
         case str():
             return code(value) if value else "empty"
         case _:
@@ -140,5 +149,7 @@ def _type(schema: dict[str, Any], root: dict[str, Any]) -> str:
 
 def _range(schema: dict[str, Any]) -> str:
     words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in words.items() if key in schema and schema[key] < 2**31]
+    limits = [
+        f"{sign} {schema[key]:g}" for key, sign in words.items() if key in schema and schema[key] < 2**31
+    ]
     return f" {', '.join(limits)}" if limits else ""

@@ -1,4 +1,4 @@
-"""What mkdocs calls while it builds the site: pages and pictures that are kept elsewhere, and generated parts.
+"""What mkdocs calls while it builds the site: files that are kept elsewhere, and generated parts.
 
 A page of ``docs/`` has ``<!-- generated: NAME -->`` where a part is made from the code or from a recorded
 result. Study files, records, pictures and the container's page stay where they are in the project, and are
@@ -12,18 +12,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
-
 import api_page
 import command_pages
-import examples
+import example_files
 import front_pictures
 import record_tables
 import setting_tables
 import study_tables
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -58,7 +57,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,
     "fronts": front_pictures.gallery,
-    "a format in one file": examples.format_in_one_file,
+    "a format in one file": example_files.format_in_one_file,
 }
 
 MARKER = re.compile(r"<!-- generated: ([a-z ]+) -->")

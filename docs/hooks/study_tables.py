@@ -12,7 +12,10 @@ STUDIES = Path(__file__).parents[2] / "studies"
 def ready_study_files() -> str:
     """File and question, for a page in ``docs/``."""
     rows = [
-        (f"[{path.stem}](../studies/{path.name})", path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
+        (
+            f"[{path.stem}](../studies/{path.name})",
+            path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "),
+        )
         for path in sorted(STUDIES.glob("*.yaml"))
     ]
     return table(["file", "what it asks"], rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 import pytest
 from sqlalchemy.engine import make_url
 
+from fixtures.pages import check_command, command_lines
 from jointsearch.cli import cli
 
 Manifest = dict[str, Any]
@@ -28,29 +28,6 @@ def pods(manifests: list[Manifest]) -> list[Manifest]:
 
 def containers(manifests: list[Manifest]) -> list[Manifest]:
     return [c for pod in pods(manifests) for c in (*pod.get("initContainers", []), *pod["containers"])]
-
-
-def check_command(words: list[str]) -> None:
-    """Raise ``click.UsageError`` where ``jointsearch WORDS`` is none of its command lines."""
-    command: click.Command = cli
-    if words[0] == "dashboard" not in cli.commands:
-        return
-    name = "jointsearch"
-    while isinstance(command, click.Group):
-        if words == ["--help"]:
-            return
-        name, *words = words
-        if name not in command.commands:
-            raise click.UsageError(f"no command {name}")
-        command = command.commands[name]
-    # commands keep the help option of their first context, which must be as on the command line
-    command.make_context(name, list(words), parent=click.Context(cli, **cli.context_settings))
-
-
-def command_lines(text: str) -> list[list[str]]:
-    """The words after each ``jointsearch``, or what runs it, that begins a command of a script or a page."""
-    found = re.findall(r"(?:(?:^|-- |until )jointsearch|run --rm worker) ([^;|&\n]+)", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in found]
 
 
 def test_commands_of_compose(compose: Manifest) -> None:

@@ -1,19 +1,18 @@
-"""Every study file in the repository loads and fits its model, and the README shows what there is."""
+"""Every study file in the repository loads and fits its model; so does that of the documentation."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import click
 import pytest
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, models
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from fixtures.pages import blocks
 from jointsearch.assemble import EMBEDDED
-from jointsearch.cli import cli
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.causal_lm import CausalLMSettings
 from jointsearch.config.tasks.question_answering import QuestionAnsweringSettings
@@ -29,7 +28,6 @@ from jointsearch.training.tasks.language import answer
 ROOT = Path(__file__).parents[2]
 READY = sorted((ROOT / "studies").glob("*.yaml"))
 STUDY_FILES = [*READY, *EMBEDDED.values()]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 MODELS = {
     "gpt2-wikitext2": "openai-community/gpt2",
@@ -313,8 +311,9 @@ def test_the_answer_of_gsm8k_is_the_number_at_its_end(text: str, number: str | N
     assert answer(text, task.generation.answer_pattern) == number
 
 
-def test_the_readmes_study_file_is_valid(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+def test_the_study_file_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "own-model-and-data.md").read_text(encoding="utf-8")
+    (block,) = (block for block in blocks(page, "yaml") if block.startswith("name: "))
     path = tmp_path / "study.yaml"
     path.write_text(block)
     config = read_study(path)
@@ -324,22 +323,3 @@ def test_the_readmes_study_file_is_valid(tmp_path: Path) -> None:
         gpt2 = layout_of(GPT2LMHeadModel(GPT2Config()), "bfloat16")
     space = build_space(config, gpt2)
     assert "transformer.wpe" in space.fixed
-
-
-def test_the_readmes_commands_exist() -> None:
-    (block,) = re.findall(r"## The commands\n\n```\n(.*?)```", README, re.DOTALL)
-    lines = re.findall(r"^jointsearch (.*?)(?:\s+#.*)?$", block, re.MULTILINE)
-    assert len(lines) >= 9
-    for line in lines:
-        command: click.Command = cli
-        words = line.split()
-        while isinstance(command, click.Group):
-            command = command.commands[words.pop(0)]
-        options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= options, line
-
-
-def test_the_readmes_make_targets_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make ([\w-]+)", README, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

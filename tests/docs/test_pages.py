@@ -1,0 +1,144 @@
+"""What the README and the pages say is there: links, commands, settings, targets of make, Python names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+import jointsearch
+from fixtures.pages import PAGES, README, ROOT, anchors, blocks, check_command, command_lines, links
+from jointsearch.assemble import EMBEDDED
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.formats import FORMATS
+
+PYTHON = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in PAGES
+    for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "python"))
+    if path.name != "CONTRIBUTING.md"
+]
+MERGED = {"study": "Study", "plan": "Plan", "verdict": "Verdict"}
+"""Variables of the examples, and what they are."""
+
+all_pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+@all_pages
+def test_links_go_to_what_is_there(page: Path) -> None:
+    for link in links(page.read_text(encoding="utf-8")):
+        if link.startswith(("https://", "pictures/")):  # others' sites; what is drawn for the site
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@all_pages
+def test_command_lines_are_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page.read_text(encoding="utf-8")):
+        for words in command_lines(block):
+            try:
+                check_command(words)
+            except click.UsageError as error:
+                pytest.fail(f"{' '.join(words)}: {error.format_message()}")
+
+
+def test_commands_are_found_in_pages() -> None:
+    text = 'jointsearch front a > b\nX=1 jointsearch worker c  # why\neval "$(jointsearch completion bash)"\n'
+    assert command_lines(text) == [["front", "a"], ["worker", "c"], ["completion", "bash"]]
+    assert command_lines('jointsearch select a --note "b; c"\n') == [["select", "a", "--note", "b; c"]]
+    assert len(command_lines("\n".join(blocks(README.read_text(encoding="utf-8"))))) >= 6
+    assert sum(len(command_lines(page.read_text(encoding="utf-8"))) for page in PAGES) >= 60
+
+
+@all_pages
+def test_make_has_the_targets(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"^make ([\w-]+)|`make ([\w-]+)`", text, re.MULTILINE):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+
+
+@pytest.fixture
+def with_the_example() -> Iterator[None]:
+    """The format that a page shows how to add is known."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tests" / "quantization" / "outside")
+        patch.setattr(FORMATS, "_items", dict(FORMATS._items))
+        patch.delitem(sys.modules, "int4_groups", raising=False)
+        importlib.import_module("int4_groups")
+        yield
+
+
+@all_pages
+@pytest.mark.usefixtures("with_the_example")
+def test_fragments_of_study_files_are_valid(page: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
+        values = yaml.safe_load(block)
+        if "name" not in values:
+            base: dict[str, Any] = yaml.safe_load(EMBEDDED["quickstart"].read_text(encoding="utf-8"))
+            del base["search_space"]
+            StudyConfig.model_validate(base | values)
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_examples_name_what_there_is(block: str) -> None:
+    tree = ast.parse(block)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                modules = [alias.name for alias in names]
+            case ast.ImportFrom(module=str(module), names=names):
+                modules = [module]
+                if find_spec(module):
+                    found = importlib.import_module(module)
+                    assert all(hasattr(found, alias.name) for alias in names), module
+            case ast.Attribute(value=ast.Name(id="js"), attr=name):
+                assert name in jointsearch.__all__
+                continue
+            case ast.Attribute(value=ast.Name(id=variable), attr=name) if variable in MERGED:
+                assert hasattr(getattr(jointsearch, MERGED[variable]), name), f"{variable}.{name}"
+                continue
+            case _:
+                continue
+        assert all(find_spec(name) or name in OTHERS for name in modules), modules
+
+
+OTHERS = ("trl",)
+"""Packages of examples that the tests do without."""
+
+
+def test_the_readme_is_short() -> None:
+    assert README.stat().st_size <= 6_000
+
+
+def test_the_readmes_figures_are_recorded() -> None:
+    text = README.read_text(encoding="utf-8")
+    overheads = json.loads((ROOT / "studies" / "benchmarks" / "overheads.json").read_text(encoding="utf-8"))
+    found = re.search(r"after (\d+) trials.*?Seed (\d+); (\d+) s on (\d+) cores of an ([\w ]+)\.", text, re.S)
+    assert found
+    study, hardware = overheads["quickstart_study"], overheads["hardware"]
+    assert int(found[1]) == study["trials"]
+    assert int(found[3]) == round(study["command_seconds"])
+    assert (int(found[4]), found[5]) == (hardware["cores"], hardware["cpu"])
+
+
+def test_the_skeleton_of_a_format_is_that_of_the_whole_one() -> None:
+    (block,) = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "python")
+    whole = (ROOT / "tests" / "quantization" / "outside" / "int4_groups.py").read_text(encoding="utf-8")
+    assert set(block.splitlines()) <= set(whole.splitlines())
