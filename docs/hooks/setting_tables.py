@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +17,9 @@ from pydantic import BaseModel
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.task import TASKS, TaskBase
 from jointsearch.front.objectives import OBJECTIVES, QUALITIES
+
+
+MAPPING = "a mapping"
 
 
 def all_settings() -> str:
@@ -35,7 +39,7 @@ def _below(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseMo
     for name, field in model.model_fields.items():
         kinds = _models_in(field.annotation)
         here = f"{path}.{name}".strip(".")
-        yield from ((f"{here} ({_tag(kind)})" if len(kinds) > 1 else here, kind) for kind in kinds)
+        yield from ((_title(here, kind, kinds), kind) for kind in kinds)
         for kind in kinds:
             yield from _below(here, kind)
 
@@ -54,8 +58,16 @@ def all_objectives() -> str:
     return table(["objective", "kind", "is", "what it is"], rows)
 
 
-def _tag(model: type[BaseModel]) -> str:
-    return f"type: {get_args(model.model_fields['type'].annotation)[0]}"
+def _title(place: str, model: type[BaseModel], kinds: list[type[BaseModel]]) -> str:
+    """Of a section: the place, and the kind where there are several."""
+    if len(kinds) == 1:
+        return place
+    return f"{place} (type: {get_args(model.model_fields['type'].annotation)[0]})"
+
+
+def _anchor(place: str, kinds: list[type[BaseModel]]) -> str:
+    """The id of the section's heading, of several the first, as Python-Markdown makes it."""
+    return re.sub(r"[^\w\s-]", "", _title(place, kinds[0], kinds).lower()).replace(" ", "-")
 
 
 def _section(path: str, model: type[BaseModel]) -> str:
@@ -64,8 +76,12 @@ def _section(path: str, model: type[BaseModel]) -> str:
     rows = []
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else _default(field.get_default())
-        shown = _type(root["properties"][name], root)
-        rows.append((code(name), shown, default, _line(meanings.get(name, ""))))
+        shown, meaning = _type(root["properties"][name], root), meanings.get(name, "")
+        if nested := _models_in(field.annotation):
+            place = f"{path.partition(' ')[0]}.{name}".strip(".")
+            shown = shown.replace(MAPPING, f"[{MAPPING}](#{_anchor(place, nested)})")
+            meaning = meaning or (inspect.getdoc(nested[0]) or "" if len(nested) == 1 else "")
+        rows.append((code(name), shown, default, _line(meaning)))
     parts = [f"## {path or 'The top of the file'}", _line(inspect.getdoc(model) or "")]
     return "\n\n".join([*parts, table(["setting", "value", "default", "meaning"], rows)])
 
@@ -121,7 +137,7 @@ def _type(schema: dict[str, Any], root: dict[str, Any]) -> str:
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
     if "properties" in schema or "oneOf" in schema:
-        return "a mapping, see below"
+        return MAPPING
     if "anyOf" in schema:
         kinds = [_type(part, root) for part in schema["anyOf"] if part.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
