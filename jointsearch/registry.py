@@ -2,7 +2,7 @@
 
 What registers itself is known from then on. Of built-in things in a folder, one file each, the names are the
 files' names: they are known without importing any, so that a study file is checked in milliseconds. What
-another package offers is found by its entry points, the group ``jointsearch.<kind>s``, or by the modules that
+another package offers is found by its entry points, the group ``jointsearch.<kinds>``, or by the modules that
 the environment variable JOINTSEARCH_PLUGINS names with commas between; both are imported when a name is first
 asked for that is not known yet, or when all names are listed. Neither a study file nor a database can name
 code to import.
@@ -89,6 +89,12 @@ class Registry(Mapping[str, Item], Generic[Item]):
     def __len__(self) -> int:
         return len(self._names())
 
+    @property
+    def group(self) -> str:
+        """The entry points by which other packages offer things of this kind."""
+        plural = f"{self._kind[:-1]}ies" if self._kind.endswith("y") else f"{self._kind}s"
+        return f"jointsearch.{plural.replace(' ', '_')}"
+
     def problem(self, name: str) -> str:
         """What to say of a name that is none: the rule, the value, the nearest."""
         return f"a {self._kind} must be one of {', '.join(self)}, but got '{name}'{nearest(name, self)}"
@@ -142,7 +148,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
                 ) from None
 
     def _read_entry_points(self) -> None:
-        for entry in entry_points(group=f"jointsearch.{self._kind.replace(' ', '_')}s"):
+        for entry in entry_points(group=self.group):
             try:
                 entry.load()
             except (ImportError, AttributeError) as error:

@@ -16,8 +16,7 @@ from pydantic import BaseModel
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.task import TASKS, TaskBase
-from jointsearch.front.objectives import OBJECTIVES, QUALITIES
-
+from jointsearch.front.objectives import OBJECTIVES
 
 MAPPING = "a mapping"
 
@@ -49,11 +48,11 @@ def all_objectives() -> str:
     rows = [
         (
             code(entry.name),
-            "quality" if name in QUALITIES else "cost",
+            "cost" if entry.is_cost else "quality",
             f"{entry.direction}d",
             entry.description,
         )
-        for name, entry in OBJECTIVES.items()
+        for entry in OBJECTIVES.values()
     ]
     return table(["objective", "kind", "is", "what it is"], rows)
 
@@ -80,7 +79,9 @@ def _section(path: str, model: type[BaseModel]) -> str:
         if nested := _models_in(field.annotation):
             place = f"{path.partition(' ')[0]}.{name}".strip(".")
             shown = shown.replace(MAPPING, f"[{MAPPING}](#{_anchor(place, nested)})")
-            meaning = meaning or (inspect.getdoc(nested[0]) or "" if len(nested) == 1 else "")
+            meaning = (
+                meaning or (inspect.getdoc(nested[0]) if len(nested) == 1 else "Of one of the kinds.") or ""
+            )
         rows.append((code(name), shown, default, _line(meaning)))
     parts = [f"## {path or 'The top of the file'}", _line(inspect.getdoc(model) or "")]
     return "\n\n".join([*parts, table(["setting", "value", "default", "meaning"], rows)])

@@ -17,6 +17,7 @@ import command_pages
 import example_files
 import front_pictures
 import record_tables
+import seam_table
 import setting_tables
 import study_tables
 from mkdocs.config.defaults import MkDocsConfig
@@ -57,6 +58,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,
     "fronts": front_pictures.gallery,
+    "seams": seam_table.all_seams,
     "a format in one file": example_files.format_in_one_file,
 }
 
