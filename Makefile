@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(if $(shell command -v uv),UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" uv pip install --python $(BIN)/python,$(PIP) install)
 
-.PHONY: demo screenshots docs test test-slow check format build clean
+.PHONY: demo screenshots schema docs test test-slow check format build clean
 
 # The environment: the tested set of versions, and this project in editable mode.
 $(STAMP): pyproject.toml constraints.txt
@@ -20,6 +20,9 @@ demo: $(STAMP)  ## the embedded study: search, front, plan, full run
 
 screenshots: $(STAMP)  ## pictures of the dashboard for the README; needs Chromium
 	$(BIN)/python studies/screenshots.py
+
+schema: $(STAMP)  ## the JSON Schema of study files, for editors
+	$(BIN)/jointsearch schema -o studies/study.schema.json
 
 docs: $(STAMP)  ## the documentation as a site, in site/
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
-import textwrap
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, get_args
 
 from markdown_table import code, table
 from pydantic import BaseModel
 
+from jointsearch.config.schema import field_docstrings
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.task import TASKS, TaskBase
 from jointsearch.front.objectives import OBJECTIVES
@@ -90,22 +88,6 @@ def _section(path: str, model: type[BaseModel]) -> str:
 def _line(text: str) -> str:
     """A docstring on one line, with Markdown's signs for code."""
     return " ".join(text.replace("``", "`").split())
-
-
-@cache
-def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The text below each field in the source of a class and of what it inherits from."""
-    found: dict[str, str] = {}
-    for kind in reversed(model.__mro__):
-        if not issubclass(kind, BaseModel) or kind is BaseModel:
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            match field, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                    found[name] = inspect.cleandoc(words)
-    return found
 
 
 def _default(value: Any) -> str:

@@ -50,6 +50,7 @@ ROOT = (
     Row("report", f"{_HERE}.dashboard:report", "Write a study's figures as one HTML file, or pictures"),
     Row("doctor", f"{_HERE}.doctor:doctor", "Show what works on this machine"),
     Row("completion", f"{_HERE}.completion:completion", "Print the script that completes with Tab"),
+    Row("schema", f"{_HERE}.schema:schema", "Print the JSON Schema of study files, for editors"),
     Row("help", f"{_HERE}.about:help_command", "Show the help of a command"),
     Row("version", f"{_HERE}.about:version", "Show the version"),
 )

@@ -21,6 +21,7 @@ class DataSettings(Record):
     config: str | None = None
     """The configuration of a Hub data set."""
     revision: str | None = None
+    """Of the Hub: a branch, a tag or a commit."""
     files: dict[Split, str] | None = None
     """Files by split: .txt (plain text), .jsonl, .json, .csv, .tsv or .parquet."""
     folder: str | None = None
@@ -38,6 +39,7 @@ class DataSettings(Record):
     split_by: str | None = None
     """A column: rows that share its value are set aside together."""
     split_seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of what is drawn and set aside."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -14,7 +14,9 @@ class GenerationSettings(Record):
     """How outputs are generated, greedily or by beam search."""
 
     max_new_tokens: Positive = 32
+    """Tokens of the longest output."""
     num_beams: Positive = 1
+    """1 is greedy."""
     max_examples: Positive | None = None
     """Generate for at most so many of the examples that are measured; by default for all."""
     answer_pattern: str | None = None

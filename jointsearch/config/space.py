@@ -44,9 +44,11 @@ class Override(Record):
     group: str
     """A group's name, or a pattern such as ``*.mlp``."""
     bits: BitsChoices | None = None
+    """In place of the search space's."""
     formats: FormatChoices | None = None
     """In place of ``bits``."""
     ranks: RankChoices | None = None
+    """In place of the search space's."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -70,10 +72,13 @@ class SpaceSettings(Record):
     formats: FormatChoices | None = None
     """Weight formats by name, in place of ``bits``."""
     ranks: RankChoices = (0, 4, 8, 16)
+    """LoRA ranks to choose from; 0 is no adapter."""
     include: tuple[str, ...] = ("*",)
     """Patterns of module names; what matches none stays at 16 bits without an adapter."""
     exclude: tuple[str, ...] = ()
+    """Patterns of module names that are left out, though ``include`` has them."""
     overrides: tuple[Override, ...] = ()
+    """Other choices for some groups; of several that match, the last one that names a choice counts."""
     enqueue: tuple[Enqueued, ...] = ("uniform",)
     """Plans that are tried first: ``uniform`` is every bits × rank, the baselines of the front; every other
     strategy is one plan, the nearest that the space has."""

@@ -1,19 +1,19 @@
-"""The study file: YAML in, a validated ``StudyConfig`` out, or one line that says what is wrong where.
+"""A whole study: the model, the task, the search space, and how plans are trained and searched.
 
-Relative paths in a study file start at the file's own folder, so that a study means the same from
-every working directory. The storage is never in the file (it may hold a password).
+The storage is no part of it: its URL may hold a password.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator
 
-from jointsearch.config.fields import NOT_IDENTITY, Known, Pattern, Positive, identity_of
-from jointsearch.config.names import SAMPLERS
+from jointsearch.config.fields import NOT_IDENTITY, Pattern, identity_of
+from jointsearch.config.search import SearchSettings
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.task import TaskSettings
+from jointsearch.config.training import CalibrationSettings, FullRunSettings, TrainingSettings
 from jointsearch.errors import nearest
 from jointsearch.front.objectives import OBJECTIVES, qualities
 from jointsearch.plan.formats import QuantizationSettings
@@ -30,118 +30,42 @@ class ModelSettings(Record):
     id: str
     """A model id of the Hugging Face Hub, or a folder (starting with ``.``, ``/`` or ``~``)."""
     revision: str | None = None
+    """Of the Hub: a branch, a tag or a commit."""
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """The 16-bit type of what is not quantized; ``auto``: the checkpoint's own, else bfloat16."""
     trust_remote_code: bool = False
-
-
-class CalibrationSettings(Record):
-    """The short fine-tune that is one trial."""
-
-    steps: Positive = 60
-    batch_size: Positive = 8
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_steps: int = Field(default=5, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    train_examples: Positive | None = None
-    """Draw the batches from so many examples of the training split; all of them by default."""
-    validation_examples: Positive = 64
-    """Examples of the validation split that every trial is measured on."""
-    measure_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
-    """Shares of the steps after which the validation loss is measured too: the rungs of early stopping."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    """The order of the batches and the adapters' start: the same for all trials of a study."""
-    max_seconds: Annotated[float | None, NOT_IDENTITY] = Field(default=None, gt=0)
-    """A trial that takes longer fails; if it hangs for a minute more, its worker is ended."""
-    checkpoint_every: Annotated[Positive | None, NOT_IDENTITY] = None
-    """Keep a trial's state every so many steps: a worker goes on from there if another was interrupted."""
-
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> Self:
-        if self.warmup_steps > self.steps:
-            raise ValueError(
-                f"warmup_steps must be at most steps ({self.steps}), but got {self.warmup_steps}"
-            )
-        return self
-
-
-class TrainingSettings(Record):
-    """How models are trained, in trials and in the full run alike; QLoRA's set-up has all three."""
-
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    """torch's AdamW, or that of bitsandbytes with 8-bit states, which can be paged to the host's memory."""
-    gradient_checkpointing: bool = False
-    """Keep no activations inside of blocks and compute them again: less memory, a third more time."""
-    prepare_for_kbit_training: bool = False
-    """PEFT's ``prepare_model_for_kbit_training``: what is not quantized is computed in float32."""
-
-
-class FullRunSettings(Record):
-    """The training in full of a chosen plan, by transformers' ``Trainer``."""
-
-    epochs: float = Field(default=1.0, gt=0)
-    max_steps: Positive | None = None
-    """Stop after so many steps, whatever ``epochs`` says."""
-    batch_size: Positive = 8
-    gradient_accumulation_steps: Positive = 1
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
-    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    evaluations: Positive = 4
-    """How often the validation loss is measured and a checkpoint is kept along the run."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
-
-
-class StopSettings(Record):
-    """When a study ends before it has all of its trials."""
-
-    when: Literal["converged"]
-    gain: float = Field(default=0.01, gt=0)
-    """Stop when the next ``trials`` are expected to add less than this share to the front's hypervolume."""
-    trials: Positive = 10
-    after: Positive = 30
-    """Never before so many trials are complete."""
-
-
-class SearchSettings(Record):
-    """How plans are proposed."""
-
-    sampler: Annotated[str, Known(SAMPLERS)] = "additive"
-    """``additive`` knows the bytes and models the quality as nearly a sum; ``nsga2``, ``tpe``, ``gp`` and
-    ``random`` are Optuna's; ``qr-adaptor`` is after arXiv 2505.03802."""
-    trials: Annotated[Positive, NOT_IDENTITY] = 100
-    """Trials in all, uniform plans and failed trials included."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    repeats: Annotated[Positive, NOT_IDENTITY] = 1
-    """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
-    probe: Annotated[Literal["weight-sharing", "sensitivity", "none"], NOT_IDENTITY] = "weight-sharing"
-    """What gives ``sampler: additive`` its prior. ``weight-sharing``: one run that scores many plans, for the
-    price of some six trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without.
-    ``sensitivity``: output errors and gradients of every group, for the price of a trial."""
-    early_stopping: Annotated[bool, NOT_IDENTITY] = True
-    """Stop a trial at a rung where it would hardly be on the front (``study/rungs.py``)."""
-    stop: Annotated[StopSettings | None, NOT_IDENTITY] = None
+    """Run the Python code that comes with the model; only if you trust who wrote it."""
 
 
 class StudyConfig(Record):
     """A whole study file."""
 
     name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-'")]
+    """The study's name in its storage; by default the file's."""
     description: Annotated[str, NOT_IDENTITY] = ""
+    """For people."""
     model: ModelSettings
+    """The pretrained model."""
     task: TaskSettings
+    """What the model is adapted to."""
     search_space: SpaceSettings = SpaceSettings()
+    """What each layer can have."""
     quantization: QuantizationSettings = QuantizationSettings()
+    """How quantized weights are stored and multiplied."""
     lora: LoraSettings = LoraSettings()
+    """What all adapters have in common."""
     training: TrainingSettings = TrainingSettings()
+    """How models are trained, in trials and in the full run alike."""
     calibration: CalibrationSettings = CalibrationSettings()
+    """The short fine-tune that is one trial."""
     full_run: Annotated[FullRunSettings, NOT_IDENTITY] = FullRunSettings()
+    """The training in full of a chosen plan."""
     objectives: tuple[str, ...] = ("loss", "model_bytes")
+    """The quality that the task measures, then what it is traded for."""
     search: SearchSettings = SearchSettings()
+    """How plans are proposed."""
     device: Annotated[str, Pattern(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:0")] = "auto"
+    """Where models run; ``auto``: a GPU where there is one."""
 
     @field_validator("lora")
     @classmethod

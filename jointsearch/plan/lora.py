@@ -35,6 +35,7 @@ class LoraSettings(Record):
     """The alpha of every adapter, for ``rslora`` alone; by default 8, a scale of 2 at rank 16."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of the adapters' inputs, while they train."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type that adapters are trained and saved in."""

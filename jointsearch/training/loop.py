@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
-from jointsearch.config.study import CalibrationSettings, StudyConfig
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.training import CalibrationSettings
 from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import LossPoint
 from jointsearch.runner import Trial

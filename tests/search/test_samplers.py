@@ -7,8 +7,9 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.storages import RDBStorage
 
+from jointsearch.config.search import SearchSettings
 from jointsearch.config.space import SpaceSettings
-from jointsearch.config.study import SearchSettings, StudyConfig
+from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import ModuleChoice
 from jointsearch.search.attributes import COPY_OF

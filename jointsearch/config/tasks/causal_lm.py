@@ -22,12 +22,14 @@ class CausalLMSettings(TaskBase):
     prompt: Template | None = None
     """With ``completion``: the loss is on the completion alone, which ends with the end-of-text token."""
     completion: Template | None = None
+    """With ``prompt``: what the model is to write after it."""
     messages_column: str | None = None
     """Conversations, lists of ``{role, content}``, in the tokenizer's chat template; the loss is on the
     last message, the assistant's."""
     chat_template: str | None = None
     """A Jinja template instead of the tokenizer's own."""
     generation: GenerationSettings = GenerationSettings()
+    """How outputs are written while a plan is measured."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

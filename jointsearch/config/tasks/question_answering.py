@@ -15,7 +15,9 @@ class QuestionAnsweringSettings(TaskBase):
 
     type: Literal["question-answering"]
     question_column: str = "question"
+    """The question."""
     context_column: str = "context"
+    """The text that holds the answer, if there is one."""
     answers_column: str = "answers"
     """``{text: [...], answer_start: [...]}``, with starts in characters; empty lists: no answer."""
     max_length: int = Field(default=384, ge=16)

@@ -16,10 +16,15 @@ class Seq2SeqLMSettings(TaskBase):
 
     type: Literal["seq2seq-lm"]
     source: Template
+    """The encoder's text."""
     target: Template
+    """What the decoder is to write."""
     max_source_length: int = Field(default=256, ge=2)
+    """Tokens; longer texts are cut."""
     max_target_length: int = Field(default=128, ge=2)
+    """Tokens; longer texts are cut."""
     generation: GenerationSettings = GenerationSettings(max_new_tokens=128)
+    """How outputs are written while a plan is measured."""
 
     @property
     def columns(self) -> dict[str, list[str]]:

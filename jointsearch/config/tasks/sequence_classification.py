@@ -14,14 +14,18 @@ class SequenceClassificationSettings(TaskBase):
 
     type: Literal["sequence-classification"]
     text_column: str = "text"
+    """The text, or the first of a pair."""
     text_pair_column: str | None = None
+    """The second text of a pair."""
     label_column: str = "label"
+    """The class, or the number of a regression."""
     labels: tuple[str | int, ...] | None = None
     """The classes in their order; by default those of the data set, or of its training rows, sorted.
     A row holds a class itself or its position. Of two classes the second is the positive one."""
     regression: bool = False
     """Labels are numbers, the loss is their mean squared error."""
     max_length: int = Field(default=128, ge=2)
+    """Tokens of text or pair; longer ones are cut."""
 
     @field_validator("labels", mode="before")
     @classmethod

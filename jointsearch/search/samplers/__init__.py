@@ -13,7 +13,7 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 
 from jointsearch.config.names import SAMPLERS
-from jointsearch.config.study import SearchSettings
+from jointsearch.config.search import SearchSettings
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.search.in_space import InSpace

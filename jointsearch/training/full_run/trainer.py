@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from jointsearch.config.study import FullRunSettings, StudyConfig
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.training import FullRunSettings
 from jointsearch.errors import RunInterrupted
 from jointsearch.measurement import Stability
 from jointsearch.training.full_run.callbacks import ClippedSteps, Listener, Report, StopWhenAsked

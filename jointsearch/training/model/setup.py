@@ -11,7 +11,7 @@ import torch
 from peft import prepare_model_for_kbit_training
 from transformers import PreTrainedModel
 
-from jointsearch.config.study import TrainingSettings
+from jointsearch.config.training import TrainingSettings
 
 
 def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> None:

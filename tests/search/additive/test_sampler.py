@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from optuna.trial import TrialState, create_trial
 
-from jointsearch.config.study import SearchSettings
+from jointsearch.config.search import SearchSettings
 from jointsearch.front.pareto import is_on_front
 from jointsearch.knapsack import Knapsack
 from jointsearch.plan.layout import ModelLayout

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from jointsearch.config.study import StudyConfig, TrainingSettings
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.training import TrainingSettings
 from jointsearch.errors import UnsupportedError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile

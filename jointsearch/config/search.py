@@ -1,0 +1,46 @@
+"""What a study file says about the search: who proposes plans, how many, and when it ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jointsearch.config.fields import NOT_IDENTITY, Known, Positive
+from jointsearch.config.names import SAMPLERS
+from jointsearch.plan.record import Record
+
+
+class StopSettings(Record):
+    """When a study ends before it has all of its trials."""
+
+    when: Literal["converged"]
+    """The one rule that there is."""
+    gain: float = Field(default=0.01, gt=0)
+    """Stop when the next ``trials`` are expected to add less than this share to the front's hypervolume."""
+    trials: Positive = 10
+    """How far ahead the gain is expected."""
+    after: Positive = 30
+    """Never before so many trials are complete."""
+
+
+class SearchSettings(Record):
+    """How plans are proposed."""
+
+    sampler: Annotated[str, Known(SAMPLERS)] = "additive"
+    """``additive`` knows the bytes and models the quality as nearly a sum; ``nsga2``, ``tpe``, ``gp`` and
+    ``random`` are Optuna's; ``qr-adaptor`` is after arXiv 2505.03802."""
+    trials: Annotated[Positive, NOT_IDENTITY] = 100
+    """Trials in all, uniform plans and failed trials included."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of the proposals."""
+    repeats: Annotated[Positive, NOT_IDENTITY] = 1
+    """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
+    probe: Annotated[Literal["weight-sharing", "sensitivity", "none"], NOT_IDENTITY] = "weight-sharing"
+    """What gives ``sampler: additive`` its prior. ``weight-sharing``: one run that scores many plans, for the
+    price of some six trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without.
+    ``sensitivity``: output errors and gradients of every group, for the price of a trial."""
+    early_stopping: Annotated[bool, NOT_IDENTITY] = True
+    """Stop a trial at a rung where it would hardly be on the front."""
+    stop: Annotated[StopSettings | None, NOT_IDENTITY] = None
+    """End the study before it has all of its trials; by default never."""

@@ -1,0 +1,85 @@
+"""What a study file says about training: of a trial, of a full run, and of both."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from jointsearch.config.fields import NOT_IDENTITY, Positive
+from jointsearch.plan.record import Record
+
+
+class CalibrationSettings(Record):
+    """The short fine-tune that is one trial."""
+
+    steps: Positive = 60
+    """Training steps of a trial."""
+    batch_size: Positive = 8
+    """Examples in a batch."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Its highest value: after the warmup it falls linearly to 0."""
+    warmup_steps: int = Field(default=5, ge=0)
+    """Steps in which the learning rate rises from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients of a larger norm are scaled down to it."""
+    train_examples: Positive | None = None
+    """Draw the batches from so many examples of the training split; all of them by default."""
+    validation_examples: Positive = 64
+    """Examples of the validation split that every trial is measured on."""
+    measure_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
+    """Shares of the steps after which the validation loss is measured too: the rungs of early stopping."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """The order of the batches and the adapters' start: the same for all trials of a study."""
+    max_seconds: Annotated[float | None, NOT_IDENTITY] = Field(default=None, gt=0)
+    """A trial that takes longer fails; if it hangs for a minute more, its worker is ended."""
+    checkpoint_every: Annotated[Positive | None, NOT_IDENTITY] = None
+    """Keep a trial's state every so many steps: a worker goes on from there if another was interrupted."""
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps must be at most steps ({self.steps}), but got {self.warmup_steps}"
+            )
+        return self
+
+
+class TrainingSettings(Record):
+    """How models are trained, in trials and in the full run alike; QLoRA's set-up has all three."""
+
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """torch's AdamW, or that of bitsandbytes with 8-bit states, which can be paged to the host's memory."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside of blocks and compute them again: less memory, a third more time."""
+    prepare_for_kbit_training: bool = False
+    """PEFT's ``prepare_model_for_kbit_training``: what is not quantized is computed in float32."""
+
+
+class FullRunSettings(Record):
+    """The training in full of a chosen plan, by transformers' ``Trainer``."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    """How often the training split is seen."""
+    max_steps: Positive | None = None
+    """Stop after so many steps, whatever ``epochs`` says."""
+    batch_size: Positive = 8
+    """Examples in a batch, of each process."""
+    gradient_accumulation_steps: Positive = 1
+    """Batches whose gradients make one step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Its highest value, after the warmup."""
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from 0."""
+    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
+    """How the learning rate falls after the warmup."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients of a larger norm are scaled down to it."""
+    evaluations: Positive = 4
+    """How often the validation loss is measured and a checkpoint is kept along the run."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """The order of the examples and the adapters' start."""
