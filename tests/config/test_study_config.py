@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from jointsearch.config.fields import NOT_IDENTITY
+from jointsearch.config.problems import study_from
 from jointsearch.config.study import StudyConfig, differences
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError
@@ -161,6 +162,61 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, pieces:
     assert [piece for piece in pieces if piece not in found] == [], found
     if pieces[0][0].isdigit():
         assert found.startswith(pieces[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"model": "a/b"},
+            "model: must be a mapping with the keys id, revision, dtype, trust_remote_code, "
+            "but got 'a/b'; write model: {id: a/b}",
+        ),
+        (
+            {"task": "causal-lm"},
+            "task: must be a mapping with the keys type, data, but got 'causal-lm'; "
+            "write task: {type: causal-lm, data: ...}",
+        ),
+        ({"task": {"type": "causal-lm", "data": "x/y"}}, "; write data: {hub: x/y}"),
+        ({"task": {"type": "causal-lm", "data": "./x"}}, "; write data: {folder: ./x}"),
+        ({"task": {"type": "causal-lm", "data": "x.jsonl"}}, "; write data: {files: {train: x.jsonl}}"),
+        ({"task": {"type": "seq2seq-lm", "data": {"hub": "x"}}}, "the key 'task.source' is required"),
+        (
+            {"task": {}},
+            "the key 'task.type' is required: 'causal-lm', 'seq2seq-lm', "
+            "'sequence-classification' or 'question-answering'",
+        ),
+        ({"search": None}, "but got nothing"),
+        ({"search_space": {"ranks": 4}}, "search_space.ranks: must be a list, but got 4; write [4]"),
+        ({"search_space": {"bits": []}}, "search_space.bits: must have at least one value, but got []"),
+        ({"objectives": "loss"}, "objectives: must be a list, but got 'loss'; write [loss]"),
+        ({"calibration": {"steps": 1.5}}, "calibration.steps: must be a whole number, but got 1.5"),
+        ({"calibration": {"learning_rate": "x"}}, "calibration.learning_rate: must be a number, but got 'x'"),
+        ({"model": {"id": 3}}, "model.id: must be a text, but got 3"),
+        ({"model": {"id": "x", "trust_remote_code": "maybe"}}, "must be true or false, but got 'maybe'"),
+        ({"name": "a b"}, "name: must be letters, digits, '.', '_' and '-', but got 'a b'"),
+        ({"device": "gpu"}, "device: must be auto, cpu, mps, cuda or cuda:0, but got 'gpu'"),
+        (
+            {"task": {"type": "sequence-classification", "data": {"hub": "x"}, "labels": [1.5, 2]}},
+            "task.labels: must be texts or whole numbers, but got [1.5, 2]",
+        ),
+        (
+            {"task": {"type": "causal-lm", "data": {"files": {"trian": "x"}}}},
+            "must be 'train', 'validation' or 'test', but got 'trian'; did you mean 'train'?",
+        ),
+        ({"lora": {"variant": "lorra"}}, "lora.variant must be 'lora', 'rslora', 'dora'"),
+        ({"search_space": {"formats": ["nf5"]}}, "formats.0 must be 'nf4', 'int8' or '16bit', but got 'nf5'"),
+        ({"search_space": {"enqueue": ["unifrom"]}}, "but got 'unifrom'; did you mean 'uniform'?"),
+        ({"search_space": {"enqueue": ["adalora"]}}, "search_space.enqueue.0 must be 'uniform', "),
+    ],
+)
+def test_values_from_python_are_answered_in_the_same_words(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(StudyFileError) as caught:
+        study_from({"name": "tiny", **yaml.safe_load(VALID), **changes})
+    found = str(caught.value)
+    assert told in found
+    assert "Input should" not in found
+    assert "\n" not in found
 
 
 @pytest.mark.parametrize(

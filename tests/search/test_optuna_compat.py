@@ -15,6 +15,9 @@ from jointsearch.search.optuna_compat import FilteredStudy, experimental_optuna
 
 SAMPLERS = Path(optuna.__file__).parent / "samplers"
 
+ASK_THE_STORAGE = ("_grid.py", "_brute_force.py")
+"""On purpose, past every filter: they look for trials of their own in it."""
+
 USED_OF_A_STUDY = {
     "_get_trials",  # all that is filtered
     "get_trials",  # calls it
@@ -24,12 +27,12 @@ USED_OF_A_STUDY = {
     "direction",
     "directions",
     "sampler",
-    "stop",  # by grid search, inside of `optimize`
     "study_name",
 }
 USED_OF_A_STORAGE = {
     "get_study_system_attrs",
     "get_trial",
+    "get_trial_system_attrs",
     "set_study_system_attr",
     "set_trial_system_attr",
 }
@@ -40,6 +43,8 @@ def attributes(of: str) -> set[str]:
     """What the source of Optuna's samplers uses of ``study``, or of ``study._storage``."""
     found = set()
     for path in SAMPLERS.rglob("*.py"):
+        if path.name in ASK_THE_STORAGE:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == of:
                 found.add(node.attr)
