@@ -43,6 +43,7 @@ MIRRORED = (
     "studies/measured/*/*",
     "studies/quickstart/*",
     "studies/screenshots/*.png",
+    "tests/quantization/outside/*.py",
 )
 """Patterns of files that the site has at their own paths."""
 
