@@ -61,6 +61,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "fronts": front_pictures.gallery,
     "seams": seam_table.all_seams,
     "a format in one file": example_files.format_in_one_file,
+    "short examples": example_files.short_ones,
 }
 
 MARKER = re.compile(r"<!-- generated: ([a-z ]+) -->")

@@ -7,6 +7,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +131,25 @@ def test_every_strategy_is_there() -> None:
 
 def test_every_public_name_is_there() -> None:
     text = api_page.all_names()
-    assert [place.rpartition(".")[2] for place in re.findall(r"^::: (\S+)$", text, re.MULTILINE)] == [
-        name for name in jointsearch.__all__ if name != "testing"
-    ]
+    headings = re.findall(r"^      heading: (\S+)$", text, re.MULTILINE)
+    assert len(headings) == len(set(headings)) == text.count(":::")
+    modules = {name.partition(".")[0] for name in headings if "." in name}
+    public = {name for name in jointsearch.__all__ if not name.startswith("__")}
+    assert {name for name in headings if "." not in name} | modules == public
+    assert all(attrgetter(name)(jointsearch) is not None for name in headings)
 
 
-def test_an_example_is_the_file_itself() -> None:
-    whole = (ROOT / "tests" / "quantization" / "outside" / "int4_groups.py").read_text(encoding="utf-8")
+def test_examples_are_the_files_themselves() -> None:
+    tests = ROOT / "tests"
+    whole = (tests / "quantization" / "outside" / "int4_groups.py").read_text(encoding="utf-8")
     assert whole in example_files.format_in_one_file()
+    shown = example_files.short_ones()
+    outside = {
+        path.name: path.read_text(encoding="utf-8") for path in (tests / "seams" / "outside").glob("*.py")
+    }
+    # a format and a method, whose longer examples are shown
+    assert {name for name, text in outside.items() if text not in shown} == {"ternary.py", "vectors.py"}
+    assert (tests / "training" / "methods" / "outside" / "lora_plus.py").read_text(encoding="utf-8") in shown
 
 
 def test_figures_are_those_of_the_records() -> None:

@@ -89,7 +89,7 @@ def with_the_example() -> Iterator[None]:
 @pytest.mark.usefixtures("with_the_example")
 def test_fragments_of_study_files_are_valid(page: Path) -> None:
     for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
-        values = yaml.safe_load(block)
+        values = yaml.safe_load(block) or {}  # comments alone
         if "name" not in values:
             base: dict[str, Any] = yaml.safe_load(EMBEDDED["quickstart"].read_text(encoding="utf-8"))
             del base["search_space"]
