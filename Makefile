@@ -28,7 +28,7 @@ docs: $(STAMP)  ## the documentation as a site, in site/
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
 
 test: $(STAMP)  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)  ## the slow tests: kills, servers, browsers, families of models, notebooks
 	$(BIN)/python -m pytest -m slow --timeout 900

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("fixtures.commands", "fixtures.families", "fixtures.processes")
 
-# Tests run beside each other's subprocesses: threads that spin would starve them.
+# Tests run beside each other and beside their processes: threads that spin would starve these.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("JOINTSEARCH_STORAGE", None)  # a person's own
