@@ -25,16 +25,16 @@ class Installed:
 
     folder: Path
 
-    def add(self, module: str, kind: str = "") -> None:
-        """One file, and where ``kind`` is named the entry point that makes it known."""
+    def add(self, module: str, group: str = "") -> None:
+        """One file, and where a ``group`` is named the entry point that makes it known."""
         site = self.folder / "site"
         site.mkdir(exist_ok=True)
         shutil.copy(OUTSIDE / f"{module}.py", site)
-        if kind:
+        if group:
             info = site / f"{module}-1.0.dist-info"
             info.mkdir()
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-            (info / "entry_points.txt").write_text(f"[jointsearch.{kind}s]\n{module} = {module}\n")
+            (info / "entry_points.txt").write_text(f"[jointsearch.{group}]\n{module} = {module}\n")
 
     def python(self, code: str, environment: Mapping[str, str] | None = None) -> Any:
         """What the code gives to ``say``, run by a process that sees the packages."""

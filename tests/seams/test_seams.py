@@ -10,17 +10,17 @@ import pytest
 
 from jointsearch.plan.layout import ModelLayout, Part
 
-KINDS = {
-    "format": ("ternary", "ternary"),
-    "task": ("copy_task", "copy"),
-    "sampler": ("round_robin", "round-robin"),
-    "strategy": ("ends_first", "ends-16bit"),
-    "method": ("vectors", "vectors"),
-    "launcher": ("one_by_one", "one-by-one"),
-    "export_target": ("table_target", "table"),
-    "objective": ("regret", "regret"),
+GROUPS = {
+    "formats": ("ternary", "ternary"),
+    "tasks": ("copy_task", "copy"),
+    "samplers": ("round_robin", "round-robin"),
+    "strategies": ("ends_first", "ends-16bit"),
+    "methods": ("vectors", "vectors"),
+    "launchers": ("one_by_one", "one-by-one"),
+    "export_targets": ("table_target", "table"),
+    "objectives": ("regret", "regret"),
 }
-"""Of every kind the file, and the name of what is in it."""
+"""By the group of entry points the file, and the name of what is in it."""
 
 REGISTRIES = """\
 from jointsearch.config.names import SAMPLERS, STRATEGIES
@@ -31,8 +31,8 @@ from jointsearch.launchers import LAUNCHERS
 from jointsearch.plan.formats import FORMATS
 from jointsearch.plan.methods import METHODS
 
-registries = dict(format=FORMATS, task=TASKS, sampler=SAMPLERS, strategy=STRATEGIES, method=METHODS,
-                  launcher=LAUNCHERS, export_target=TARGETS, objective=OBJECTIVES)
+registries = dict(formats=FORMATS, tasks=TASKS, samplers=SAMPLERS, strategies=STRATEGIES, methods=METHODS,
+                  launchers=LAUNCHERS, export_targets=TARGETS, objectives=OBJECTIVES)
 """
 
 SMALL = "from on_the_small_study import LAYOUT, URL, new_study, searched, study_file\n"
@@ -41,35 +41,35 @@ SMALL = "from on_the_small_study import LAYOUT, URL, new_study, searched, study_
 class Installed(Protocol):
     folder: Path
 
-    def add(self, module: str, kind: str = "") -> None: ...
+    def add(self, module: str, group: str = "") -> None: ...
 
     def python(self, code: str, environment: dict[str, str] | None = None) -> Any: ...
 
 
-def add(installed: Installed, kind: str) -> None:
-    installed.add(KINDS[kind][0], kind)
+def add(installed: Installed, group: str) -> None:
+    installed.add(GROUPS[group][0], group)
 
 
 @pytest.mark.parametrize("way", ["entry point", "JOINTSEARCH_PLUGINS", "import"])
 def test_each_is_known(installed: Installed, way: str) -> None:
-    names = {kind: name for kind, (_, name) in KINDS.items()}
-    modules = [module for module, _ in KINDS.values()]
-    for kind, (module, _) in KINDS.items():
-        installed.add(module, kind if way == "entry point" else "")
+    names = {group: name for group, (_, name) in GROUPS.items()}
+    modules = [module for module, _ in GROUPS.values()]
+    for group, (module, _) in GROUPS.items():
+        installed.add(module, group if way == "entry point" else "")
     imports = f"import {', '.join(modules)}\n" if way == "import" else ""
     environment = {"JOINTSEARCH_PLUGINS": ", ".join(modules)} if way == "JOINTSEARCH_PLUGINS" else {}
     found = installed.python(
         f"{REGISTRIES}{imports}names = {names}\n"
-        "say({kind: [names[kind] in known, known[names[kind]].name, names[kind] in list(known)]"
-        " for kind, known in registries.items()})",
+        "say({group: [names[group] in known, known[names[group]].name, names[group] in list(known)]"
+        " for group, known in registries.items()})",
         environment,
     )
-    assert found == {kind: [True, name, True] for kind, name in names.items()}
+    assert found == {group: [True, name, True] for group, name in names.items()}
 
 
 def test_what_is_not_installed_is_not_known(installed: Installed) -> None:
-    names = {kind: name for kind, (_, name) in KINDS.items()}
-    code = f"{REGISTRIES}say([kind for kind, name in {names}.items() if name in registries[kind]])"
+    names = {group: name for group, (_, name) in GROUPS.items()}
+    code = f"{REGISTRIES}say([group for group, name in {names}.items() if name in registries[group]])"
     assert installed.python(code) == []
 
 
@@ -88,7 +88,7 @@ say([name for name in ("optuna", "scipy", "torch", "numpy", "transformers") if n
 
 
 def test_a_format_is_searched_and_weighed(installed: Installed, layout: ModelLayout) -> None:
-    add(installed, "format")
+    add(installed, "formats")
     found = installed.python(
         f"""{SMALL}
 from jointsearch.plan.plan_file import read_plan, write_plan
@@ -117,7 +117,7 @@ say([list(study.space.parameters.items()), trials, path.read_text().count('"tern
 
 
 def test_a_task_is_read_from_a_study_file_and_trained(installed: Installed) -> None:
-    add(installed, "task")
+    add(installed, "tasks")
     found = installed.python(
         f"""{SMALL}
 import torch
@@ -166,7 +166,7 @@ say([
 
 
 def test_a_sampler_proposes_the_trials_of_a_study(installed: Installed) -> None:
-    add(installed, "sampler")
+    add(installed, "samplers")
     trials, highs, sampler = installed.python(
         f"""{SMALL}
 study = searched(search={{"sampler": "round-robin", "trials": 8}}, search_space={{"enqueue": []}})
@@ -180,7 +180,7 @@ say([[list(t.params.values()) for t in found], [d.high for d in found[0].distrib
 
 
 def test_a_strategy_is_enqueued_and_compared(installed: Installed, layout: ModelLayout) -> None:
-    add(installed, "strategy")
+    add(installed, "strategies")
     first, rows = installed.python(
         f"""{SMALL}
 from jointsearch.study.analysis.compare import ComparisonSettings, compare
@@ -204,7 +204,7 @@ say([[trial.origin.kind, trial.origin.name, dict(trial.plan.bits)],
 
 
 def test_a_method_is_named_and_its_adapters_weighed(installed: Installed, layout: ModelLayout) -> None:
-    add(installed, "method")
+    add(installed, "methods")
     trained, variant = installed.python(
         f"""{SMALL}
 space = {{"bits": [16], "ranks": [4]}}
@@ -218,7 +218,7 @@ say([trial.measurement.trainable_parameters, trial.plan.lora.variant])
 
 
 def test_a_launcher_starts_workers(installed: Installed) -> None:
-    add(installed, "launcher")
+    add(installed, "launchers")
     in_peace, complete, workers, told, choices = installed.python(
         f"""{SMALL}
 import sys
@@ -246,7 +246,7 @@ say([in_peace, len(records.complete), len(workers), told, list(option.type.choic
 
 
 def test_an_export_target_writes(installed: Installed) -> None:
-    add(installed, "export_target")
+    add(installed, "export_targets")
     printed, plan = installed.python(
         f"""{SMALL}
 from click.testing import CliRunner
@@ -265,7 +265,7 @@ say([result.output, {{n: [c.format, c.rank] for n, c in export_plan(study).plan.
 
 
 def test_an_objective_is_minimized(installed: Installed) -> None:
-    add(installed, "objective")
+    add(installed, "objectives")
     trials, front, directions = installed.python(
         f"""{SMALL}
 study = searched(objectives=["regret", "kilo_parameters", "model_bytes"], search={{"sampler": "additive"}})
@@ -292,7 +292,7 @@ say([[[t.values["regret"], t.values["kilo_parameters"], t.values["model_bytes"],
 
 
 def test_a_plug_in_that_cannot_be_imported_is_said(installed: Installed) -> None:
-    installed.add("ternary", "format")
+    installed.add("ternary", "formats")
     (installed.folder / "site" / "ternary.py").write_text("import no_such_module\n")
     told = installed.python(
         "from jointsearch.errors import UnsupportedError\nfrom jointsearch.plan.formats import FORMATS\n"
