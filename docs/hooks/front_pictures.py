@@ -16,7 +16,7 @@ TITLES = {
     "t5-multi30k": "A small T5 on Multi30k",
 }
 
-WIDTH, HEIGHT = 380, 260
+WIDTH, HEIGHT = 320, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 28, 40
 FRONT, UNIFORM, TEXT = "#0072b2", "#d55e00", "#777777"
 
@@ -41,7 +41,8 @@ def gallery() -> str:
 
 
 def points(name: str) -> list[Point]:
-    """The front and the uniform plans of a measured study."""
+    """The front and the uniform plans of a measured study; without untrained ones, beside which all others
+    would lie on a line."""
     with (STUDIES / "measured" / name / "front.csv").open(newline="", encoding="utf-8") as file:
         return [
             Point(
@@ -51,6 +52,7 @@ def points(name: str) -> list[Point]:
                 row["label"].startswith("uniform"),
             )
             for row in csv.DictReader(file)
+            if not row["label"].endswith(" rank 0")
         ]
 
 

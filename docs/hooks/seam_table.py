@@ -1,4 +1,4 @@
-"""What can be added to jointsearch: the registries, with what they hold now."""
+"""What can be added to jointsearch: the kinds of which there is a registry."""
 
 from __future__ import annotations
 
@@ -32,14 +32,9 @@ SEAMS: dict[str, tuple[Registry[Any], Callable[[Any], Any], str]] = {
 
 
 def all_seams() -> str:
+    """By which function each kind is registered, under which entry points, and what then names it."""
     rows = [
-        (
-            what,
-            code(f"{register.__module__}.{register.__name__}"),
-            code(registry.group),
-            code(named),
-            ", ".join(code(name) for name in registry),
-        )
+        (what, code(f"{register.__module__}.{register.__name__}"), code(registry.group), code(named))
         for what, (registry, register, named) in SEAMS.items()
     ]
-    return table(["you add", "by", "entry points", "it is named in", "there are"], rows)
+    return table(["you add", "by", "entry points", "it is named in"], rows)

@@ -184,7 +184,7 @@ def test_pictures_have_every_point_in_its_place() -> None:
     assert set(pictures) == {f"pictures/{name}.svg" for name in measured}
     for name in measured:
         with (ROOT / "studies" / "measured" / name / "front.csv").open(newline="") as file:
-            plans = list(csv.DictReader(file))
+            plans = [plan for plan in csv.DictReader(file) if "rank 0" not in plan["label"]]
         root = ET.fromstring(pictures[f"pictures/{name}.svg"])
         dots = [
             (float(dot.attrib["cx"]), float(dot.attrib["cy"]))
