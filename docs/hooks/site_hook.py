@@ -33,6 +33,7 @@ MIRRORED = (
     "CONTRIBUTING.md",
     "docker/README.md",
     "docker/image-tried.txt",
+    "studies/*.json",
     "studies/*.yaml",
     "studies/benchmarks/*.json",
     "studies/benchmarks/*.md",
