@@ -89,15 +89,17 @@ def test_bank_quantizing_on_load_and_reloading_give_the_same_logits(
 
 
 def test_the_device_holds_what_the_plan_weighs(model: ModelSettings, layout: ModelLayout) -> None:
-    """Allocated bytes after loading, against the plan's: allocations are multiples of 512 bytes."""
+    """Allocated bytes after loading, against the plan's.
+
+    Allocations are rounded up, and every NF4 weight has some small tensors: a tenth is left for that.
+    """
     plan = drawn_plan(layout, 3)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(CUDA)
     loaded = load_quantized(model, TASK, JointSearchConfig.of(plan, layout), CUDA)
     held = torch.cuda.memory_allocated(CUDA) - before
-    num_tensors = len(loaded.state_dict()) + 4 * len(plan.formats)
-    base_bytes = plan_cost(layout, plan).base_bytes
-    assert base_bytes * 0.98 <= held <= base_bytes * 1.02 + 512 * num_tensors
+    assert loaded.device.type == "cuda"
+    assert 1.0 <= held / plan_cost(layout, plan).base_bytes <= 1.1
 
 
 def jointsearch(folder: Path, *words: str) -> str:
@@ -113,8 +115,8 @@ def test_a_study_its_front_a_full_run_and_its_evaluation(tmp_path: Path) -> None
     rows = rows["points"] if isinstance(rows, dict) else rows
     assert len(rows) == 9
     losses = {row["label"]: row["loss"] for row in rows}
-    # the pretrained model has 2.3 nats before, and rank 16 trains; a random one would have 7.8
-    assert 1.0 < losses["uniform 16-bit rank 16"] < losses["uniform 4-bit rank 0"] < 3.5
+    # untrained the model has about 3.5 nats on this text; a random one would have log(vocabulary), 8.3
+    assert 1.0 < losses["uniform 16-bit rank 16"] < losses["uniform 4-bit rank 0"] - 0.3 < 4.0
     jointsearch(tmp_path, "export", "quickstart", "-o", "plan.json")
     jointsearch(tmp_path, "train", "plan.json", "-o", "run")
     trained = json.loads((tmp_path / "run" / "metrics.json").read_text())
