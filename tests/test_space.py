@@ -109,7 +109,7 @@ def test_excluded_modules_are_left_alone() -> None:
     plan = space.plan(dict.fromkeys(space.parameters, 0))
     alone = {name for name, choice in plan.modules.items() if choice.bits == 16 and choice.rank == 0}
     assert alone == {"embed", "layers.0.mlp.down", "layers.1.mlp.down"}
-    LAYOUT.check(plan)
+    plan.check(LAYOUT)
 
 
 def test_the_last_override_that_matches_wins() -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from jointsearch.registry import Registry
-
-if TYPE_CHECKING:
-    from jointsearch.measurement import Measurement
 
 Direction = Literal["minimize", "maximize"]
 
@@ -25,8 +22,8 @@ class Objective:
     """Whether it says what a plan costs, whatever the task; if not, the study's task must measure it."""
     unit: Literal["", "bytes", "per second"] = ""
     """How its values are written."""
-    measure: Callable[[Measurement], float] | None = None
-    """Its value, of all that a trial has measured; by default the metric or the field of its name."""
+    measure: Callable[[Any], float] | None = None
+    """Its value, of the trial's ``Measurement``; by default the metric or the field of its name."""
 
     @property
     def sign(self) -> int:

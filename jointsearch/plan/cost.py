@@ -65,7 +65,7 @@ def adapter_element_bytes(settings: LoraSettings) -> int:
 
 def plan_cost(layout: ModelLayout, plan: Plan) -> PlanCost:
     """What ``plan`` weighs on the model of ``layout``; raises ``PlanError`` if it does not fit."""
-    layout.check(plan)
+    plan.check(layout)
     element_bytes = adapter_element_bytes(plan.lora)
     weights_bytes = bias_bytes = trainable = 0
     by_part: defaultdict[str, int] = defaultdict(int, {part.value: 0 for part in Part})

@@ -21,15 +21,12 @@ from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.methods import METHODS
-from jointsearch.plan.peft import lora_config
 from jointsearch.plan.record import Record, digest
 from jointsearch.registry import load
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-    from jointsearch.config.study import StudyConfig
-    from jointsearch.quantization.plugin import JointSearchConfig
+    from transformers.utils.quantization_config import QuantizationConfigMixin
 
 
 class ModuleChoice(Record):
@@ -74,7 +71,8 @@ class PlanContext:
     """What a plan was made for, and where it comes from; no part of what the plan is."""
 
     layout: ModelLayout
-    study: StudyConfig
+    study: Any
+    """The ``StudyConfig``."""
     source: Any = None
     """Of an exported plan: the ``PlanSource``."""
 
@@ -129,6 +127,34 @@ class Plan(Record):
         """Rank by name of the modules that have an adapter (rank above 0)."""
         return {name: choice.rank for name, choice in self.modules.items() if choice.rank > 0}
 
+    def check(self, layout: ModelLayout) -> None:
+        """Raise ``PlanError`` unless the plan fits the model of ``layout``."""
+        by_name = layout.by_name()
+        unknown = [name for name in self.modules if name not in by_name]
+        missing = [name for name in by_name if name not in self.modules]
+        if unknown or missing:
+            raise PlanError(
+                f"a plan must name the model's modules, but {_some(unknown)} in the plan and "
+                f"{_some(missing)} in {layout.architecture} do not match; "
+                "use the model that the plan was made for"
+            )
+        for name, choice in self.modules.items():
+            entry = FORMATS[choice.format]
+            if entry.is_quantized and not by_name[name].quantizable:
+                raise PlanError(f"{name} cannot be quantized, but the plan gives it {entry.bits} bits")
+            if entry.is_quantized and by_name[name].kind not in entry.kinds:
+                raise PlanError(
+                    f"{entry.name} is for {', '.join(entry.kinds)}, but the plan gives it to {name}, "
+                    f"which is {by_name[name].kind}"
+                )
+            if choice.rank > 0 and not by_name[name].adaptable:
+                raise PlanError(f"{name} cannot have an adapter, but the plan gives it rank {choice.rank}")
+            if choice.rank > 0 and not self.lora.supports(choice.format):
+                raise PlanError(
+                    f"lora.init: {self.lora.init} needs bits among {list(self.lora.bits)}, "
+                    f"but the plan gives {name} {choice.bits}"
+                )
+
     def ending_with(self, ranks: Mapping[str, int]) -> Plan:
         """The same plan with the ranks that its adapters have ended with, if they adapt; else itself."""
         if not ranks:
@@ -153,30 +179,28 @@ class Plan(Record):
             modules=self.modules, quantization=self.quantization, lora=self.lora, context=context
         )
 
+    # what follows is done by modules above this one, which are imported when they are asked
+
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Plan:
         """Read an exported plan; raises ``PlanError`` if it is missing, damaged or edited inconsistently."""
-        from jointsearch.plan.plan_file import read_plan
-
-        return read_plan(Path(path)).with_context
+        plan: Plan = load("jointsearch.plan.plan_file:read_plan")(Path(path)).with_context
+        return plan
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write ``plan.json``, whole or not at all; raises ``OutputError`` where that cannot be."""
-        from jointsearch.plan.plan_file import PlanFile, write_plan
-
-        write_plan(PlanFile.of(self), Path(path))
+        load("jointsearch.plan.plan_file:save_plan")(self, Path(path))
 
     def lora_config(self) -> LoraConfig:
         """PEFT's config of the plan's adapters, for ``peft.get_peft_model``."""
         context = self.known_context
-        config: LoraConfig = load("peft:LoraConfig")(
-            **lora_config(self, context.layout, context.study.task.type)
-        )
+        arguments = load("jointsearch.plan.peft:lora_config")(self, context.layout, context.study.task.type)
+        config: LoraConfig = load("peft:LoraConfig")(**arguments)
         return config
 
-    def quantization_config(self) -> JointSearchConfig:
+    def quantization_config(self) -> QuantizationConfigMixin:
         """For ``from_pretrained(…, quantization_config=…)``: every module in its format while it loads."""
-        config: JointSearchConfig = load("jointsearch.quantization.plugin:JointSearchConfig").of(
+        config: QuantizationConfigMixin = load("jointsearch.quantization.plugin:JointSearchConfig").of(
             self, self.known_context.layout
         )
         return config
@@ -190,3 +214,9 @@ class Plan(Record):
                 "settings; take it from Study.select, Study.plan or Plan.load"
             )
         return self.context
+
+
+def _some(names: list[str], limit: int = 4) -> str:
+    """A few names in brackets, and how many more there are."""
+    more = f", … {len(names) - limit} more" if len(names) > limit else ""
+    return f"[{', '.join(names[:limit])}{more}]"

@@ -56,7 +56,7 @@ class PlanFile(Record):
     def build(
         cls, plan: Plan, layout: ModelLayout, study: StudyConfig, origin: PlanSource | None = None
     ) -> PlanFile:
-        layout.check(plan)
+        plan.check(layout)
         return cls(
             digest=plan.digest,
             checksum=_checksum(plan, layout),
@@ -108,7 +108,7 @@ def read_plan(path: Path) -> PlanFile:
         reason = problem.get("ctx", {}).get("error", problem["msg"])
         raise PlanError(f"{path}: damaged at {where}: {reason}") from None
     try:
-        plan.layout.check(plan.plan)
+        plan.plan.check(plan.layout)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
     expected = PlanFile.build(plan.plan, plan.layout, plan.study, plan.origin)
@@ -133,3 +133,8 @@ def plan_text(plan: PlanFile) -> str:
 def write_plan(plan: PlanFile, path: Path) -> None:
     """Write ``plan.json`` whole or not at all."""
     write_text(path, plan_text(plan))
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan that knows its context, whole or not at all."""
+    write_plan(PlanFile.of(plan), path)

@@ -62,7 +62,8 @@ class Strategy:
 
 def register_strategy(entry: Strategy) -> Strategy:
     """Make a strategy known by its name, for ``search_space.enqueue`` and comparisons."""
-    return STRATEGIES.register(entry)
+    registered: Strategy = STRATEGIES.register(entry)
+    return registered
 
 
 def rule(
@@ -86,4 +87,5 @@ def strategy(name: str) -> Strategy:
     """The strategy of that name; raises ``PlanError`` naming the nearest."""
     if name not in STRATEGIES:
         raise PlanError(STRATEGIES.problem(name))
-    return STRATEGIES[name]
+    found: Strategy = STRATEGIES[name]
+    return found

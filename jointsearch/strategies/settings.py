@@ -115,7 +115,7 @@ class StrategySettings:
             for spec in layout.modules
         }
         made = Plan(modules=modules, quantization=self.quantization, lora=self.lora)
-        layout.check(made)
+        made.check(layout)
         return made
 
     def bytes_of(

@@ -33,14 +33,14 @@ def test_json_keeps_everything() -> None:
 
 
 def test_a_fitting_plan_passes() -> None:
-    LAYOUT.check(Plan(modules=LEFT_ALONE | {"layers.0.attn.q": ModuleChoice(bits=4, rank=64)}))
+    Plan(modules=LEFT_ALONE | {"layers.0.attn.q": ModuleChoice(bits=4, rank=64)}).check(LAYOUT)
 
 
 def test_a_plan_must_name_exactly_the_modules() -> None:
     modules = {f"gpt.{number}": ModuleChoice(bits=4, rank=0) for number in range(6)} | LEFT_ALONE
     del modules["layers.0.attn.q"]
     with pytest.raises(PlanError) as caught:
-        LAYOUT.check(Plan(modules=modules))
+        Plan(modules=modules).check(LAYOUT)
     assert str(caught.value) == (
         "a plan must name the model's modules, but [gpt.0, gpt.1, gpt.2, gpt.3, … 2 more] in the plan and "
         "[layers.0.attn.q] in SmallForCausalLM do not match; use the model that the plan was made for"
@@ -49,11 +49,11 @@ def test_a_plan_must_name_exactly_the_modules() -> None:
 
 def test_what_a_module_cannot_have_is_refused() -> None:
     with pytest.raises(PlanError, match="embed cannot have an adapter, but the plan gives it rank 2"):
-        LAYOUT.check(Plan(modules=LEFT_ALONE | {"embed": ModuleChoice(bits=16, rank=2)}))
+        Plan(modules=LEFT_ALONE | {"embed": ModuleChoice(bits=16, rank=2)}).check(LAYOUT)
     fixed = LAYOUT.modules[0].model_copy(update={"quantizable": False})
     layout = LAYOUT.model_copy(update={"modules": (fixed, *LAYOUT.modules[1:])})
     with pytest.raises(PlanError, match="embed cannot be quantized, but the plan gives it 8 bits"):
-        layout.check(Plan(modules=LEFT_ALONE | {"embed": ModuleChoice(bits=8, rank=0)}))
+        Plan(modules=LEFT_ALONE | {"embed": ModuleChoice(bits=8, rank=0)}).check(layout)
 
 
 def test_unknown_kinds_and_fields_are_refused() -> None:

@@ -69,7 +69,8 @@ class Sampler:
 
 def register_sampler(sampler: Sampler) -> Sampler:
     """Make a sampler known by its name, for ``search.sampler`` of study files."""
-    return SAMPLERS.register(sampler)
+    registered: Sampler = SAMPLERS.register(sampler)
+    return registered
 
 
 def build_sampler(

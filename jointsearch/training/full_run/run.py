@@ -113,7 +113,7 @@ def full_run(
 
 def check_model(plan: PlanFile, layout: ModelLayout) -> None:
     """Raise ``PlanError`` naming the modules if the plan was made for another model."""
-    layout.check(plan.plan)
+    plan.plan.check(layout)
     different = [spec.name for spec in plan.layout.modules if layout[spec.name].shape != spec.shape]
     if different:
         name = different[0]
