@@ -11,10 +11,7 @@ import jointsearch
 def all_names() -> str:
     """What ``jointsearch.__all__`` has: functions, then classes, then what its modules define."""
     found = places()
-    functions = [name for name in found if isfunction(_item(name))]
-    others = [name for name in found if name not in functions]
-    in_modules = [name for name in others if "." in name]
-    ordered = [*functions, *(name for name in others if name not in in_modules), *in_modules]
+    ordered = sorted(found, key=lambda name: ("." in name, not isfunction(_item(name)), name.lower()))
     return "\n\n".join(f"::: {found[name]}\n    options:\n      heading: {name}" for name in ordered)
 
 

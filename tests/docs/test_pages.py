@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,6 @@ PYTHON = [
     for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "python"))
     if path.name != "CONTRIBUTING.md"
 ]
-MERGED = {"study": "Study", "plan": "Plan", "verdict": "Verdict"}
-"""Variables of the examples, and what they are."""
-
 all_pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
@@ -99,29 +98,42 @@ def test_fragments_of_study_files_are_valid(page: Path) -> None:
 @pytest.mark.skipif("create_study" not in jointsearch.__all__, reason="the Python API is not there yet")
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_examples_name_what_there_is(block: str) -> None:
-    tree = ast.parse(block)
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(block)):
         match node:
             case ast.Import(names=names):
-                modules = [alias.name for alias in names]
-            case ast.ImportFrom(module=str(module), names=names):
-                modules = [module]
-                if find_spec(module):
-                    found = importlib.import_module(module)
-                    assert all(hasattr(found, alias.name) for alias in names), module
+                assert all(find_spec(alias.name) for alias in names)
+            case ast.ImportFrom(module=str(module), names=names) if module not in OTHERS:
+                found = importlib.import_module(module)
+                assert all(hasattr(found, alias.name) for alias in names), module
             case ast.Attribute(value=ast.Name(id="js"), attr=name):
                 assert name in jointsearch.__all__
-                continue
-            case ast.Attribute(value=ast.Name(id=variable), attr=name) if variable in MERGED:
-                assert hasattr(getattr(jointsearch, MERGED[variable]), name), f"{variable}.{name}"
-                continue
-            case _:
-                continue
-        assert all(find_spec(name) or name in OTHERS for name in modules), modules
+            case ast.Attribute(value=ast.Name(id=variable), attr=name) if variable in OBJECTS:
+                assert name in attributes(OBJECTS[variable]), f"{variable}.{name}"
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=variable), attr=name), keywords=given):
+                if variable == "js" or variable in OBJECTS:
+                    check_keywords(ast.unparse(node.func), {str(keyword.arg) for keyword in given})
+
+
+def check_keywords(called: str, given: set[str]) -> None:
+    """Whether what is called has all of the keywords."""
+    variable, _, name = called.partition(".")
+    owner = jointsearch if variable == "js" else getattr(jointsearch, OBJECTS[variable])
+    parameters = inspect.signature(attrgetter(name)(owner)).parameters.values()
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+        assert given <= {parameter.name for parameter in parameters}, called
+
+
+def attributes(name: str) -> set[str]:
+    """Of a public class: what it defines, and the fields of data classes."""
+    found = getattr(jointsearch, name)
+    return {*dir(found), *getattr(found, "__dataclass_fields__", ())}
 
 
 OTHERS = ("trl",)
 """Packages of examples that the tests do without."""
+
+OBJECTS = {"study": "Study", "plan": "Plan", "verdict": "Verdict", "result": "TrainingResult"}
+"""Variables of the examples, and what they are."""
 
 
 def test_the_readme_is_short() -> None:
