@@ -211,7 +211,7 @@ def train_selected(
             progress(step, num_steps, logs)
 
         if device is not None:
-            plan = plan.model_copy(update={"study": plan.study.model_copy(update={"device": device})})
+            plan = plan.under(plan.study.model_copy(update={"device": device}))
         result = finished_run(plan, folder)  # of a worker that had no time to say so
         if result is None:
             result = full_run(plan, folder, resume=True, listener=listen, tell=tell, should_stop=should_stop)

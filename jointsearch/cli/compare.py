@@ -8,7 +8,7 @@ import click
 
 from jointsearch.assemble import compare_strategies, read_study_file
 from jointsearch.cli.messages import messages
-from jointsearch.cli.options import storage_option
+from jointsearch.cli.options import storage_option, trust_option
 from jointsearch.cli.suggestions import strategies as strategy_names
 from jointsearch.cli.suggestions import study_files
 from jointsearch.cli.tables import print_table
@@ -62,6 +62,7 @@ DROPPED = ("inference/s", "s/epoch", "stability", "peak memory", "trained", "byt
     multiple=True,
     help="Save it too: .md, .csv, .json or .html with plots. May be given several times.",
 )
+@trust_option
 def compare(
     file: str | None,
     strategies: str | None,

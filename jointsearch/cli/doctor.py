@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from jointsearch.cli.options import format_option, storage_option
+from jointsearch.cli.options import format_option, storage_option, trust_option
 from jointsearch.cli.tables import print_json, print_table
+from jointsearch.config.trust import trusts_remote_code
 from jointsearch.errors import StorageError
 from jointsearch.plan.formats import FORMATS, OF_BITS
 from jointsearch.study.storage.opening import open_storage
@@ -30,6 +31,7 @@ LIBRARIES = (
 
 
 @click.command()
+@trust_option
 @storage_option
 @format_option("table", "json")
 def doctor(storage_url: str, output_format: str) -> None:
@@ -44,6 +46,7 @@ def doctor(storage_url: str, output_format: str) -> None:
     report = {
         "python": sys.version.split()[0],
         **{name: _version(name) for name in ("jointsearch", *LIBRARIES)},
+        "code of models": "may run" if trusts_remote_code() else "does not run",
         **_devices(),
         "storage": _storage(storage_url),
     }

@@ -11,6 +11,7 @@ import click
 
 from jointsearch.cli.suggestions import study_files, study_names
 from jointsearch.config.study import DEFAULT_STORAGE
+from jointsearch.config.trust import TRUST_REMOTE_CODE, trust_remote_code
 from jointsearch.errors import StorageError
 
 PASSWORD_FILE = "JOINTSEARCH_STORAGE_PASSWORD_FILE"
@@ -67,6 +68,21 @@ def format_option(*choices: str) -> Callable[[Any], Any]:
         help="json is alone on standard output.",
     )
 
+
+def _trust(_context: click.Context, _parameter: click.Parameter, given: bool) -> None:
+    if given:
+        trust_remote_code()
+
+
+trust_option = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    envvar=TRUST_REMOTE_CODE,
+    show_envvar=True,
+    expose_value=False,
+    callback=_trust,
+    help="Run the code that comes with a model; no file and no storage can say so.",
+)
 
 log_format_option = click.option(
     "--log-format",

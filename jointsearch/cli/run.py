@@ -8,13 +8,13 @@ import click
 
 from jointsearch.assemble import read_study_file, with_labels
 from jointsearch.cli.messages import messages
-from jointsearch.cli.options import format_option
+from jointsearch.cli.options import format_option, trust_option
 from jointsearch.cli.suggestions import plan_files, study_files
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.cli.training_progress import TrainingProgress
 from jointsearch.errors import OutputError
 from jointsearch.front.objectives import format_value
-from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.plan.plan_file import read_plan
 from jointsearch.training.quiet import quiet_libraries
 
 
@@ -30,6 +30,7 @@ from jointsearch.training.quiet import quiet_libraries
     shell_complete=study_files,
     help="Take model, task, full_run and device from this study file.",
 )
+@trust_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of an interrupted run.")
 def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> None:
     """Train a plan in full.
@@ -46,7 +47,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
         config = with_labels(read_study_file(study_file), content.study)
         taken = {name: getattr(config, name) for name in ("model", "task", "full_run", "device")}
         study = content.study.model_copy(update=taken)
-        content = PlanFile.build(content.plan, content.layout, study, content.origin)
+        content = content.under(study)
     quiet_libraries()
     from jointsearch.training.full_run.run import full_run
 
@@ -60,6 +61,7 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@trust_option
 @format_option("table", "json")
 def evaluate(run: Path, split: str, output_format: str) -> None:
     """Measure a finished full run on its test split.

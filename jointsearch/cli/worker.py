@@ -9,7 +9,7 @@ import click
 
 from jointsearch.assemble import train_selected, work
 from jointsearch.cli.messages import messages
-from jointsearch.cli.options import log_format_option, name_argument, storage_option
+from jointsearch.cli.options import log_format_option, name_argument, storage_option, trust_option
 from jointsearch.cli.suggestions import devices
 from jointsearch.cli.training_progress import TrainingProgress
 
@@ -27,6 +27,7 @@ from jointsearch.cli.training_progress import TrainingProgress
 @click.option("--max-trials", type=click.IntRange(min=1), help="Leave after so many trials, or full runs.")
 @click.option("--idle-exit", metavar="TIME", help="Leave after waiting so long for work, such as 10m.")
 @click.option("--quiet", is_flag=True, help="Say nothing of trials and full runs.")
+@trust_option
 @log_format_option
 @storage_option
 def worker(

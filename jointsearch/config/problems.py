@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from jointsearch.config.study import StudyConfig, is_folder_id
 from jointsearch.config.task import TASKS, TaskBase
+from jointsearch.config.trust import untold_trust
 from jointsearch.errors import StudyFileError, either, nearest
 
 Place = tuple[int | str, ...]
@@ -55,9 +56,12 @@ class Problem:
 def study_from(values: Mapping[str, Any]) -> StudyConfig:
     """The study of a dictionary such as a study file holds; raises ``StudyFileError`` of one line."""
     try:
-        return StudyConfig.model_validate(values)
+        config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise StudyFileError(problems(error, values)[0].text) from None
+    if problem := untold_trust(values):
+        raise StudyFileError(problem)
+    return config
 
 
 def problems(error: ValidationError, values: Mapping[str, Any]) -> list[Problem]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import AfterValidator, ValidationInfo, field_validator
 
 from jointsearch.config.fields import NOT_IDENTITY, Pattern, identity_of
 from jointsearch.config.search import SearchSettings
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.task import TaskSettings
 from jointsearch.config.training import CalibrationSettings, FullRunSettings, TrainingSettings
+from jointsearch.config.trust import not_from_here
 from jointsearch.errors import nearest
 from jointsearch.front.objectives import OBJECTIVES, qualities
 from jointsearch.plan.formats import QuantizationSettings
@@ -33,8 +34,8 @@ class ModelSettings(Record):
     """Of the Hub: a branch, a tag or a commit."""
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """The 16-bit type of what is not quantized; ``auto``: the checkpoint's own, else bfloat16."""
-    trust_remote_code: bool = False
-    """Run the Python code that comes with the model; only if you trust who wrote it."""
+    trust_remote_code: Annotated[bool, AfterValidator(not_from_here)] = False
+    """That the model comes with Python code. It runs only where ``--trust-remote-code`` is given, too."""
 
 
 class StudyConfig(Record):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from jointsearch.config.problems import keys_at, problems
 from jointsearch.config.study import StudyConfig, is_folder_id
+from jointsearch.config.trust import untold_trust
 from jointsearch.errors import StudyFileError, first_line
 
 
@@ -45,6 +46,8 @@ def parse_study(text: str, path: Path) -> StudyConfig:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise StudyFileError(_first_problem(error, values, root, path)) from None
+    if problem := untold_trust(values):
+        raise StudyFileError(f"{path}:{_line(root, ('model', 'trust_remote_code'))}: {problem}")
     return _with_absolute_paths(config, path)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jointsearch.config.trust import TRUST_REMOTE_CODE, trusts_remote_code
 from jointsearch.errors import UnsupportedError
 from jointsearch.registry import Registry
 
@@ -48,7 +49,8 @@ class Fleet:
     @property
     def environment(self) -> dict[str, str]:
         """Of a worker, beside that of this process."""
-        return {"JOINTSEARCH_STORAGE": self.storage_url}
+        trust = {TRUST_REMOTE_CODE: "1"} if trusts_remote_code() else {}
+        return {"JOINTSEARCH_STORAGE": self.storage_url, **trust}
 
     @property
     def wants_gpus(self) -> bool:

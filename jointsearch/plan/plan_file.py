@@ -44,7 +44,7 @@ class PlanFile(Record):
     digest: str
     """Of the plan, as the study's trials have it."""
     checksum: str
-    """Of plan and layout, from which the bytes follow."""
+    """Of all the rest of the file."""
     plan: Plan
     layout: ModelLayout
     study: StudyConfig
@@ -57,21 +57,26 @@ class PlanFile(Record):
         cls, plan: Plan, layout: ModelLayout, study: StudyConfig, origin: PlanSource | None = None
     ) -> PlanFile:
         plan.check(layout)
-        return cls(
+        file = cls(
             digest=plan.digest,
-            checksum=_checksum(plan, layout),
+            checksum="",
             plan=plan,
             layout=layout,
             study=study,
             origin=origin,
             peft=lora_config(plan, layout, study.task.type),
         )
+        return file.model_copy(update={"checksum": _checksum(file.model_dump(mode="json"))})
 
     @classmethod
     def of(cls, plan: Plan) -> PlanFile:
         """The file of a plan that knows its context; raises ``PlanError`` where it does not."""
         context = plan.known_context
         return cls.build(plan, context.layout, context.study, context.source)
+
+    def under(self, study: StudyConfig) -> PlanFile:
+        """The same plan with other settings."""
+        return self.build(self.plan, self.layout, study, self.origin)
 
     @property
     def with_context(self) -> Plan:
@@ -111,9 +116,13 @@ def read_plan(path: Path) -> PlanFile:
         plan.plan.check(plan.layout)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
-    expected = PlanFile.build(plan.plan, plan.layout, plan.study, plan.origin)
-    for field in ("digest", "checksum", "peft"):
-        if getattr(plan, field) != getattr(expected, field):
+    follows = {
+        "digest": plan.digest == plan.plan.digest,
+        "peft": plan.peft == lora_config(plan.plan, plan.layout, plan.study.task.type),
+        "checksum": plan.checksum in (_checksum(content), _checksum_of_0_1(plan)),
+    }
+    for field, fits in follows.items():
+        if not fits:
             raise PlanError(
                 f"{path}: damaged: {field} must follow from the rest of the file, but it does not; "
                 "export it again"
@@ -121,8 +130,14 @@ def read_plan(path: Path) -> PlanFile:
     return plan
 
 
-def _checksum(plan: Plan, layout: ModelLayout) -> str:
-    return digest({"plan": plan.model_dump(mode="json"), "layout": layout.model_dump(mode="json")})
+def _checksum(content: dict[str, Any]) -> str:
+    """Of what a file holds, as it stands there: a setting that it does not know yet changes nothing."""
+    return digest({key: value for key, value in content.items() if key != "checksum"})
+
+
+def _checksum_of_0_1(plan: PlanFile) -> str:
+    """Of plan and layout alone, as version 0.1.0 has written it."""
+    return digest({"plan": plan.plan.model_dump(mode="json"), "layout": plan.layout.model_dump(mode="json")})
 
 
 def plan_text(plan: PlanFile) -> str:

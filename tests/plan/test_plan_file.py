@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -135,6 +136,18 @@ def _other_peft(content: dict[str, Any]) -> None:
     content["peft"]["r"] = 99
 
 
+def _other_setting(content: dict[str, Any]) -> None:
+    content["study"]["full_run"]["learning_rate"] = 0.5
+
+
+def _other_trust(content: dict[str, Any]) -> None:
+    content["study"]["model"]["trust_remote_code"] = True
+
+
+def _other_source(content: dict[str, Any]) -> None:
+    content["origin"]["metrics"]["loss"] = 0.1
+
+
 def _newer(content: dict[str, Any]) -> None:
     content["version"] = 2
 
@@ -169,6 +182,9 @@ def _more(content: dict[str, Any]) -> None:
         ),
         (_other_layout, ["damaged: checksum must follow from the rest of the file"]),
         (_other_peft, ["damaged: peft must follow from the rest of the file"]),
+        (_other_setting, ["damaged: checksum must follow from the rest of the file"]),
+        (_other_trust, ["damaged: checksum must follow from the rest of the file"]),
+        (_other_source, ["damaged: checksum must follow from the rest of the file"]),
         (_newer, ["a plan must have version 1, but got 2"]),
         (_no_plan, ["damaged at plan: "]),
         (_other_format, ["not a plan; `jointsearch export STUDY -o plan.json` writes one"]),
@@ -205,6 +221,23 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, content: bytes, piece: str) 
     with pytest.raises(PlanError) as caught:
         read_plan(path)
     assert str(caught.value).startswith(f"{path}{piece}")
+
+
+def test_the_checksum_is_of_all_the_rest(path: Path) -> None:
+    """As a person can compute it: the file without the checksum, as JSON with sorted keys and no spaces."""
+    content = json.loads(path.read_text())
+    checksum = content.pop("checksum")
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert checksum == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_other_settings_have_another_checksum(path: Path) -> None:
+    plan = read_plan(path)
+    moved = plan.under(plan.study.model_copy(update={"device": "cpu"}))
+    assert (moved.digest, moved.study.device) == (plan.digest, "cpu")
+    assert moved.checksum != plan.checksum
+    write_plan(moved, path)
+    assert read_plan(path) == moved
 
 
 def test_half_a_plan_is_refused_with_the_line(path: Path) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jointsearch.assemble import create_only, read_study_file, start_study
 from jointsearch.cli.messages import messages
-from jointsearch.cli.options import log_format_option, storage_option, study_file_argument
+from jointsearch.cli.options import log_format_option, storage_option, study_file_argument, trust_option
 from jointsearch.config.study import StudyConfig
 from jointsearch.launchers import LAUNCHERS
 from jointsearch.study.analysis.verdict import judge
@@ -23,6 +23,7 @@ from jointsearch.study.stored import StoredStudy
 )
 @click.option("--launcher", type=click.Choice(tuple(LAUNCHERS)), default="local", show_default=True)
 @click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Of the jobs, such as slurm_partition=gpu.")
+@trust_option
 @log_format_option
 @storage_option
 def start(
@@ -82,6 +83,7 @@ def _tell_how_it_ended(study: StoredStudy, console: Console) -> int:
 @click.command()
 @study_file_argument
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
+@trust_option
 @storage_option
 def create(file: str, trials: int | None, storage_url: str) -> None:
     """Create a study for workers that are started elsewhere.

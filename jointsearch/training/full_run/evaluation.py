@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from jointsearch.config.study import ModelSettings
-from jointsearch.errors import OutputError, first_line
+from jointsearch.config.trust import HOW, trusts_remote_code
+from jointsearch.errors import ModelError, OutputError, first_line
 from jointsearch.files import write_text
 from jointsearch.plan.plan_file import PlanFile, read_plan
 from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.full_run.folder import ADAPTER, METRICS_FILE, MODEL, PLAN_FILE
-from jointsearch.training.model.architecture import model_class
+from jointsearch.training.model.architecture import model_class, needs_trust
 from jointsearch.training.model.setup import autocast
 from jointsearch.training.tasks import build_task
 
@@ -36,11 +37,16 @@ def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
     device = resolve_device(plan.study.device)
     try:
         model = model_class(plan.study.task.type).from_pretrained(
-            (folder / MODEL).resolve(), device_map={"": device}
+            (folder / MODEL).resolve(),
+            device_map={"": device},
+            trust_remote_code=trusts_remote_code(),
+            use_safetensors=True,
         )
         if ADAPTER in needed:
             model = PeftModel.from_pretrained(model, (folder / ADAPTER).resolve())
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if needs_trust(error):
+            raise ModelError(f"the model in {folder} comes with code that must run; {HOW}") from None
         reason = first_line(error)
         raise OutputError(f"the run in {folder} is damaged: {reason}") from None
     return plan, model.eval()

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from jointsearch.config.study import ModelSettings, is_folder_id
 from jointsearch.config.task import TASKS
+from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import OFFLINE, ModelError, first_line
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.quantization.formats.base import is_linear, linear_shape
@@ -44,10 +45,12 @@ def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) 
         config = AutoConfig.from_pretrained(
             settings.id,
             revision=settings.revision,
-            trust_remote_code=settings.trust_remote_code,
+            trust_remote_code=trusts_remote_code(),
             **(head or {}),
         )
     except (OSError, ValueError) as error:
+        if needs_trust(error):
+            raise ModelError(f"the model '{settings.id}' comes with code that must run; {HOW}") from None
         fix = "" if is_folder_id(settings.id) else f"; {OFFLINE}"
         raise ModelError(f"the model '{settings.id}' cannot be read: {first_line(error)}{fix}") from None
     if getattr(config, "quantization_config", None) is not None:
@@ -55,6 +58,11 @@ def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) 
             f"the model '{settings.id}' is quantized already; name the checkpoint it was quantized from"
         )
     return config
+
+
+def needs_trust(error: Exception) -> bool:
+    """Whether transformers has refused a model because its own code would have to run."""
+    return "trust_remote_code" in str(error)
 
 
 def read_layout(
@@ -69,7 +77,7 @@ def empty_model(config: PreTrainedConfig, settings: ModelSettings, task_type: st
     """The model on the meta device."""
     try:
         with torch.device("meta"):
-            return model_class(task_type).from_config(config, trust_remote_code=settings.trust_remote_code)
+            return model_class(task_type).from_config(config, trust_remote_code=trusts_remote_code())
     except ValueError as error:
         raise ModelError(
             f"the model '{settings.id}' has no class for {task_type}: {first_line(error)}"

@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from jointsearch.config.study import ModelSettings
+from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import ModelError
 from jointsearch.quantization.formats.base import compute_dtype, round_to
 from jointsearch.quantization.plugin import JointSearchConfig
-from jointsearch.training.model.architecture import layout_of, load_config, model_class
+from jointsearch.training.model.architecture import layout_of, load_config, model_class, needs_trust
 
 HEAD_SEED = 0
 """New heads start the same in every process."""
@@ -49,7 +50,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """The model's tokenizer, which pads on the right, with its end-of-text token if it has none for it."""
     with _readable(settings, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
-            settings.id, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+            settings.id, revision=settings.revision, trust_remote_code=trusts_remote_code()
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(
@@ -74,7 +75,7 @@ def _from_pretrained(
             output_loading_info=True,
             config=config,
             revision=settings.revision,
-            trust_remote_code=settings.trust_remote_code,
+            trust_remote_code=trusts_remote_code(),
             use_safetensors=True,
             ignore_mismatched_sizes=bool(head),  # a head for other classes is replaced by a new one
             **arguments,
@@ -95,6 +96,8 @@ def _readable(settings: ModelSettings, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
+        if needs_trust(error):
+            raise ModelError(f"the {what} of '{settings.id}' comes with code that must run; {HOW}") from None
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 200 else f"{reason[:200]} …"
         raise ModelError(f"the {what} of '{settings.id}' cannot be loaded: {reason}") from None
