@@ -7,6 +7,7 @@
     ├── DataError           data that is missing, empty or too short
     ├── StorageError        a storage that cannot be opened
     ├── StudyError          a study that does not exist, has changed, or lacks what was asked for
+    │   └── StudyGone           a study that was deleted while this process used it
     ├── OutputError         an output path that cannot be written without losing something
     ├── UnsupportedError    a library or device that cannot do what was asked for
     ├── RunInterrupted      a full run that was asked to stop; it can be resumed
@@ -52,6 +53,10 @@ class StorageError(JointSearchError):
 
 class StudyError(JointSearchError):
     """A study that does not exist, has changed, or lacks what was asked for."""
+
+
+class StudyGone(StudyError):
+    """A study that was deleted, and perhaps made again, while this process used it."""
 
 
 class OutputError(JointSearchError):

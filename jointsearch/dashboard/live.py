@@ -28,7 +28,7 @@ class LiveStudies:
         """Raises ``StudyError`` where there is none of that name (any more)."""
         with self._lock:
             known = self._open.get(name)
-            if known is not None and is_stored(known.optuna_study, self._storage):
+            if known is not None and is_stored(known.optuna_study):
                 return known
             self._open.pop(name, None)
             return self._open.setdefault(name, open_study(self._storage, name))

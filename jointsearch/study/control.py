@@ -8,16 +8,21 @@ cancel   give the running trial back to the queue, then leave
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
 
 import optuna
 
+from jointsearch.errors import StudyGone, either
 from jointsearch.study.storage.outages import repeat
 
 WANTED = "wanted"
 POLL_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Wanted(StrEnum):
@@ -34,9 +39,20 @@ def want(study: optuna.Study, state: Wanted) -> None:
     study.set_user_attr(WANTED, state.value)
 
 
-def wanted(study: optuna.Study) -> Wanted:
-    """What is wanted now."""
-    return Wanted(study.user_attrs.get(WANTED, Wanted.RUN))
+def wanted(study: optuna.Study, known: Wanted = Wanted.RUN) -> Wanted:
+    """What is wanted now; ``known``, what was wanted before, where only another version knows it."""
+    value = study.user_attrs.get(WANTED, Wanted.RUN)
+    try:
+        return Wanted(value)
+    except ValueError:
+        _warn(repr(value))
+        return known
+
+
+@cache
+def _warn(value: str) -> None:
+    """Once: workers look every few seconds."""
+    _log.warning("the wanted state must be %s, but got %s, which is ignored", either(Wanted), value)
 
 
 @contextmanager
@@ -47,7 +63,11 @@ def watch(study: optuna.Study, tell: Callable[[Wanted], None]) -> Iterator[None]
 
     def look() -> None:
         nonlocal known
-        now = wanted(study)
+        try:
+            now = wanted(study, known)
+        except StudyGone:
+            tell(Wanted.CANCEL)  # nobody can store what is still being done
+            raise
         if now is not known:
             known = now
             tell(now)

@@ -14,7 +14,10 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.registry import PLUGINS
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.attributes import CONFIG, LAYOUT
+from jointsearch.study.busy import busy_workers
+from jointsearch.study.storage.identity import identified
 from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.storage.writing import delete
 from jointsearch.study.stored import StoredStudy, build_space
 from jointsearch.study.warm_start import enqueue_known
 
@@ -29,13 +32,14 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
     if CONFIG not in attributes:
         raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
     try:
-        return StoredStudy(study, StudyConfig.model_validate(attributes[CONFIG]))
+        config = StudyConfig.model_validate(attributes[CONFIG])
     except ValidationError as error:
         problem = problems(error, attributes[CONFIG])[0].text
         raise StudyError(
             f"the study '{name}' was made by another version of jointsearch, or with a plug-in that "
             f"{PLUGINS} must name: {problem}"
         ) from None
+    return StoredStudy(identified(study), config)
 
 
 def open_study(storage: BaseStorage, name: str) -> StoredStudy:
@@ -59,9 +63,15 @@ def study_names(storage: BaseStorage) -> list[str]:
     return [summary.study_name for summary in summaries if CONFIG in summary.user_attrs]
 
 
-def delete_study(storage: BaseStorage, name: str) -> None:
-    open_study(storage, name)
-    optuna.delete_study(study_name=name, storage=storage)
+def delete_study(storage: BaseStorage, name: str, *, force: bool = False) -> None:
+    """Raises ``StudyError`` where workers are at the study; ``force``: delete it all the same."""
+    study = open_study(storage, name)
+    if (busy := busy_workers(study)) and not force:
+        raise StudyError(
+            f"no worker must be at a study that is deleted, but '{name}' has {', '.join(busy)}; "
+            f"`jointsearch study cancel {name}` ends them, --force deletes it under them"
+        )
+    delete(study.optuna_study)
 
 
 def check_unchanged(study: StoredStudy, config: StudyConfig) -> None:
@@ -83,6 +93,7 @@ def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout)
         directions=[OBJECTIVES[name].direction for name in config.objectives],
     )
     try:
+        study = identified(study)
         with experimental_optuna():
             study.set_metric_names(list(config.objectives))
         study.set_user_attr(LAYOUT, layout.model_dump(mode="json"))

@@ -7,12 +7,13 @@ every transaction takes the write lock when it begins, and waits for it instead 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import VersionInfoModel
 from optuna.storages._rdb.storage import _create_scoped_session
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import scoped_session, sessionmaker
 
@@ -55,16 +56,30 @@ class Database(RDBStorage):
         Optuna stamps a new storage with alembic's version and compares an old one's; importing alembic takes
         longer than all the rest. Both happen when a study is started.
         """
-        self.url = self._fill_storage_url_template(url)
+        self._use(create_engine(self._fill_storage_url_template(url), **options), options)
+        with _create_scoped_session(self.scoped_session) as session:
+            VersionInfoModel.find(session)  # fails where there are no tables
+
+    def of_study(self, check: Callable[[Connection], None]) -> Database:
+        """The same database for one study, whose transactions all begin with ``check``."""
+        own = Database.__new__(Database)
+        own._use(self.engine, self.engine_kwargs)
+
+        def look(_session: Any, _transaction: Any, connection: Connection) -> None:
+            check(connection)
+
+        event.listen(own.scoped_session.session_factory, "after_begin", look)
+        return own
+
+    def _use(self, engine: Engine, options: dict[str, Any]) -> None:
+        self.url = engine.url.render_as_string(hide_password=False)
         self.engine_kwargs = options
         self.skip_compatibility_check = True
         self.heartbeat_interval = heartbeats.HEARTBEAT_SECONDS
         self.grace_period = heartbeats.STALE_SECONDS
         self.heartbeat_stale_trial_callback = self.failed_trial_callback = None
-        self.engine = create_engine(self.url, **options)
-        self.scoped_session = scoped_session(sessionmaker(bind=self.engine))
-        with _create_scoped_session(self.scoped_session) as session:
-            VersionInfoModel.find(session)  # fails where there are no tables
+        self.engine = engine
+        self.scoped_session = scoped_session(sessionmaker(bind=engine))
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:

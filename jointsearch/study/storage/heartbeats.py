@@ -14,6 +14,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
@@ -47,8 +48,8 @@ def last_heartbeats(study: optuna.Study) -> dict[int, Heartbeat]:
         .outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
         .where(TrialModel.study_id == study_id(study), TrialModel.state == TrialState.RUNNING)
     )
-    with database.engine.connect() as connection:
-        rows = connection.execute(query).all()
+    with _create_scoped_session(database.scoped_session) as session:
+        rows = session.execute(query).all()
     # PostgreSQL's now() has a time zone, its column and SQLite have none
     return {
         number: Heartbeat(beat, (now.replace(tzinfo=None) - beat).total_seconds() if beat else None)

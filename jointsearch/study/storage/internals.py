@@ -6,6 +6,8 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import Engine
 
+from jointsearch.errors import StudyGone
+
 
 def storage_of(study: optuna.Study) -> BaseStorage:
     """As Optuna uses it: a database with a cache before it, or a proxy."""
@@ -29,9 +31,9 @@ def study_id(study: optuna.Study) -> int:
     return study._study_id
 
 
-def is_stored(study: optuna.Study, storage: BaseStorage) -> bool:
+def is_stored(study: optuna.Study) -> bool:
     """Whether ``study`` is still there: not deleted, nor made again under its old name."""
     try:
-        return storage.get_study_id_from_name(study.study_name) == study_id(study)
-    except KeyError:
+        return storage_of(study).get_study_id_from_name(study.study_name) == study_id(study)
+    except (KeyError, StudyGone):
         return False

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from jointsearch.errors import first_line
+from jointsearch.errors import StudyGone, first_line
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
@@ -80,12 +80,17 @@ def outlast(call: Callable[[], Result], give_up: Callable[[], bool] = lambda: Fa
 
 @contextmanager
 def repeat(call: Callable[[], object], seconds: float) -> Iterator[None]:
-    """``call()`` every so many seconds inside the block, from a thread of its own that outlives outages."""
+    """``call()`` every so many seconds inside the block, from a thread that outlives outages and errors."""
     ended = threading.Event()
 
     def go_on() -> None:
         while not ended.wait(seconds):
-            outlast(call, ended.is_set)
+            try:
+                outlast(call, ended.is_set)
+            except StudyGone:
+                return  # whoever works on the study is told so by what it does next
+            except Exception as error:
+                _log.warning("%s: %s", type(error).__name__, first_line(error))
 
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()

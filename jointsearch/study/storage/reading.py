@@ -14,11 +14,12 @@ from typing import Any
 
 import optuna
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel, TrialValueModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jointsearch.study.storage.internals import engine_of, storage_of, study_id
+from jointsearch.study.storage.internals import database_of, storage_of, study_id
 
 CHUNK = 5_000
 """Trials that one query asks for: databases limit the number of bound variables."""
@@ -38,12 +39,12 @@ class ChangedTrials:
 
     def read(self) -> tuple[FrozenTrial, ...]:
         """By number. A trial is the same object as before where nothing in it has changed."""
-        engine = engine_of(self._study)
-        if engine is None:  # behind a proxy, whose client keeps finished trials itself
+        database = database_of(self._study)
+        if database is None:  # behind a proxy, whose client keeps finished trials itself
             found = self._study.get_trials(deepcopy=False)
             ids, read = [trial._trial_id for trial in found], found
         else:
-            with Session(engine) as session:
+            with _create_scoped_session(database.scoped_session) as session:
                 ids = list(session.scalars(_trial_ids(self._study)))
                 read = list(_trials(session, [key for key in ids if not self._is_finished(key)]))
         for trial in read:

@@ -18,10 +18,13 @@ from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 
-from jointsearch.study.storage.internals import database_of, storage_of, study_id
+from jointsearch.errors import StorageError
+from jointsearch.study.storage.internals import database_of, is_stored, storage_of, study_id
 
 Internal = dict[str, tuple[float, BaseDistribution]]
 """Parameters as Optuna stores them."""
+
+DELETE_TRIES = 5
 
 
 def take(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial | None:
@@ -37,6 +40,18 @@ def fail_stale(study: optuna.Study, number: int) -> None:
     trial_id = storage.get_trial_id_from_study_id_trial_number(study_id(study), number)
     with suppress(UpdateFinishedTrialError):
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+
+def delete(study: optuna.Study) -> None:
+    """Delete the study with all that belongs to it; raises ``StorageError`` where workers prevent it."""
+    for _ in range(DELETE_TRIES):
+        storage_of(study).delete_study(study_id(study))
+        # Optuna passes over what the database refuses: a trial that was added in between belongs to the study
+        if not is_stored(study):
+            return
+    raise StorageError(
+        f"the study '{study.study_name}' cannot be deleted while workers add trials; stop them"
+    )
 
 
 def suggest(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:

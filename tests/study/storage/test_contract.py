@@ -207,12 +207,12 @@ class TestContract:
         assert stored(trial).state == TrialState.FAIL
 
     def test_a_study_that_was_deleted_or_made_again_is_not_stored(self, kind: Kind) -> None:
-        assert is_stored(kind.study, kind.storage)
+        assert is_stored(kind.study)
         optuna.delete_study(study_name="s", storage=kind.storage)
-        assert not is_stored(kind.study, kind.storage)
+        assert not is_stored(kind.study)
         optuna.create_study(study_name="other", storage=kind.storage)  # takes the number where it is reused
         optuna.create_study(study_name="s", storage=kind.storage)
-        assert not is_stored(kind.study, kind.storage)
+        assert not is_stored(kind.study)
 
     def test_one_at_a_time_holds_the_lock_of_a_study(self, kind: Kind) -> None:
         inside, most = 0, 0

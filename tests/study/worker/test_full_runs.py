@@ -441,8 +441,8 @@ def test_a_worker_obeys_what_is_wanted(
     look = control.wanted
     seen: list[Wanted] = []
 
-    def remember(study: optuna.Study) -> Wanted:
-        seen.append(look(study))
+    def remember(study: optuna.Study, *known: Wanted) -> Wanted:
+        seen.append(look(study, *known))
         return seen[-1]
 
     monkeypatch.setattr(control, "wanted", remember)
