@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
 
 from optuna.storages import BaseStorage
 
@@ -10,7 +14,17 @@ from jointsearch.study.full_runs import selected
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.internals import is_stored
 from jointsearch.study.stored import StoredStudy
-from jointsearch.study.study import open_study, study_names
+from jointsearch.study.study import open_study, read_each, study_names
+
+Found = TypeVar("Found")
+
+_log = logging.getLogger(__name__)
+
+
+@cache
+def _warn(line: str) -> None:
+    """Once: the start page is read every few seconds."""
+    _log.warning("%s", line)
 
 
 class LiveStudies:
@@ -21,8 +35,12 @@ class LiveStudies:
         self._open: dict[str, StoredStudy] = {}
         self._lock = threading.Lock()
 
-    def all(self) -> list[StoredStudy]:
-        return [self[name] for name in study_names(self._storage)]
+    def read_each(self, read: Callable[[StoredStudy], Found]) -> list[Found]:
+        """What ``read`` finds of each study that can be read; the log says which cannot."""
+        found, unreadable = read_each(study_names(self._storage), lambda name: read(self[name]))
+        for line in unreadable:
+            _warn(line)
+        return found
 
     def __getitem__(self, name: str) -> StoredStudy:
         """Raises ``StudyError`` where there is none of that name (any more)."""

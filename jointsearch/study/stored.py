@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import optuna
+from pydantic import ValidationError
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.space import SearchSpace
 from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
@@ -35,7 +37,13 @@ class StoredStudy:
 
     @cached_property
     def layout(self) -> ModelLayout:
-        return ModelLayout.model_validate(self.optuna_study.user_attrs[LAYOUT])
+        try:
+            return ModelLayout.model_validate(self.optuna_study.user_attrs[LAYOUT])
+        except (KeyError, ValidationError) as error:
+            raise StudyError(
+                f"the study '{self.name}' must hold the layout of its model as this version writes it, but "
+                f"{first_line(error)}; it was made by another version of jointsearch"
+            ) from None
 
     @cached_property
     def space(self) -> SearchSpace:

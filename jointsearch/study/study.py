@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 import optuna
 from optuna.storages import BaseStorage
 from pydantic import ValidationError
 
 from jointsearch.config.problems import problems
 from jointsearch.config.study import StudyConfig, differences
-from jointsearch.errors import StudyError, nearest
+from jointsearch.errors import StudyError, first_line, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.registry import PLUGINS
@@ -17,9 +20,12 @@ from jointsearch.study.attributes import CONFIG, LAYOUT
 from jointsearch.study.busy import busy_workers
 from jointsearch.study.storage.identity import identified
 from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.storage.reading import studies_with
 from jointsearch.study.storage.writing import delete
 from jointsearch.study.stored import StoredStudy, build_space
 from jointsearch.study.warm_start import enqueue_known
+
+Found = TypeVar("Found")
 
 
 def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
@@ -59,8 +65,23 @@ def load_study(name: str, url: str) -> StoredStudy:
 
 def study_names(storage: BaseStorage) -> list[str]:
     """Names of the studies that jointsearch made; a storage may hold others."""
-    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
-    return [summary.study_name for summary in summaries if CONFIG in summary.user_attrs]
+    return studies_with(storage, CONFIG)
+
+
+def read_each(names: Iterable[str], read: Callable[[str], Found]) -> tuple[list[Found], list[str]]:
+    """What ``read`` finds of each study, and a line for each that it cannot read: it hides no other one."""
+    found, unreadable = [], []
+    for name in names:
+        try:
+            found.append(read(name))
+        except StudyError as error:
+            unreadable.append(str(error))
+        except (LookupError, TypeError, ValueError) as error:
+            unreadable.append(
+                f"the study '{name}' was made by another version of jointsearch: "
+                f"{type(error).__name__}: {first_line(error)}"
+            )
+    return found, unreadable
 
 
 def delete_study(storage: BaseStorage, name: str, *, force: bool = False) -> None:

@@ -10,11 +10,10 @@ import click
 from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.config.study import is_folder_id
-from jointsearch.errors import StudyError
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
-from jointsearch.study.study import open_study, study_names
+from jointsearch.study.study import open_study, read_each, study_names
 
 
 @click.command("list")
@@ -28,13 +27,14 @@ def list_studies(storage_url: str, output_format: str) -> None:
       jointsearch study list --format json
     """
     storage = open_storage(storage_url)
-    rows = []
-    for name in study_names(storage):
-        try:
-            study = open_study(storage, name)
-            rows.append(summary_of(study, study.records()))
-        except StudyError as error:  # of another version: it must not hide the others
-            click.echo(str(error), err=True)
+
+    def read(name: str) -> dict[str, Any]:
+        study = open_study(storage, name)
+        return summary_of(study, study.records())
+
+    rows, unreadable = read_each(study_names(storage), read)
+    for line in unreadable:
+        click.echo(line, err=True)
     if output_format == "json":
         print_json(rows)
         return

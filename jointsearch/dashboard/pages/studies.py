@@ -41,7 +41,7 @@ def study_lines(rows: Sequence[StudyRow]) -> Any:
 
 
 def study_rows(studies: LiveStudies) -> list[StudyRow]:
-    return [study_row(study, study.records()) for study in studies.all()]
+    return studies.read_each(lambda study: study_row(study, study.records()))
 
 
 def add_callbacks(app: Dash, studies: LiveStudies) -> None:

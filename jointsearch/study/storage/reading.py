@@ -13,7 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import optuna
-from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel, TrialValueModel
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import (
+    StudyModel,
+    StudyUserAttributeModel,
+    TrialModel,
+    TrialUserAttributeModel,
+    TrialValueModel,
+)
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial
 from sqlalchemy import select
@@ -23,6 +30,22 @@ from jointsearch.study.storage.internals import database_of, storage_of, study_i
 
 CHUNK = 5_000
 """Trials that one query asks for: databases limit the number of bound variables."""
+
+
+def studies_with(storage: BaseStorage, attribute: str) -> list[str]:
+    """Names of the studies that have that user attribute, oldest first, without a look at their trials."""
+    backend = getattr(storage, "_backend", storage)
+    if not isinstance(backend, RDBStorage):  # a proxy
+        return [study.study_name for study in storage.get_all_studies() if attribute in study.user_attrs]
+    model = StudyUserAttributeModel
+    query = (
+        select(StudyModel.study_name)
+        .join(model, model.study_id == StudyModel.study_id)
+        .where(model.key == attribute)
+        .order_by(StudyModel.study_id)
+    )
+    with _create_scoped_session(backend.scoped_session) as session:
+        return list(session.scalars(query))
 
 
 def stored(trial: optuna.Trial) -> FrozenTrial:
