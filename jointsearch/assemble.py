@@ -20,7 +20,7 @@ from jointsearch.cli.study_progress import StudyProgress
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.config.yaml_file import read_study
-from jointsearch.errors import StudyFileError, nearest
+from jointsearch.errors import StudyFileError, nearest, visible
 from jointsearch.launchers import Fleet, run_workers
 from jointsearch.launchers.local import only
 from jointsearch.measurement import Measurement
@@ -301,5 +301,5 @@ def _loaded_runner(config: StudyConfig, layout: ModelLayout, console: Console) -
 
 def _tell_all(console: Console, notes: Iterable[str]) -> None:
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(note), markup=False, highlight=False, soft_wrap=True)
         _log.info(note)

@@ -20,11 +20,18 @@ A message is one line: the rule, the values, the fix. The command line prints it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 OFFLINE = "without a network, set HF_HOME to a cache that has it, or name a folder or files of your own"
 """What to do about a Hub id that cannot be reached."""
+
+LONGEST_LINE = 490
+"""Characters of a message; with ``Error:`` before it a line has no more than 500."""
+
+_COMMANDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, ends of lines, changes of the direction of writing, and halves of surrogate pairs."""
 
 
 class JointSearchError(Exception):
@@ -96,4 +103,22 @@ def either(choices: Iterable[str]) -> str:
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, on one line without a full stop; its class where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return one_line((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """``text`` on one line that a terminal can have, with its middle left out where it is longer."""
+    shown = visible(text[: 2 * longest] + text[-longest:] if len(text) > 3 * longest else text)
+    if len(shown) <= longest:
+        return shown
+    end = longest // 3  # where the fix is
+    return f"{shown[: longest - end - 3]} … {shown[-end:]}"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """``text`` with everything escaped that a terminal would obey instead of showing it, but for ``keep``."""
+    return _COMMANDS.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

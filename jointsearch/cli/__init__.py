@@ -8,7 +8,7 @@ import sys
 import click
 
 from jointsearch.cli.commands import cli
-from jointsearch.errors import JointSearchError, first_line
+from jointsearch.errors import JointSearchError, first_line, one_line
 
 __all__ = ["cli", "main"]
 
@@ -72,6 +72,7 @@ def _of_database(error: Exception) -> BaseException | None:
 
 
 def _say_error(message: str) -> None:
+    message = one_line(message)
     if _LOG.handlers:  # --log-format json
         _LOG.error(message)
     else:

@@ -12,7 +12,7 @@ from jointsearch.cli.options import storage_option, trust_option
 from jointsearch.cli.suggestions import strategies as strategy_names
 from jointsearch.cli.suggestions import study_files
 from jointsearch.cli.tables import print_table
-from jointsearch.errors import OutputError
+from jointsearch.errors import OutputError, visible
 from jointsearch.files import write_text
 from jointsearch.front.selection import parse_bytes
 from jointsearch.strategies.registry import STRATEGIES
@@ -125,8 +125,12 @@ def _print(found: Comparison, output_format: str) -> None:
     if output_format == "table":
         print_table(_short_columns(found), cells(found), title=f"Strategies on '{found.study}'", drop=DROPPED)
         click.echo(f"{caption(found)} The intervals are at {found.confidence:.0%}.", err=True)
+    elif output_format == "html":
+        click.echo(
+            _text(found, output_format), nl=False
+        )  # for a browser, and its scripts have such characters
     else:
-        click.echo(_text(found, output_format), nl=False)
+        click.echo(visible(_text(found, output_format), keep="\r\n\t"), nl=False)
 
 
 def _short_columns(found: Comparison) -> list[str]:

@@ -10,6 +10,7 @@ import click
 
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json, print_tables
+from jointsearch.errors import visible
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.front_table import front_rows, front_table
 from jointsearch.study.analysis.verdict import judge
@@ -57,12 +58,15 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
         rows = foreseen or rows
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {key: visible(value) if isinstance(value, str) else value for key, value in row.items()}
+            for row in rows
+        )
     else:
         _print_measured(study, rows)
         if foreseen:
             print_predicted(study, foreseen)
-        click.echo(verdict.sentence)
+        click.echo(visible(verdict.sentence))
 
 
 def _print_measured(study: StoredStudy, rows: list[dict[str, Any]]) -> None:

@@ -7,6 +7,8 @@ import os
 
 from rich.console import Console
 
+from jointsearch.errors import visible
+
 LOG = logging.getLogger("jointsearch")
 
 
@@ -29,3 +31,8 @@ def messages(log_format: str = "text") -> Console:
         LOG.propagate = False
         os.environ["JOINTSEARCH_LOG_FORMAT"] = log_format  # for workers that this process starts
     return Console(stderr=True, quiet=log_format == "json")
+
+
+def say(console: Console, text: str) -> None:
+    """A line of plain text that may hold what somebody has stored."""
+    console.print(visible(text, keep="\n"), markup=False, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import click
 from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.suggestions import trials_and_runs
 from jointsearch.cli.tables import print_json
-from jointsearch.errors import OutputError, StudyError
+from jointsearch.errors import OutputError, StudyError, visible
 from jointsearch.study.plans import chosen_trial, complete_trial
 from jointsearch.study.study import load_study
 
@@ -48,10 +48,11 @@ def compare_outputs(first: str, second: str, storage_url: str, output_format: st
         return
     for position, pair in enumerate(pairs, start=1):
         same = " (the same)" if pair["A"] == pair["B"] else ""
-        click.secho(f"{position}. {pair['input']}", bold=True)
-        click.echo(f"   reference: {pair['reference']}")
-        click.echo(f"   {first}: {pair['A']}")
-        click.echo(f"   {second}: {pair['B']}{same}")
+        shown = {name: visible(text, keep="\n\t") for name, text in pair.items()}
+        click.secho(f"{position}. {shown['input']}", bold=True)
+        click.echo(f"   reference: {shown['reference']}")
+        click.echo(f"   {first}: {shown['A']}")
+        click.echo(f"   {second}: {shown['B']}{same}")
 
 
 def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from jointsearch.cli.options import format_option, name_argument, storage_option
@@ -14,11 +17,26 @@ from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
 
 
+class Finite(click.ParamType[float]):
+    """A number that is neither infinite nor NaN: no point is chosen by those."""
+
+    name = "float"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        number: float = click.FLOAT.convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"must be a finite number, but got {value}", parameter, context)
+        return number
+
+
+FINITE = Finite()
+
+
 @click.command()
 @name_argument
 @click.option("--max-bytes", metavar="SIZE", help="The best point of at most this size, such as 600kB.")
-@click.option("--max-loss", type=float, help="The smallest point with at most this loss.")
-@click.option("--quality", type=float, help="The smallest point at least this good, in any metric.")
+@click.option("--max-loss", type=FINITE, help="The smallest point with at most this loss.")
+@click.option("--quality", type=FINITE, help="The smallest point at least this good, in any metric.")
 @click.option("--knee", is_flag=True, help="The point where the front bends most.")
 @click.option("--trial", type=int, help="This complete trial, on the front or not.")
 @click.option("--withdraw", type=int, help="Instead take the selection of this trial back.")

@@ -9,7 +9,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from jointsearch.cli.messages import say
 from jointsearch.study.analysis.progress import Snapshot, trial_line
 from jointsearch.study.records import StudyRecords
 
@@ -73,7 +75,7 @@ class StudyProgress:
         self._reported |= finished.keys()
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)
 
 
 def _table(snapshot: Snapshot) -> Table:
@@ -81,7 +83,7 @@ def _table(snapshot: Snapshot) -> Table:
     stopped = f"{snapshot.pruned} stopped early, " if snapshot.pruned else ""
     counts = f"{snapshot.complete} done, {stopped}{snapshot.running} running, {snapshot.failed} failed"
     table.add_row("trials", counts)
-    table.add_row("best so far", snapshot.best)
+    table.add_row("best so far", Text(snapshot.best))
     table.add_row("hypervolume", _share(snapshot.hypervolume))
     table.add_row("time left", _time(snapshot.seconds_left))
     return table

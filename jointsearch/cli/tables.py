@@ -11,6 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from jointsearch.errors import visible
+
 TEXT_WIDTH = 28
 """What a column of words needs at least; where there is more in it, it goes on in the next line."""
 
@@ -43,16 +45,16 @@ def print_tables(columns: Sequence[str], tables: Mapping[str, Rows], drop: Seque
         for position in shown:
             numeric = _is_numeric(rows, position)
             table.add_column(
-                columns[position],
+                visible(columns[position]),
                 justify="right" if numeric else "left",
                 no_wrap=numeric and _widest(rows, position) <= TEXT_WIDTH,
                 min_width=cell_len(columns[position]),
                 overflow="fold",
             )
         for row in rows:
-            table.add_row(*(row[position] for position in shown))
+            table.add_row(*(visible(row[position], keep="\n") for position in shown))
         if title:
-            console.print(title, style="table.title", markup=False, highlight=False, soft_wrap=True)
+            console.print(visible(title), style="table.title", markup=False, highlight=False, soft_wrap=True)
         console.print(table, markup=False)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jointsearch.cli.messages import say
+
 
 class TrainingProgress:
     """Listens to full runs, one after the other; use as a context manager around them."""
@@ -33,7 +35,7 @@ class TrainingProgress:
 
     def tell(self, note: str) -> None:
         if self._shown:
-            self._console.print(note, markup=False, highlight=False, soft_wrap=True)
+            say(self._console, note)
 
     def __call__(self, step: int, num_steps: int, logs: dict[str, float]) -> None:
         losses = {name: value for name, value in logs.items() if name in ("loss", "eval_loss")}

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from jointsearch.config.study import StudyConfig, is_folder_id
 from jointsearch.config.task import TASKS, TaskBase
 from jointsearch.config.trust import untold_trust
-from jointsearch.errors import StudyFileError, either, nearest
+from jointsearch.errors import StudyFileError, either, nearest, one_line
 
 Place = tuple[int | str, ...]
 
@@ -37,6 +37,11 @@ _RULES = {
     "too_short": "must have at least one value",
 }
 """By pydantic's type of error; what is missing says it in pydantic's words."""
+
+LONGEST_PROBLEM = 400
+"""Characters; the file's name is yet to come before it."""
+
+_LONGEST_VALUE = 80
 
 _MAPPINGS = ("model_type", "model_attributes_type")
 _LISTS = ("tuple_type", "list_type")
@@ -66,7 +71,8 @@ def study_from(values: Mapping[str, Any]) -> StudyConfig:
 
 def problems(error: ValidationError, values: Mapping[str, Any]) -> list[Problem]:
     """All that is wrong with a study's ``values``."""
-    return [_problem(details, values) for details in error.errors()]
+    found = [_problem(details, values) for details in error.errors()]
+    return [Problem(problem.place, one_line(problem.text, LONGEST_PROBLEM)) for problem in found]
 
 
 def keys_at(place: Sequence[int | str], values: Mapping[str, Any]) -> list[str]:
@@ -95,7 +101,7 @@ def _problem(details: ErrorDetails, values: Mapping[str, Any]) -> Problem:
         case "literal_error":
             expected = details["ctx"]["expected"]
             hint = nearest(str(value), re.findall(r"'([^']*)'", expected))
-            return Problem(place, f"{name} must be {expected}, but got {value!r}{hint}")
+            return Problem(place, f"{name} must be {expected}, but got {_shown(value)}{hint}")
         case "value_error":
             return Problem(
                 place, f"{name}: {details['ctx']['error']}" if name else str(details["ctx"]["error"])
@@ -105,7 +111,9 @@ def _problem(details: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             rule = f"{name}: must be a mapping with the keys {', '.join(keys)}"
             return Problem(place, f"{rule}, but got {_shown(value)}{_as_mapping(place, value)}")
     rule = _RULES.get(kind) or details["msg"].replace("Input should", "must")
-    fix = f"; write [{value}]" if kind in _LISTS and isinstance(value, str | int | float) else ""
+    fix = ""
+    if kind in _LISTS and isinstance(value, str | int | float) and len(str(value)) < _LONGEST_VALUE:
+        fix = f"; write [{value}]"
     return Problem(place, f"{name}: {rule}, but got {_shown(value)}{fix}")
 
 
@@ -140,7 +148,7 @@ def _as_mapping(place: Place, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
+    return "nothing" if value is None else one_line(repr(value), _LONGEST_VALUE)
 
 
 def _settings_of(values: Mapping[str, Any]) -> type[TaskBase]:

@@ -7,13 +7,15 @@ what is another's, so that two who write at once lose nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+from pydantic import BeforeValidator
 
 from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
@@ -24,12 +26,26 @@ from jointsearch.study.storage.locks import study_lock
 SELECTION_OF = "selection:"
 FULL_RUN_OF = "full_run:"
 
+LONGEST_NOTE = 500
+"""Characters; the dashboard takes no more either."""
+
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _storable(text: Any) -> Any:
+    """Text that every reader and every database can have: no control characters, no half of a character."""
+    return _NO_TEXT.sub("", text) if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(_storable)]
+"""Where something odd is stored all the same, it is read without it."""
+
 
 class Selection(Record):
     """A trial whose plan a person wants to be trained in full."""
 
     trial: int
-    note: str = ""
+    note: Text = ""
     at: datetime | None = None
     """None of a selection that was made before there were notes."""
 
@@ -52,9 +68,9 @@ class FullRun(Record):
 
     selection: Selection
     state: RunState = RunState.WAITING
-    worker: str = ""
+    worker: Text = ""
     """Host and process that run it, or ran it."""
-    folder: str = ""
+    folder: Text = ""
     """Where it is, on the worker's machine."""
     began: datetime | None = None
     """When a worker first took it; like all its times by that worker's clock."""
@@ -64,7 +80,7 @@ class FullRun(Record):
     step: int = 0
     num_steps: int = 0
     """0 until the data are read."""
-    failure: str = ""
+    failure: Text = ""
     """Why it has failed, on one line."""
     measurement: Measurement | None = None
     """What it has measured, in the words of a trial's measurement."""
@@ -75,7 +91,12 @@ class FullRun(Record):
 
 
 def select_trial(study: optuna.Study, trial: int, note: str = "") -> None:
-    """Have the plan of ``trial`` trained in full and exported. Selected again it gets the new note."""
+    """Have the plan of ``trial`` trained in full and exported. Selected again it gets the new note.
+
+    A note is cut where it is longer than ``LONGEST_NOTE``.
+    """
+    if len(note) > LONGEST_NOTE:
+        note = f"{note[: LONGEST_NOTE - 2]} …"
     selection = Selection(trial=trial, note=note, at=datetime.now(UTC))
     study.set_user_attr(f"{SELECTION_OF}{trial}", selection.model_dump(mode="json"))
     study.set_user_attr(SELECTION, trial)

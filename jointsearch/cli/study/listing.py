@@ -10,6 +10,7 @@ import click
 from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.config.study import is_folder_id
+from jointsearch.errors import one_line
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
@@ -34,7 +35,7 @@ def list_studies(storage_url: str, output_format: str) -> None:
 
     rows, unreadable = read_each(study_names(storage), read)
     for line in unreadable:
-        click.echo(line, err=True)
+        click.echo(one_line(line), err=True)
     if output_format == "json":
         print_json(rows)
         return

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from jointsearch.assemble import create_only, read_study_file, start_study
-from jointsearch.cli.messages import messages
+from jointsearch.cli.messages import messages, say
 from jointsearch.cli.options import log_format_option, storage_option, study_file_argument, trust_option
 from jointsearch.config.study import StudyConfig
 from jointsearch.launchers import LAUNCHERS
@@ -76,7 +76,7 @@ def _tell_how_it_ended(study: StoredStudy, console: Console) -> int:
     if records.front:
         lines += [judge(study, records).sentence, f"next: jointsearch front {study.name}"]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     return left
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from jointsearch.errors import visible
 from jointsearch.front.objectives import format_value
 from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.records import StudyRecords
@@ -55,7 +56,7 @@ class Snapshot:
 def trial_line(trial: TrialRecord | MeasuredPlan) -> str:
     """A complete trial, or a plan with its means, in a few words."""
     values = ", ".join(f"{name} {format_value(name, value)}" for name, value in trial.values.items())
-    return f"{values} (trial {trial.number}{', ' + trial.origin.name if trial.origin.name else ''})"
+    return visible(f"{values} (trial {trial.number}{', ' + trial.origin.name if trial.origin.name else ''})")
 
 
 @dataclass(frozen=True)

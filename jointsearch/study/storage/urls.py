@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from jointsearch.config.study import DEFAULT_STORAGE
-from jointsearch.errors import StorageError
+from jointsearch.errors import StorageError, one_line
 
 GRPC = "grpc://"
 
@@ -36,14 +37,20 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def redacted(url: str) -> str:
-    """``url`` without user, password and options, also where it is not a valid URL."""
-    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
+    """``url`` on one line without user, password and options, also where it is not a valid URL."""
+    scheme, _, rest = url.partition("//") if "//" in url else url.partition(":")
+    if "@" in rest:
+        url = f"{scheme}//***@{rest.rpartition('@')[2]}"
+    return one_line(url.partition("?")[0])
 
 
 def secrets(url: str) -> list[str]:
     """What of ``url`` must never be shown."""
-    user_info = re.search(r"//(.*)@", url)
-    return [part for part in re.split("[:@]", user_info[1])[1:] if part] if user_info else []
+    _, _, rest = url.partition("//") if "//" in url else url.partition(":")
+    user_info = rest.rpartition("@")[0]
+    options = dict(parse_qsl(url.partition("?")[2]))
+    found = [*re.split("[:@\\s]", user_info)[1:], *(options[key] for key in options if "password" in key)]
+    return [shown for part in found if part for shown in (part, unquote(part))]
 
 
 def lacks_password(url: str) -> bool:

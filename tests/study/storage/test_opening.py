@@ -230,6 +230,12 @@ def test_a_storage_that_cannot_be_opened_leaves_no_connection(postgres_url: str)
         "postgresql://someone:secret@hunter2@localhost:1/studies",
         "postgresql//someone:hunter2@localhost:1/studies",
         "nosuchdriver://someone:hunter2@localhost/studies",
+        "postgresql://someone:hunter2\n@localhost:1/studies",
+        "postgresql://someone:\nhunter2@localhost:1/studies",
+        "postgresql://some\none:hunter2@localhost:port/studies",
+        "postgresql:someone:hunter2@localhost:1/studies",
+        "postgresql:\n//someone:hunter2@localhost:1/studies",
+        "postgresql://localhost:1/studies?user=someone\n&password=hunter2",
     ],
 )
 def test_a_password_is_never_shown(url: str, create: bool) -> None:
