@@ -1,27 +1,98 @@
-"""Joint search of bit-widths and LoRA ranks per layer.
+"""Joint search of weight formats and LoRA ranks per layer.
 
-Importing this package lets transformers load mixed 4/8/16-bit checkpoints. It stays cheap: torch
-and transformers are imported when something needs them.
+Importing this package lets transformers load mixed checkpoints. It stays cheap: whatever a name needs is
+imported when the name is first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jointsearch.hf import register_when_transformers_is_there
 
 if TYPE_CHECKING:
-    from jointsearch.quantization.plugin import JointSearchConfig
+    from jointsearch import testing as testing
+    from jointsearch.api.creation import create_study as create_study
+    from jointsearch.api.creation import load_study as load_study
+    from jointsearch.api.selection import Selection as Selection
+    from jointsearch.api.storages import delete_study as delete_study
+    from jointsearch.api.storages import get_all_study_names as get_all_study_names
+    from jointsearch.api.study import Study as Study
+    from jointsearch.api.training import EvaluationResult as EvaluationResult
+    from jointsearch.api.training import TrainingResult as TrainingResult
+    from jointsearch.api.training import evaluate as evaluate
+    from jointsearch.api.training import get_plan_model as get_plan_model
+    from jointsearch.api.training import train as train
+    from jointsearch.config.space import SpaceSettings as SearchSpace  # noqa: F401
+    from jointsearch.config.study import StudyConfig as StudyConfig
+    from jointsearch.errors import JointSearchError as JointSearchError
+    from jointsearch.errors import TrialFailed as TrialFailed
+    from jointsearch.errors import TrialPruned as TrialPruned
+    from jointsearch.front.objectives import Objective as Objective
+    from jointsearch.front.objectives import register_objective as register_objective
+    from jointsearch.measurement import Measurement as Measurement
+    from jointsearch.plan.formats import register_format as register_format
+    from jointsearch.plan.layout import ModelLayout as ModelLayout
+    from jointsearch.plan.methods import register_method as register_method
+    from jointsearch.plan.plan import ModuleChoice as ModuleChoice
+    from jointsearch.plan.plan import Plan as Plan
+    from jointsearch.quantization.plugin import JointSearchConfig as JointSearchConfig
+    from jointsearch.runner import Runner as Runner
+    from jointsearch.runner import Trial as Trial
+    from jointsearch.study.analysis.comparison import Comparison as Comparison
+    from jointsearch.study.analysis.verdict import Verdict as Verdict
 
 __version__ = "0.1.0"
-__all__ = ["JointSearchConfig", "__version__"]
+
+_PLACES = {
+    "Comparison": "jointsearch.study.analysis.comparison",
+    "EvaluationResult": "jointsearch.api.training",
+    "JointSearchConfig": "jointsearch.quantization.plugin",
+    "JointSearchError": "jointsearch.errors",
+    "Measurement": "jointsearch.measurement",
+    "ModelLayout": "jointsearch.plan.layout",
+    "ModuleChoice": "jointsearch.plan.plan",
+    "Objective": "jointsearch.front.objectives",
+    "Plan": "jointsearch.plan.plan",
+    "Runner": "jointsearch.runner",
+    "SearchSpace": "jointsearch.config.space:SpaceSettings",
+    "Selection": "jointsearch.api.selection",
+    "Study": "jointsearch.api.study",
+    "StudyConfig": "jointsearch.config.study",
+    "TrainingResult": "jointsearch.api.training",
+    "Trial": "jointsearch.runner",
+    "TrialFailed": "jointsearch.errors",
+    "TrialPruned": "jointsearch.errors",
+    "Verdict": "jointsearch.study.analysis.verdict",
+    "create_study": "jointsearch.api.creation",
+    "delete_study": "jointsearch.api.storages",
+    "evaluate": "jointsearch.api.training",
+    "get_all_study_names": "jointsearch.api.storages",
+    "get_plan_model": "jointsearch.api.training",
+    "load_study": "jointsearch.api.creation",
+    "register_format": "jointsearch.plan.formats",
+    "register_method": "jointsearch.plan.methods",
+    "register_objective": "jointsearch.front.objectives",
+    "train": "jointsearch.api.training",
+}
+"""The public names, and the module that each is in."""
+
+__all__ = ["__version__", "testing", *_PLACES]
 
 register_when_transformers_is_there()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "JointSearchConfig":
-        from jointsearch.quantization.plugin import JointSearchConfig
+    if name == "testing":
+        return import_module("jointsearch.testing")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'jointsearch' has no attribute '{name}'")
+    module, _, own_name = _PLACES[name].partition(":")
+    found = getattr(import_module(module), own_name or name)
+    globals()[name] = found
+    return found
 
-        return JointSearchConfig
-    raise AttributeError(f"module 'jointsearch' has no attribute '{name}'")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

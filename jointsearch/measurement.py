@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.plan.cost import PlanCost
 from jointsearch.plan.record import Record
 
 
@@ -40,7 +41,8 @@ class Measurement(Record):
 
     metrics: dict[str, float]
     """Validation metrics at the end: ``loss`` and what the task adds."""
-    model_bytes: int
+    model_bytes: int = 0
+    """Of the saved checkpoint and adapter; a runner that says nothing of it gets what the plan weighs."""
     bytes_per_parameter: float = 0.0
     """``model_bytes`` over the parameters of the base model."""
     trainable_parameters: int = 0
@@ -68,6 +70,16 @@ class Measurement(Record):
     seed: int = 0
     device: str = ""
     versions: dict[str, str] = Field(default={})
+
+    def weighed(self, cost: PlanCost) -> Measurement:
+        """The same with what follows from the plan's bytes, where the runner has not said it."""
+        known = {
+            "model_bytes": cost.model_bytes,
+            "bytes_per_parameter": cost.bytes_per_parameter,
+            "trainable_parameters": cost.trainable_parameters,
+            "trainable_share": cost.trainable_share,
+        }
+        return self.model_copy(update={k: v for k, v in known.items() if k not in self.model_fields_set})
 
     def value(self, objective: str) -> float:
         """The number that the named objective minimizes or maximizes."""

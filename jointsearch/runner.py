@@ -1,19 +1,25 @@
 """What the search asks of a trial: ``run(plan, trial) -> Measurement``. No torch, no Optuna.
 
-``FakeRunner`` is a deterministic stand-in that answers at once, for tests and for trying samplers
-at thousands of trials.
+Whoever trains with something else than this package writes a class with that one method. It is told the plan,
+which knows the model's layout and the study (``plan.context``). ``jointsearch.testing.FakeRunner`` is a
+deterministic stand-in that answers at once.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jointsearch.measurement import Measurement
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.space import SearchSpace
+
+if TYPE_CHECKING:
+    from jointsearch.config.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,24 @@ class Trial:
 
 
 class Runner(Protocol):
-    """Trains and measures plans; raises ``TrialFailed`` where a plan has no result."""
+    """Trains and measures plans: to be subclassed, or any object with such a method."""
 
-    def run(self, plan: Plan, trial: Trial) -> Measurement: ...
+    @abstractmethod
+    def run(self, plan: Plan, trial: Trial) -> Measurement:
+        """Train and measure ``plan``; raises ``TrialFailed`` where it has no result.
+
+        ``Measurement.metrics`` must have the study's quality; what the plan weighs need not be said.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsLayout(Protocol):
+    """A runner that says which modules its model has, so that nobody needs to read the model."""
+
+    def layout(self, config: StudyConfig) -> ModelLayout | None:
+        """The layout of the study's model; None where it is to be read from ``config.model``."""
+        ...
 
 
 @runtime_checkable

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from jointsearch.assemble import compare_strategies, read_study_file
+from jointsearch.assemble import read_study_file
 from jointsearch.cli.messages import messages
+from jointsearch.cli.on_console import OnConsole
 from jointsearch.cli.options import storage_option, trust_option
 from jointsearch.cli.suggestions import strategies as strategy_names
 from jointsearch.cli.suggestions import study_files
@@ -15,6 +16,7 @@ from jointsearch.cli.tables import print_table
 from jointsearch.errors import OutputError, visible
 from jointsearch.files import write_text
 from jointsearch.front.selection import parse_bytes
+from jointsearch.starting import compare_strategies
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.study.analysis.compare import ComparisonSettings
 from jointsearch.study.analysis.comparison import Comparison
@@ -105,11 +107,10 @@ def compare(
         budget = None if max_bytes is None else parse_bytes(max_bytes)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--max-bytes") from None
-    console = messages()
     found = compare_strategies(
         config,
         storage_url,
-        console,
+        OnConsole(messages()),
         lambda layout: ComparisonSettings.named(strategies, layout, seeds, budget, rank),
     )
     if found is None:

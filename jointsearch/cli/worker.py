@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from jointsearch.assemble import train_selected, work
 from jointsearch.cli.messages import messages
+from jointsearch.cli.on_console import OnConsole
 from jointsearch.cli.options import log_format_option, name_argument, storage_option, trust_option
 from jointsearch.cli.suggestions import devices
 from jointsearch.cli.training_progress import TrainingProgress
+from jointsearch.starting import train_selected, work
 
 
 @click.command()
@@ -78,11 +79,10 @@ def worker(
     work(
         name,
         storage_url,
-        console,
+        OnConsole(console, quiet=quiet),
         device=device,
         max_trials=max_trials,
         idle_exit_seconds=seconds,
-        quiet=quiet,
     )
 
 

@@ -24,6 +24,9 @@ from jointsearch.plan.record import Record, digest
 
 DEFAULT_STORAGE = "sqlite:///jointsearch.db"
 
+IN_MEMORY = "(in memory)"
+"""The ``model.id`` of a study whose model is handed over in Python, or known to its runner alone."""
+
 
 class ModelSettings(Record):
     """The pretrained model."""
@@ -36,6 +39,11 @@ class ModelSettings(Record):
     """The 16-bit type of what is not quantized; ``auto``: the checkpoint's own, else bfloat16."""
     trust_remote_code: Annotated[bool, AfterValidator(not_from_here)] = False
     """That the model comes with Python code. It runs only where ``--trust-remote-code`` is given, too."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether there is a checkpoint to read; no where a runner or a person brings the model along."""
+        return self.id != IN_MEMORY
 
 
 class StudyConfig(Record):
@@ -103,6 +111,10 @@ class StudyConfig(Record):
     def quality(self) -> str:
         """The name of the quality objective."""
         return self.objectives[0]
+
+    def with_trials(self, trials: int) -> StudyConfig:
+        """The same study with so many trials in all."""
+        return self.model_copy(update={"search": self.search.model_copy(update={"trials": trials})})
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -65,9 +65,9 @@ def _with_absolute_paths(config: StudyConfig, path: Path) -> StudyConfig:
     if is_folder_id(config.model.id):
         values["model"]["id"] = absolute(config.model.id)
     data = config.task.data
-    if data.files:
+    if data and data.files:
         values["task"]["data"]["files"] = {split: absolute(file) for split, file in data.files.items()}
-    if data.folder:
+    if data and data.folder:
         values["task"]["data"]["folder"] = absolute(data.folder)
     return StudyConfig.model_validate(values)
 

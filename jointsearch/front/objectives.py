@@ -31,7 +31,31 @@ class Objective:
         return 1 if self.direction == "minimize" else -1
 
 
-OBJECTIVES: Registry[Objective] = Registry("objective")
+class ObjectiveRegistry(Registry[Objective]):
+    """The objectives that every study can have; those that one study declares are found by name too."""
+
+    def __init__(self) -> None:
+        super().__init__("objective")
+        self._declared: dict[str, Objective] = {}
+
+    def __getitem__(self, name: str) -> Objective:
+        return self._declared[name] if name in self._declared else super().__getitem__(name)
+
+    def declare(self, name: str, direction: Direction) -> None:
+        """Know a study's own metric; raises ``ValueError`` where it is known with the other direction.
+
+        A name has one direction in a process, so that values of several studies can stand side by side.
+        """
+        if name not in self:
+            self._declared[name] = Objective(name, direction, "a metric of the study's own")
+        elif self[name].direction != direction:
+            raise ValueError(
+                f"the objective '{name}' must be {self[name].direction}d, as elsewhere, but here it is "
+                f"{direction}d; use another name"
+            )
+
+
+OBJECTIVES = ObjectiveRegistry()
 
 
 def register_objective(objective: Objective) -> Objective:

@@ -76,6 +76,17 @@ def register_launcher(launcher: Launcher) -> Launcher:
     return LAUNCHERS.register(launcher)
 
 
+def devices_for(
+    device: str, num_workers: int | None, workers_per_gpu: int, num_gpus: Callable[[], int]
+) -> list[str]:
+    """A device for each worker: the GPUs in turn where the study can use them, else the study's own."""
+    if device not in ("auto", "cuda"):
+        return [device] * (num_workers or workers_per_gpu)
+    gpus = num_gpus()
+    wanted = num_workers or max(1, gpus) * workers_per_gpu
+    return [f"cuda:{index % gpus}" if gpus else device for index in range(wanted)]
+
+
 def run_workers(launcher: str, fleet: Fleet) -> bool:
     """Run the fleet's workers until all have left; raises ``UnsupportedError`` where an extra is missing."""
     if launcher not in LAUNCHERS:

@@ -11,6 +11,17 @@ from jointsearch.plan.layout import ModelLayout
 if TYPE_CHECKING:
     from jointsearch.plan.plan import Plan
 
+_BY_CLASS = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForSeq2SeqLM": "SEQ_2_SEQ_LM",
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+}
+"""PEFT's ``task_type`` by the ending of a model class."""
+
 NO_MODULE = "dummy-target-modules"
 """PEFT's own word for an adapter that has none but the modules to save."""
 
@@ -28,7 +39,7 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     alpha = plan.lora.alpha_of
     heads = [spec.name for spec in layout.modules if spec.trained]
     return {
-        "task_type": TASKS[task_type].peft_type,
+        "task_type": _by_class(layout.architecture) if task_type == "custom" else TASKS[task_type].peft_type,
         "r": default,
         "lora_alpha": alpha(default),
         "target_modules": list(ranks) or (NO_MODULE if heads else []),
@@ -41,3 +52,8 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
         "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),
         "modules_to_save": heads or None,
     }
+
+
+def _by_class(architecture: str) -> str | None:
+    """PEFT's task of a model class; None, as PEFT has it, for one that it has no class for."""
+    return next((name for ending, name in _BY_CLASS.items() if architecture.endswith(ending)), None)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import PlanContext
 from jointsearch.space import SearchSpace
 from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
 from jointsearch.study.records import RecordReader, StudyRecords
@@ -48,6 +49,11 @@ class StoredStudy:
     @cached_property
     def space(self) -> SearchSpace:
         return build_space(self.config, self.layout)
+
+    @property
+    def context(self) -> PlanContext:
+        """What the study's plans are made for."""
+        return PlanContext(self.layout, self.config)
 
     def records(self) -> StudyRecords:
         """All trials as they are now, without parameters: ``optuna_study.get_trials()`` has them."""

@@ -25,7 +25,7 @@ class Loaded(FakeRunner):
 
 
 def test_compare(run: Run, finished_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jointsearch.assemble.build_runner", lambda config, layout: Loaded(layout))
+    monkeypatch.setattr("jointsearch.starting.build_runner", lambda config, layout: Loaded(layout))
     arguments = ("compare", str(STUDY_FILE), "--strategies", "qlora,linear-decay,lora", "--seeds", "2")
     saved = [f"small{suffix}" for suffix in (".md", ".csv", ".json", ".html")]
     outputs = [word for name in saved for word in ("-o", name)]
@@ -37,7 +37,7 @@ def test_compare(run: Run, finished_url: str, tmp_path: Path, monkeypatch: pytes
     assert all((tmp_path / name).stat().st_size > 500 for name in saved)
 
     # all is measured: nothing is loaded any more
-    monkeypatch.setattr("jointsearch.assemble.build_runner", pytest.fail)
+    monkeypatch.setattr("jointsearch.starting.build_runner", pytest.fail)
     assert run(*arguments, "--format", "csv").stdout == (tmp_path / "small.csv").read_text()
     assert run(*arguments, "--format", "markdown").stdout == (tmp_path / "small.md").read_text()
     assert run(*arguments, "--format", "html").stdout == (tmp_path / "small.html").read_text()

@@ -39,7 +39,13 @@ MODEL_TOWER = ("jointsearch.training", "jointsearch.quantization", "jointsearch.
 DASHBOARD = ("jointsearch.dashboard",)
 """Above the search tower; like it, it knows no torch."""
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
-MAY_MEET = ("jointsearch.assemble", "jointsearch.cli", "jointsearch.__main__")
+MAY_MEET = (
+    "jointsearch.assemble",
+    "jointsearch.starting",
+    "jointsearch.api",
+    "jointsearch.cli",
+    "jointsearch.__main__",
+)
 PACKAGE_ROOT = ("jointsearch", "jointsearch.hf")
 
 

@@ -14,11 +14,10 @@ import pytest
 import torch
 import yaml
 
-from jointsearch.assemble import start_study
-from jointsearch.cli.messages import messages
 from jointsearch.config.study import ModelSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import ModelError
+from jointsearch.starting import Audience, start_study
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.plans import export_plan
 from jointsearch.training.full_run.evaluation import evaluate_run
@@ -94,7 +93,7 @@ def case(request: pytest.FixtureRequest, family_models: Path, rows_file: Path, t
 @pytest.mark.slow
 def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], int]) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
-    study = start_study(read_study(case), url, messages())
+    study = start_study(read_study(case), url, Audience())
     records = study.records()
     # every bits × rank is tried first, and one random plan
     assert [len(records.complete), len(records.failed)] == [7, 0], [t.failure for t in records.failed]

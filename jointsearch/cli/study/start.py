@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from jointsearch.assemble import create_only, read_study_file, start_study
+from jointsearch.assemble import read_study_file
 from jointsearch.cli.messages import messages, say
+from jointsearch.cli.on_console import OnConsole
 from jointsearch.cli.options import log_format_option, storage_option, study_file_argument, trust_option
 from jointsearch.config.study import StudyConfig
 from jointsearch.launchers import LAUNCHERS
+from jointsearch.starting import create_only, start_study
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.stored import StoredStudy
 
@@ -52,7 +54,7 @@ def start(
     result = start_study(
         config,
         storage_url,
-        console,
+        OnConsole(console),
         num_workers=workers,
         workers_per_gpu=workers_per_gpu,
         launcher=launcher,
@@ -101,10 +103,7 @@ def create(file: str, trials: int | None, storage_url: str) -> None:
 
 def _config(file: str, trials: int | None) -> StudyConfig:
     config = read_study_file(file)
-    if trials is None:
-        return config
-    search = config.search.model_copy(update={"trials": trials})
-    return config.model_copy(update={"search": search})
+    return config if trials is None else config.with_trials(trials)
 
 
 def _options(given: tuple[str, ...], launcher: str) -> dict[str, str]:

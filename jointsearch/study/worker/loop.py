@@ -42,6 +42,7 @@ class WorkLoop:
         self._max_done = max_done
         self._idle_exit_seconds = idle_exit_seconds
         self._stop = threading.Event()
+        self._leaving = False
         self._wanted = Wanted.RUN
 
     @property
@@ -52,10 +53,14 @@ class WorkLoop:
         """End what runs, and the loop, at the next opportunity."""
         self._stop.set()
 
+    def leave(self) -> None:
+        """End the loop once what runs has come to its end."""
+        self._leaving = True
+
     @property
     def may_begin(self) -> bool:
         """Whether a new piece of work is wanted now; while the study is paused there is none."""
-        return self._wanted is Wanted.RUN
+        return self._wanted is Wanted.RUN and not self._leaving
 
     @contextmanager
     def obeying(self) -> Iterator[None]:
@@ -67,7 +72,7 @@ class WorkLoop:
         """Step until the end; how many pieces of work were done."""
         num_done = 0
         idle_since = time.monotonic()
-        while not self.stopping and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
+        while not (self.stopping or self._leaving) and self._wanted not in (Wanted.STOP, Wanted.CANCEL):
             match step():
                 case Step.OVER:
                     break
@@ -77,6 +82,8 @@ class WorkLoop:
                     if num_done == self._max_done:
                         break
                 case Step.IDLE:
+                    if self._leaving:
+                        break
                     if time.monotonic() - idle_since >= self._idle_exit_seconds:
                         break
                     self.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,7 +21,13 @@ class Stoppable(Protocol):
 
 @contextmanager
 def stop_on_signals(worker: Stoppable) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the worker after its step; a second Ctrl-C leaves at once."""
+    """Ctrl-C and SIGTERM stop the worker after its step; a second Ctrl-C leaves at once.
+
+    Signals reach the main thread alone: a worker in another one is stopped by whoever started it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if worker.stopping:

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from jointsearch import runner as runners
 from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import Measurement
+from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Runner
 from jointsearch.study.storage.outages import outlast
@@ -62,11 +63,12 @@ class TrialRun:
                 report=lambda step, loss: self._report(plan, step, loss),
             )
             try:
-                return self.runner.run(plan, told)
+                measured = self.runner.run(plan.within(self.study.context), told)
             except TrialInterrupted:
                 if over():
                     raise TrialFailed(overdue) from None
                 raise
+        return measured.weighed(plan_cost(self.study.layout, plan.ending_with(measured.ranks)))
 
     def _report(self, plan: Plan, step: int, loss: float) -> None:
         if not may_stop_early(self.study, self.trial):

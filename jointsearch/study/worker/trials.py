@@ -33,17 +33,19 @@ class Worker:
         *,
         max_trials: int | None = None,
         idle_exit_seconds: float = math.inf,
-        requested_only: bool = False,
+        num_trials: int | None = None,
     ) -> None:
         """``listener`` is told the study's records before every trial, at its start, and at the end.
 
         ``max_trials``: leave after so many; ``idle_exit_seconds``: leave after waiting for so long;
-        ``requested_only``: run what persons ask for, and none of the search's trials.
+        ``num_trials``: how many the search is to have, other than the study says; with 0 the worker runs
+        what persons ask for alone.
         """
         self._study = study
         self._runner = runner
         self._listener = listener
-        self._queue = TrialQueue(study, num_trials=0 if requested_only else study.config.search.trials)
+        self._num_trials = study.config.search.trials if num_trials is None else num_trials
+        self._queue = TrialQueue(study, num_trials=self._num_trials)
         self._loop = WorkLoop(study.optuna_study, max_done=max_trials, idle_exit_seconds=idle_exit_seconds)
         self._convergence = Convergence(study)
 
@@ -55,6 +57,10 @@ class Worker:
         """Give the running trial back to the queue and end ``run`` at the next step."""
         self._loop.stop()
 
+    def leave(self) -> None:
+        """End ``run`` once the running trial has ended."""
+        self._loop.leave()
+
     def run(self) -> None:
         """Run trials until the study has as many as its config says, or until someone wants an end.
 
@@ -65,7 +71,7 @@ class Worker:
         self._study.optuna_study.sampler = self._sampler(records)
         worker_event("worker started", self._study.name)
         with self._loop.obeying():
-            if self._loop.may_begin and records.num_left(self._study.config.search.trials):
+            if self._loop.may_begin and records.num_left(self._num_trials):
                 make_probe(self._study, self._runner, lambda: self.stopping)
             num_run = self._loop.run(self._step)
         worker_event("worker left", self._study.name, trials=num_run)

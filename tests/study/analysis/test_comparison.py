@@ -53,7 +53,7 @@ class Noisy:
 
 
 def compared(study: StoredStudy, runner: Noisy, settings: ComparisonSettings) -> Comparison:
-    found = compare(study, settings, lambda: runner, lambda: Worker(study, runner, requested_only=True).run())
+    found = compare(study, settings, lambda: runner, lambda: Worker(study, runner, num_trials=0).run())
     assert found is not None
     return found
 
@@ -185,7 +185,7 @@ def test_a_stopped_comparison_goes_on_where_it_was(create: Create, runner: Noisy
         study,
         ComparisonSettings(),
         lambda: runner,
-        lambda: Worker(study, runner, requested_only=True, max_trials=4).run(),
+        lambda: Worker(study, runner, num_trials=0, max_trials=4).run(),
     )
     assert stopped is None
     assert [seed for _, seed in runner.runs] == [0, 0, 0, 0]

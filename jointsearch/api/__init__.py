@@ -1,0 +1,1 @@
+"""What ``import jointsearch`` offers: studies as objects, and what comes of them."""
