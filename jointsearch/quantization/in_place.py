@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from jointsearch.errors import PlanError
 from jointsearch.quantization.formats.base import (
     compute_dtype,
     empty_module,
@@ -22,28 +21,20 @@ from jointsearch.quantization.tying import tied_modules
 def quantize_in_place(model: PreTrainedModel, config: JointSearchConfig) -> PreTrainedModel:
     """``model`` as ``from_pretrained(..., quantization_config=config)`` would have loaded it.
 
-    What is not quantized gets the type that its device computes in, with the values of the 16-bit type.
+    What is not quantized gets the type that its device computes in, with the values of the 16-bit type. So
+    do the modules that are replaced, for who still has them.
     """
-    modules = dict(model.named_modules())
-    if unknown := [name for name in config.formats if name not in modules]:
-        raise PlanError(
-            f"a plan must fit its model, but {type(model).__name__} has no module {', '.join(unknown[:5])}"
-        )
-    if getattr(model, "is_quantized", False):
-        raise PlanError(
-            f"a model must be loaded without quantization to be given a plan's formats, but this "
-            f"{type(model).__name__} is quantized"
-        )
     dtype = compute_dtype(model.device, config.torch_dtype)
     kept = getattr(model, "_keep_in_fp32_modules", None) or ()
     for name, tensor in unquantized_tensors(model).items():
         if not any(part in name.split(".") for part in kept):
             tensor.data = tensor.data.to(dtype)
+    round_to(model, config.torch_dtype)
     tied = tied_modules(model)
     for name, weight_format in config.formats.items():
         tensors: dict[str, torch.Tensor] = {}
         for path in (name, *tied.get(name, ())):
-            original = modules[path]
+            original = model.get_submodule(path)
             module = empty_module(original, weight_format, config.settings, dtype)
             tensors = tensors or quantized(module, original.weight.data, config.torch_dtype)
             if path != name:
@@ -53,7 +44,6 @@ def quantize_in_place(model: PreTrainedModel, config: JointSearchConfig) -> PreT
             if getattr(original, "bias", None) is not None:
                 module.bias = original.bias
             model.set_submodule(path, module)
-    round_to(model, config.torch_dtype)
     quantizer = JointSearchQuantizer(config, pre_quantized=False)
     quantizer.device = model.device
     model.hf_quantizer = quantizer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
@@ -12,7 +10,9 @@ from jointsearch.errors import PlanError
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.in_place import quantize_in_place
 from jointsearch.quantization.plugin import JointSearchConfig
-from jointsearch.training.model.adapters import adapter_starts, attach_adapters
+from jointsearch.training.methods.base import method_of
+from jointsearch.training.model.adapters import needs_original
+from jointsearch.training.model.architecture import layout_of
 
 
 def get_plan_model(model: PreTrainedModel, plan: Plan, *, seed: int = 0) -> PeftModel | PreTrainedModel:
@@ -23,30 +23,38 @@ def get_plan_model(model: PreTrainedModel, plan: Plan, *, seed: int = 0) -> Peft
     where the plan belongs to no study, or is for another model. A plan without adapters gives ``model``.
     """
     context = plan.known_context
-    _check_shapes(model, plan)
-    before = _Before({name: model.get_submodule(name) for name in plan.ranks})
+    if getattr(model, "is_quantized", False):
+        raise PlanError(
+            f"a model must be loaded without quantization to be given a plan's formats, but this "
+            f"{type(model).__name__} is quantized"
+        )
+    _check_fits(model, plan)
+    names = plan.ranks if needs_original(plan) else ()
+    before = _Before({name: model.get_submodule(name) for name in names})
     quantize_in_place(model, JointSearchConfig.of(plan, context.layout))
-    starts = adapter_starts(model, plan, context.layout, seed, before)
-    return attach_adapters(model, plan, context.layout, context.study.task.type, starts)
+    method = method_of(plan.lora)
+    starts = method.starts(model, plan, context.layout, seed, before)
+    steps = context.study.calibration.steps  # for methods that have a schedule
+    return method.attach(model, plan, context.layout, context.study.task.type, starts, steps)
 
 
 class _Before:
     """The modules as they were before they were quantized: what LoftQ starts from."""
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self._modules = modules
+        self._before = modules
 
     def get_submodule(self, name: str) -> nn.Module:
-        return self._modules[name]
+        return self._before[name]
 
 
-def _check_shapes(model: Any, plan: Plan) -> None:
+def _check_fits(model: PreTrainedModel, plan: Plan) -> None:
     layout = plan.known_context.layout
-    modules = dict(model.named_modules())
-    for name in plan.modules:
-        if name not in modules or modules[name].weight.numel() != layout[name].num_weights:
-            shape = tuple(modules[name].weight.shape) if name in modules else "no such module"
-            raise PlanError(
-                f"a plan must fit its model, but {type(model).__name__} has at {name} {shape} and the plan "
-                f"{layout[name].shape}; load {layout.architecture}, the model that the plan was made for"
-            )
+    found = {spec.name: spec for spec in layout_of(model, layout.dtype).modules}
+    wanted = {spec.name: spec for spec in layout.modules}
+    if different := [name for name in (*wanted, *found) if wanted.get(name) != found.get(name)]:
+        raise PlanError(
+            f"a plan must fit its model, but {type(model).__name__} and the plan's {layout.architecture} "
+            f"differ in {different[0]} ({len(set(different))} modules in all); load the model that the plan "
+            "was made for"
+        )
