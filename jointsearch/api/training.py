@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointsearch.assemble import build_trainer, check_runs_from_file
-from jointsearch.training.quiet import quiet_libraries
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.training.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from peft import PeftModel
