@@ -190,7 +190,7 @@ study = searched(search_space={{"enqueue": ["ends-16bit"]}}, search={{"trials": 
 trial = study.records().trials[0]
 settings = ComparisonSettings.named("qlora,ends-16bit", LAYOUT, 2, None, None)
 runner = FakeRunner(LAYOUT)
-work = Worker(study, runner, requested_only=True).run
+work = Worker(study, runner, num_trials=0).run
 compared = compare(study, settings, lambda: runner, work)
 say([[trial.origin.kind, trial.origin.name, dict(trial.plan.bits)],
      {{row.name: list(row.qualities) for row in compared.rows}}])
