@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 
 from jointsearch.cli.study_progress import StudyProgress
+from jointsearch.errors import visible
 from jointsearch.starting import Audience
 from jointsearch.study.worker.events import Listener
 
@@ -20,7 +21,7 @@ class OnConsole(Audience):
         self._quiet = quiet
 
     def tell(self, note: str) -> None:
-        self._console.print(note, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(note), markup=False, highlight=False, soft_wrap=True)
 
     def loading(self) -> AbstractContextManager[object]:
         return self._console.status("loading the model and the data")
