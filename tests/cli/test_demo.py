@@ -82,6 +82,7 @@ def test_a_step_is_a_process_with_a_storage_of_its_own(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes of training, on a busy machine many
 def test_the_demo(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -64,6 +64,7 @@ def test_the_study_reads_an_installed_package() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes of training, on a busy machine many
 def test_the_whole_study_finds_plans_beside_the_uniform_ones(
     tmp_path: Path, command: Callable[..., Any]
 ) -> None:
