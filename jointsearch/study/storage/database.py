@@ -45,6 +45,9 @@ class Database(RDBStorage):
             if engine := getattr(self, "engine", None):
                 engine.dispose()
             raise
+        if self.engine.name == "postgresql":
+            event.listen(self.engine, "connect", _speak_utc)
+            self.engine.dispose()
         if path is not None and os.access(path, os.W_OK) and make_url(url).query.get("mode") != "ro":
             event.listen(self.engine, "connect", _set_up_connection)
             event.listen(self.engine, "begin", _take_write_lock)
@@ -86,6 +89,13 @@ def _set_up_connection(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy begins transactions, not the driver
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={1000 * LOCK_WAIT_SECONDS}"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _speak_utc(connection: Any, _record: Any) -> None:
+    """Heartbeats are stored, and compared, as times of the session's zone, which a worker's PGTZ may set."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.commit()  # a rollback would take it back
 
 
 def _take_write_lock(connection: Any) -> None:

@@ -6,6 +6,7 @@ no locks, an attribute of the study. The first two go away with the process that
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -20,17 +21,23 @@ from sqlalchemy.pool import NullPool
 from jointsearch.errors import StorageError
 from jointsearch.study.storage.database import LOCK_WAIT_SECONDS
 from jointsearch.study.storage.internals import engine_of
+from jointsearch.study.storage.outages import Busy
 from jointsearch.study.storage.urls import is_proxy, sqlite_path
 
 TAKEN = "taken"
 """Attribute of a study: locks that were taken behind a proxy."""
 
+PATIENCE_SECONDS = 10.0
+"""That a worker waits for a lock before it asks whether it is to stop, and waits again."""
+ASK_SECONDS = 0.05
+"""Between two tries of PostgreSQL's lock."""
+
 
 class Lock(Protocol):
     """Held by one at a time."""
 
-    def hold(self) -> AbstractContextManager[None]:
-        """Wait for the lock and hold it inside the block."""
+    def hold(self, patience_seconds: float) -> AbstractContextManager[None]:
+        """Wait for the lock and hold it inside the block; raises ``Busy`` after so long."""
         ...
 
     def try_hold(self) -> AbstractContextManager[bool]:
@@ -48,15 +55,16 @@ def creation_lock(url: str) -> AbstractContextManager[None]:
         if path is None
         else LockFile(f"{path}.lock")
     )
-    return lock.hold()
+    return lock.hold(LOCK_WAIT_SECONDS)
 
 
 def study_lock(study: optuna.Study) -> AbstractContextManager[None]:
     """Held by one worker of the study at a time, on all machines that share the database.
 
-    Behind a proxy nobody waits: two workers may then measure the same plan, or one trial more.
+    Raises ``Busy``, which is an outage, where others hold it for long. Behind a proxy nobody waits: two
+    workers may then measure the same plan, or one trial more.
     """
-    return _lock_of(study).hold()
+    return _lock_of(study).hold(PATIENCE_SECONDS)
 
 
 def try_study_lock(study: optuna.Study, name: str) -> AbstractContextManager[bool]:
@@ -82,9 +90,16 @@ class LockFile:
         self._path = path
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        with FileLock(self._path, timeout=LOCK_WAIT_SECONDS):
+    def hold(self, patience_seconds: float) -> Iterator[None]:
+        lock = FileLock(self._path)
+        try:
+            lock.acquire(timeout=patience_seconds)
+        except Timeout:
+            raise Busy(f"another process holds {self._path}") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     @contextmanager
     def try_hold(self) -> Iterator[bool]:
@@ -113,9 +128,14 @@ class AdvisoryLock:
         self._key = {"key": zlib.crc32(f"jointsearch {name}".encode())}
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, patience_seconds: float) -> Iterator[None]:
         with self._connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), self._key)
+            # asked again and again, because no signal ends a wait inside of the server
+            deadline = time.monotonic() + patience_seconds
+            while not self._try(connection):
+                if time.monotonic() > deadline:
+                    raise Busy("another connection holds the lock of the study")
+                time.sleep(ASK_SECONDS)
             try:
                 yield
             finally:
@@ -125,9 +145,9 @@ class AdvisoryLock:
     @contextmanager
     def try_hold(self) -> Iterator[bool]:
         with self._connect() as connection:
-            held = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key).scalar()
+            held = self._try(connection)
             try:
-                yield bool(held)
+                yield held
             finally:
                 with suppress(DBAPIError):  # the server has gone, and the lock with it
                     if held:
@@ -136,6 +156,9 @@ class AdvisoryLock:
     def _connect(self) -> Connection:
         """Without a transaction, which would be open for as long as the lock is held."""
         return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def _try(self, connection: Connection) -> bool:
+        return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key).scalar())
 
     def _release(self, connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), self._key)
@@ -149,7 +172,7 @@ class AttributeLock:
         self._name = name
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, patience_seconds: float) -> Iterator[None]:
         yield
 
     @contextmanager

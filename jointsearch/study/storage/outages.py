@@ -14,6 +14,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 
 from jointsearch.errors import StudyGone, first_line
 
+
+class Busy(TimeoutError):
+    """A lock that others hold for long: an outage too, in which a worker can be asked to stop."""
+
+
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
 
@@ -29,7 +34,7 @@ def of_database(error: BaseException | None) -> BaseException | None:
     while error is not None:
         if (
             # the last where Optuna asks in another way in the session whose connection has just broken
-            isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
+            isinstance(error, OperationalError | InterfaceError | PendingRollbackError | Busy)
             or (isinstance(error, DBAPIError) and error.connection_invalidated)
             or type(error).__module__.startswith("grpc")
         ):

@@ -17,6 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import select
 
 from jointsearch.errors import StorageError
 from jointsearch.study.storage.internals import database_of, is_stored, storage_of, study_id
@@ -72,7 +73,7 @@ def write(
     params: Mapping[str, Any] | None = None,
     distributions: Mapping[str, BaseDistribution] | None = None,
 ) -> None:
-    """Store user attributes, and parameters that the trial does not have yet."""
+    """Store user attributes, and parameters that the trial does not have yet; may be done again."""
     new: Internal = {
         name: (distribution.to_internal_repr((params or {})[name]), distribution)
         for name, distribution in (distributions or {}).items()
@@ -95,6 +96,9 @@ def _write_at_once(
     with _create_scoped_session(database.scoped_session) as session:
         row: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
         database.check_trial_is_updatable(trial_id, row.state)
+        # the answer to a first call may have been lost after its commit
+        param = models.TrialParamModel
+        there = set(session.scalars(select(param.param_name).where(param.trial_id == trial_id)))
         session.add_all(
             models.TrialParamModel(
                 trial_id=trial_id,
@@ -103,6 +107,7 @@ def _write_at_once(
                 distribution_json=distribution_to_json(distribution),
             )
             for name, (value, distribution) in params.items()
+            if name not in there
         )
         for key, attribute in attributes.items():
             database._set_trial_attr_without_commit(

@@ -20,7 +20,7 @@ from jointsearch.plan.plan import Plan
 from jointsearch.search.attributes import COPY_OF, PLAN, SEED
 from jointsearch.search.optuna_compat import experimental_optuna, generation_of
 from jointsearch.search.samplers import distributions
-from jointsearch.study.attributes import FAILURE, MEASUREMENT, WORKER
+from jointsearch.study.attributes import FAILURE, MEASUREMENT, RETRY_OF, WORKER
 from jointsearch.study.queue import kept_for_retry, plan_attributes, requeue
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage import writing
@@ -82,8 +82,9 @@ class TrialQueue:
     def plan_of(self, trial: optuna.Trial) -> Plan:
         """The plan that the trial came from the queue with, or that of the sampler's proposal."""
         space = self._study.space
-        if PLAN in trial.user_attrs:
-            return Plan.model_validate(trial.user_attrs[PLAN])
+        known = stored(trial).user_attrs  # the answer to an earlier call may have been lost
+        if PLAN in known:
+            return Plan.model_validate(known[PLAN])
         choices = distributions(space)
         params = writing.suggest(trial, choices)
         plan = space.plan(params)
@@ -135,12 +136,15 @@ class TrialQueue:
             self._add_late(frozen, result, list(values.values()))
 
     def _add_late(self, stale: FrozenTrial, result: dict[str, Any], values: list[float]) -> None:
+        late = {**kept_for_retry(stale), **result, WORKER: worker_name()}
+        if any(_is_late(trial, late) for trial in self._study.records().complete):
+            return  # the answer to an earlier call was lost
         self._study.optuna_study.add_trial(
             create_trial(
                 values=values,
                 params=stale.params,
                 distributions=stale.distributions,
-                user_attrs={**kept_for_retry(stale), **result},
+                user_attrs=late,
                 system_attrs=generation_of(stale),
             )
         )
@@ -176,3 +180,8 @@ class TrialQueue:
 
     def _event(self, event: str, trial: optuna.Trial, **details: Any) -> None:
         worker_event(event, self._study.name, trial=trial.number, **details)
+
+
+def _is_late(trial: TrialRecord, late: Mapping[str, Any]) -> bool:
+    """Whether the trial is the late result with those attributes."""
+    return all(trial.frozen.user_attrs.get(key) == late[key] for key in (RETRY_OF, WORKER, MEASUREMENT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from jointsearch import runner as runners
@@ -35,6 +36,13 @@ class TrialRun:
 
     def measure(self) -> Measurement:
         """The plan's measurement: by running it, or that of a trial with the same plan and seed."""
+        try:
+            return self._measure()
+        except UpdateFinishedTrialError:
+            # this process stood still for so long that others have put the plan into the queue again
+            raise TrialInterrupted("taken for stale") from None
+
+    def _measure(self) -> Measurement:
         plan = self.loop.outlast(lambda: self.queue.plan_of(self.trial))
         while plan is not None and not self.loop.stopping:
             claim = self.loop.outlast(lambda: self.queue.claim(self.trial, plan))
@@ -75,4 +83,4 @@ class TrialRun:
             return
         records = self.loop.outlast(self.study.records)
         if records is not None:
-            stop_where_hopeless(self.study, records, self.trial, plan, step, loss)
+            self.loop.outlast(lambda: stop_where_hopeless(self.study, records, self.trial, plan, step, loss))
