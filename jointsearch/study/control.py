@@ -16,7 +16,7 @@ from functools import cache
 
 import optuna
 
-from jointsearch.errors import StudyGone, either
+from jointsearch.errors import StorageError, StudyGone, either
 from jointsearch.study.storage.outages import repeat
 
 WANTED = "wanted"
@@ -65,7 +65,7 @@ def watch(study: optuna.Study, tell: Callable[[Wanted], None]) -> Iterator[None]
         nonlocal known
         try:
             now = wanted(study, known)
-        except StudyGone:
+        except (StudyGone, StorageError):
             tell(Wanted.CANCEL)  # nobody can store what is still being done
             raise
         if now is not known:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from optuna.storages import RDBStorage
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import scoped_session, sessionmaker
 
+from jointsearch.errors import StorageError
 from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.urls import sqlite_path
 
@@ -45,6 +47,10 @@ class Database(RDBStorage):
             if engine := getattr(self, "engine", None):
                 engine.dispose()
             raise
+        if path is not None:
+            look = _still_there(path)
+            event.listen(self.engine, "do_connect", look)  # SQLite would make a new file
+            event.listen(self.engine, "begin", look)
         if self.engine.name == "postgresql":
             event.listen(self.engine, "connect", _speak_utc)
             self.engine.dispose()
@@ -83,6 +89,28 @@ class Database(RDBStorage):
         self.heartbeat_stale_trial_callback = self.failed_trial_callback = None
         self.engine = engine
         self.scoped_session = scoped_session(sessionmaker(bind=engine))
+
+
+def _still_there(path: Path) -> Callable[..., None]:
+    """Raises ``StorageError`` once the file is not the one that was opened."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    opened = identity()
+
+    def look(*_: Any) -> None:
+        if identity() != opened:
+            raise StorageError(
+                f"the storage {path} must stay where it is while it is used, but it was removed or replaced; "
+                "nothing more is stored"
+            )
+
+    return look
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:

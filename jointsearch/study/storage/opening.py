@@ -14,6 +14,7 @@ from jointsearch.study.storage.database import Database
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.outages import root_cause
 from jointsearch.study.storage.proxy import open_proxied
+from jointsearch.study.storage.schema import check_schema
 from jointsearch.study.storage.urls import is_proxy, redacted, secrets, sqlite_path
 
 
@@ -31,6 +32,8 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
         raise StorageError(f"there is no storage at {redacted(url)}; `jointsearch study start` makes one")
     _check_folder(url)
     try:
+        if path is None or (path.is_file() and path.stat().st_size):
+            check_schema(url)  # before there is a lock file beside it
         with creation_lock(url) if create else nullcontext(), experimental_optuna():
             return Database(url, create=create)
     except (ImportError, RuntimeError, OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:

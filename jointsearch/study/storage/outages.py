@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from jointsearch.errors import StudyGone, first_line
+from jointsearch.errors import StorageError, StudyGone, first_line
 
 
 class Busy(TimeoutError):
@@ -92,8 +92,8 @@ def repeat(call: Callable[[], object], seconds: float) -> Iterator[None]:
         while not ended.wait(seconds):
             try:
                 outlast(call, ended.is_set)
-            except StudyGone:
-                return  # whoever works on the study is told so by what it does next
+            except (StudyGone, StorageError):
+                return  # for good; whoever works on the study is told so by what it does next
             except Exception as error:
                 _log.warning("%s: %s", type(error).__name__, first_line(error))
 
