@@ -26,20 +26,32 @@ if TYPE_CHECKING:
     from jointsearch.api.training import train as train
     from jointsearch.config.space import SpaceSettings as SearchSpace  # noqa: F401
     from jointsearch.config.study import StudyConfig as StudyConfig
+    from jointsearch.config.task import TaskKind as TaskKind
+    from jointsearch.config.task import register_task as register_task
     from jointsearch.errors import JointSearchError as JointSearchError
     from jointsearch.errors import TrialFailed as TrialFailed
     from jointsearch.errors import TrialPruned as TrialPruned
+    from jointsearch.export import ExportTarget as ExportTarget
+    from jointsearch.export import register_export_target as register_export_target
     from jointsearch.front.objectives import Objective as Objective
     from jointsearch.front.objectives import register_objective as register_objective
+    from jointsearch.launchers import Launcher as Launcher
+    from jointsearch.launchers import register_launcher as register_launcher
     from jointsearch.measurement import Measurement as Measurement
+    from jointsearch.plan.formats import WeightFormat as WeightFormat
     from jointsearch.plan.formats import register_format as register_format
     from jointsearch.plan.layout import ModelLayout as ModelLayout
+    from jointsearch.plan.methods import Method as Method
     from jointsearch.plan.methods import register_method as register_method
     from jointsearch.plan.plan import ModuleChoice as ModuleChoice
     from jointsearch.plan.plan import Plan as Plan
     from jointsearch.quantization.plugin import JointSearchConfig as JointSearchConfig
     from jointsearch.runner import Runner as Runner
     from jointsearch.runner import Trial as Trial
+    from jointsearch.search.samplers import Sampler as Sampler
+    from jointsearch.search.samplers import register_sampler as register_sampler
+    from jointsearch.strategies.registry import Strategy as Strategy
+    from jointsearch.strategies.registry import register_strategy as register_strategy
     from jointsearch.study.analysis.comparison import Comparison as Comparison
     from jointsearch.study.analysis.verdict import Verdict as Verdict
 
@@ -48,32 +60,44 @@ __version__ = "0.1.0"
 _PLACES = {
     "Comparison": "jointsearch.study.analysis.comparison",
     "EvaluationResult": "jointsearch.api.training",
+    "ExportTarget": "jointsearch.export",
     "JointSearchConfig": "jointsearch.quantization.plugin",
     "JointSearchError": "jointsearch.errors",
+    "Launcher": "jointsearch.launchers",
     "Measurement": "jointsearch.measurement",
+    "Method": "jointsearch.plan.methods",
     "ModelLayout": "jointsearch.plan.layout",
     "ModuleChoice": "jointsearch.plan.plan",
     "Objective": "jointsearch.front.objectives",
     "Plan": "jointsearch.plan.plan",
     "Runner": "jointsearch.runner",
+    "Sampler": "jointsearch.search.samplers",
     "SearchSpace": "jointsearch.config.space:SpaceSettings",
     "Selection": "jointsearch.api.selection",
+    "Strategy": "jointsearch.strategies.registry",
     "Study": "jointsearch.api.study",
     "StudyConfig": "jointsearch.config.study",
+    "TaskKind": "jointsearch.config.task",
     "TrainingResult": "jointsearch.api.training",
     "Trial": "jointsearch.runner",
     "TrialFailed": "jointsearch.errors",
     "TrialPruned": "jointsearch.errors",
     "Verdict": "jointsearch.study.analysis.verdict",
+    "WeightFormat": "jointsearch.plan.formats",
     "create_study": "jointsearch.api.creation",
     "delete_study": "jointsearch.api.storages",
     "evaluate": "jointsearch.api.training",
     "get_all_study_names": "jointsearch.api.storages",
     "get_plan_model": "jointsearch.api.training",
     "load_study": "jointsearch.api.creation",
+    "register_export_target": "jointsearch.export",
     "register_format": "jointsearch.plan.formats",
+    "register_launcher": "jointsearch.launchers",
     "register_method": "jointsearch.plan.methods",
     "register_objective": "jointsearch.front.objectives",
+    "register_sampler": "jointsearch.search.samplers",
+    "register_strategy": "jointsearch.strategies.registry",
+    "register_task": "jointsearch.config.task",
     "train": "jointsearch.api.training",
 }
 """The public names, and the module that each is in."""
