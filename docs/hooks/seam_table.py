@@ -34,7 +34,7 @@ SEAMS: dict[str, tuple[Registry[Any], Callable[[Any], Any], str]] = {
 def all_seams() -> str:
     """By which function each kind is registered, under which entry points, and what then names it."""
     rows = [
-        (what, code(f"{register.__module__}.{register.__name__}"), code(registry.group), code(named))
+        (what, code(f"jointsearch.{register.__name__}"), code(registry.group), code(named))
         for what, (registry, register, named) in SEAMS.items()
     ]
     return table(["you add", "by", "entry points", "it is named in"], rows)
