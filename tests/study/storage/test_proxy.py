@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.errors import StorageError, UnsupportedError
+from jointsearch.errors import StorageError, StudyGone, UnsupportedError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.attributes import RETRY_OF
-from jointsearch.study.storage.heartbeats import BEAT
+from jointsearch.study.storage import writing
+from jointsearch.study.storage.heartbeats import BEAT, record_heartbeat
+from jointsearch.study.storage.identity import IDENTITY
+from jointsearch.study.storage.internals import is_stored
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.proxy import open_proxied
 from jointsearch.study.stored import StoredStudy
@@ -115,3 +119,43 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_a_proxy_of_a_proxy_is_refused(study: StoredStudy, port: int, command: Callable[..., Any]) -> None:
     said = command("storage", "proxy", "--storage", f"grpc://127.0.0.1:{port}", status=2).stderr
     assert "a proxy must serve a database, but got another proxy" in said
+
+
+def test_nothing_is_stored_under_a_study_that_was_made_again_behind_the_proxy(
+    configure: Configure,
+    layout: ModelLayout,
+    url: str,
+    port: int,
+    launch: Launch,
+    wait_for: WaitFor,
+    tmp_path: Path,
+) -> None:
+    launch("proxy", url, str(port), log="proxy")
+    wait_for(lambda: "serving at" in (tmp_path / "proxy").read_text())
+    storage, database = open_storage(f"grpc://127.0.0.1:{port}"), open_storage(url)
+    study = create_study(storage, configure(), layout).optuna_study
+    trial = study.ask()
+    optuna.delete_study(study_name="small", storage=database)
+    again = create_study(database, configure(), layout).optuna_study
+    identity = again.user_attrs[IDENTITY]
+    for use in (
+        lambda: study.user_attrs,
+        lambda: study.get_trials(),
+        lambda: study.ask(),
+        lambda: study.set_user_attr("a", 1),
+        lambda: study.tell(trial, [1.0, 1.0]),
+        lambda: study.add_trial(create_trial(state=TrialState.WAITING)),
+        lambda: trial.set_user_attr("a", 1),
+        lambda: record_heartbeat(trial, 1),
+        lambda: writing.fail_stale(study, 0),
+        lambda: writing.delete(study),
+    ):
+        with pytest.raises(StudyGone):
+            use()
+    assert not is_stored(study)
+    assert identity == again.user_attrs[IDENTITY]
+    assert "a" not in again.user_attrs
+    assert [t.state for t in again.get_trials()] == [TrialState.WAITING] * 4
+    assert all("a" not in t.user_attrs and BEAT not in t.user_attrs for t in again.get_trials())
+    storage.close()
+    database.engine.dispose()
