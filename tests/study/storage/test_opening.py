@@ -212,6 +212,7 @@ def test_a_database_without_studies_is_refused_unless_created(tmp_path: Path) ->
 
 def test_a_storage_that_cannot_be_opened_leaves_no_connection(postgres_url: str) -> None:
     """psycopg warns of a connection that is collected while it is open."""
+    gc.collect()  # what other tests have left
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert "must be reachable and hold studies" in message(postgres_url)
