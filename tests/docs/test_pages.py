@@ -57,6 +57,13 @@ def test_command_lines_are_understood(page: Path, tmp_path: Path, monkeypatch: p
                 pytest.fail(f"{' '.join(words)}: {error.format_message()}")
 
 
+def test_every_page_is_in_the_sites_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = sorted(line.split()[-1] for line in menu.splitlines() if line.endswith(".md"))
+    names = [page.relative_to(ROOT).as_posix().removeprefix("docs/") for page in PAGES if page != README]
+    assert listed == sorted(names)
+
+
 def test_commands_are_found_in_pages() -> None:
     text = 'jointsearch front a > b\nX=1 jointsearch worker c  # why\neval "$(jointsearch completion bash)"\n'
     assert command_lines(text) == [["front", "a"], ["worker", "c"], ["completion", "bash"]]
