@@ -102,14 +102,13 @@ def test_fragments_of_study_files_are_valid(page: Path) -> None:
             StudyConfig.model_validate(base | values)
 
 
-@pytest.mark.skipif("create_study" not in jointsearch.__all__, reason="the Python API is not there yet")
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_examples_name_what_there_is(block: str) -> None:
     for node in ast.walk(ast.parse(block)):
         match node:
             case ast.Import(names=names):
                 assert all(find_spec(alias.name) for alias in names)
-            case ast.ImportFrom(module=str(module), names=names) if module not in OTHERS:
+            case ast.ImportFrom(module=str(module), names=names):
                 found = importlib.import_module(module)
                 assert all(hasattr(found, alias.name) for alias in names), module
             case ast.Attribute(value=ast.Name(id="js"), attr=name):
@@ -135,9 +134,6 @@ def attributes(name: str) -> set[str]:
     found = getattr(jointsearch, name)
     return {*dir(found), *getattr(found, "__dataclass_fields__", ())}
 
-
-OTHERS = ("trl",)
-"""Packages of examples that the tests do without."""
 
 OBJECTS = {"study": "Study", "plan": "Plan", "verdict": "Verdict", "result": "TrainingResult"}
 """Variables of the examples, and what they are."""

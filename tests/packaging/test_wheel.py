@@ -20,8 +20,6 @@ from zipfile import ZipFile
 
 import pytest
 
-import jointsearch
-
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
@@ -130,7 +128,6 @@ def test_a_study_file_is_written(run: Run) -> None:
     run("jointsearch", "init", "mine.yaml", "--model", str(model), *data)
 
 
-@pytest.mark.skipif("create_study" not in jointsearch.__all__, reason="the Python API is not there yet")
 def test_a_study_without_torch_runs_and_is_read(run: Run) -> None:
     num_trials, _ = run("python", "-c", WITH_A_FAKE_RUNNER).split()
     assert num_trials == "12"
