@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import click
@@ -47,6 +48,9 @@ def main() -> None:
         if (cause := _of_database(error)) is not None:
             _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")
             sys.exit(USER_MISTAKE)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            _say_error(_of_files(error))
+            sys.exit(USER_MISTAKE)
         if not _LOG.handlers:
             raise
         _LOG.critical(first_line(error), exc_info=True)
@@ -62,13 +66,19 @@ def _with_help(error: click.UsageError) -> str:
     return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{path} --help`"
 
 
+def _of_files(error: OSError) -> str:
+    """What the system says of a file that a command was given: its name is too long, its disk is full, …"""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return f"{where}cannot be read or written ({error.strerror or first_line(error)})"
+
+
 def _of_database(error: Exception) -> BaseException | None:
     """What the database has said, if it is the cause; only a command that uses one has loaded the library."""
     if "sqlalchemy" not in sys.modules:
         return None
-    from jointsearch.study.storage.outages import of_database
+    from jointsearch.study.storage.outages import damage, of_database
 
-    return of_database(error)
+    return of_database(error) or damage(error)
 
 
 def _say_error(message: str) -> None:

@@ -11,7 +11,7 @@ from jointsearch.cli.messages import messages
 from jointsearch.cli.options import name_argument, storage_option
 from jointsearch.errors import UnsupportedError
 from jointsearch.files import write_text
-from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.storage.opening import open_if_there, open_storage
 from jointsearch.study.study import load_study
 
 
@@ -41,10 +41,14 @@ def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
     from jointsearch.dashboard.serving import check_host, serve
 
     check_host(host, auth_token)
-    opened = open_storage(storage_url)
+    # with all that is made with tables: optuna-dashboard asks for their version
+    opened = open_if_there(storage_url) or open_storage(storage_url)
     shown = f"[{host}]" if ":" in host else host
-    messages().print(f"serving at http://{shown}:{port}/; Ctrl-C ends it", markup=False, highlight=False)
-    serve(opened, host, port, auth_token)
+
+    def tell() -> None:
+        messages().print(f"serving at http://{shown}:{port}/; Ctrl-C ends it", markup=False, highlight=False)
+
+    serve(opened, host, port, auth_token, tell)
 
 
 @click.command()

@@ -17,6 +17,9 @@ from jointsearch.config.study import StudyConfig, is_folder_id
 from jointsearch.config.trust import untold_trust
 from jointsearch.errors import StudyFileError, first_line
 
+MOST_BY_ALIASES = 1000
+"""Values that a file may have by aliases, beside those that are written in it."""
+
 
 def read_study(path: Path) -> StudyConfig:
     """Read and validate a study file; raises ``StudyFileError`` with the line and the nearest valid key."""
@@ -31,6 +34,7 @@ def parse_study(text: str, path: Path) -> StudyConfig:
     """The study of a file at ``path`` with this ``text``; raises ``StudyFileError``."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_aliases(root, path)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise StudyFileError(_yaml_problem(error, text, path)) from None
@@ -96,11 +100,32 @@ def _line(root: yaml.Node, loc: Sequence[int | str]) -> int:
     return line + 1
 
 
-def _check_keys(node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...] = ()) -> None:
+def _check_aliases(root: yaml.Node | None, path: Path) -> None:
+    """A few lines of aliases of aliases can stand for more than memory holds; raises ``StudyFileError``."""
+    sizes: dict[yaml.Node, int] = {}
+    """Of nodes with all that is in them, aliases written out; 0 while that is yet to be found."""
+
+    def size(node: yaml.Node) -> int:
+        if node not in sizes:
+            sizes[node] = 0
+            values = node.value if isinstance(node, yaml.CollectionNode) else []
+            inner = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+            sizes[node] = 1 + sum(map(size, inner))
+        elif sizes[node] == 0:
+            line = node.start_mark.line + 1
+            raise StudyFileError(f"{path}:{line}: an alias must not contain itself")
+        return sizes[node]
+
+    whole = 0 if root is None else size(root)
+    if whole > len(sizes) + MOST_BY_ALIASES:
+        raise StudyFileError(
+            f"{path}: aliases must stand for at most {MOST_BY_ALIASES} values in all, but they stand for "
+            f"{whole - len(sizes):.3g}; write out what is meant"
+        )
+
+
+def _check_keys(node: yaml.Node, path: Path) -> None:
     """Keys must be texts, and different: YAML readers keep the last of two equal ones in silence."""
-    line = node.start_mark.line + 1
-    if node in parents:
-        raise StudyFileError(f"{path}:{line}: an alias must not contain itself")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -110,10 +135,10 @@ def _check_keys(node: yaml.Node, path: Path, parents: tuple[yaml.Node, ...] = ()
             if key.value in seen:
                 raise StudyFileError(f"{path}:{line}: the key '{key.value}' is there twice")
             seen.add(key.value)
-            _check_keys(value, path, (*parents, node))
+            _check_keys(value, path)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _check_keys(value, path, (*parents, node))
+            _check_keys(value, path)
 
 
 def _yaml_problem(error: yaml.YAMLError, text: str, path: Path) -> str:

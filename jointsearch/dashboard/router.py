@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 OPTUNA_PATHS = ("/dashboard", "/api", "/static", "/csv", "/artifacts")
+CODE_PATHS = ("/_dash-component-suites/", "/assets/", "/static/")
+"""What browsers may keep: the applications' own code, in which there is nothing of a study."""
 READING = ("GET", "HEAD")
 COOKIE = "jointsearch_token"
+"""With the port after it: browsers send a cookie to every port of a host."""
 CSRF_COOKIE = "_csrf_token"
 """Where Dash's pages find what they send back as X-CSRFToken."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -56,8 +59,10 @@ class Router:
         self._csrf = secrets.token_urlsafe(32)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start = _with_headers(start_response)
         path = environ.get("PATH_INFO", "/")
+        start = _with_headers(start_response, keeps=path.startswith(CODE_PATHS))
+        if not _is_readable(environ):
+            return _answer(start, "400 Bad Request", "Host and Origin must be addresses")
         reading = environ["REQUEST_METHOD"] in READING
         if self._token and not self._is_known(environ):
             return _ask_for_token(start)
@@ -86,7 +91,10 @@ class Router:
 
     def _is_known(self, environ: WSGIEnvironment) -> bool:
         scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        shown = [bearer.strip() if scheme.lower() == "bearer" else "", _cookie(environ)]
+        shown = [
+            bearer.strip() if scheme.lower() == "bearer" else "",
+            _cookie(environ, _token_cookie(environ)),
+        ]
         if environ["REQUEST_METHOD"] in READING:
             shown.append(_query(environ).get("token", ""))
         matches = [_same(text, self._token) for text in shown]  # all: the time must not say which was near
@@ -105,17 +113,18 @@ class Router:
 
     def _keep_token(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Put the token into a cookie and out of the address, which histories and logs keep."""
-        cookie = SimpleCookie({COOKIE: self._token})
-        cookie[COOKIE]["path"], cookie[COOKIE]["samesite"] = "/", "Strict"
-        cookie[COOKIE]["httponly"] = True
+        name = _token_cookie(environ)
+        cookie = SimpleCookie({name: self._token})
+        cookie[name]["path"], cookie[name]["samesite"] = "/", "Strict"
+        cookie[name]["httponly"] = True
         if environ.get("wsgi.url_scheme") == "https":
-            cookie[COOKIE]["secure"] = True
+            cookie[name]["secure"] = True
         rest = urlencode([(key, value) for key, value in _pairs(environ) if key != "token"])
         # one leading slash: two would name another host
         target = "/" + environ.get("PATH_INFO", "/").lstrip("/\\")
         location = quote(target) + (f"?{rest}" if rest else "")
         return _answer(
-            start, "303 See Other", "", ("Location", location), ("Set-Cookie", cookie[COOKIE].OutputString())
+            start, "303 See Other", "", ("Location", location), ("Set-Cookie", cookie[name].OutputString())
         )
 
 
@@ -146,7 +155,21 @@ def _host(environ: WSGIEnvironment) -> str:
     return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
 
 
-def _cookie(environ: WSGIEnvironment, name: str = COOKIE) -> str:
+def _is_readable(environ: WSGIEnvironment) -> bool:
+    """Whether the names that a request gives are any: ``[::1`` is none."""
+    try:
+        _host(environ)
+        urlsplit(environ.get("HTTP_ORIGIN", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def _token_cookie(environ: WSGIEnvironment) -> str:
+    return f"{COOKIE}_{environ['SERVER_PORT']}"
+
+
+def _cookie(environ: WSGIEnvironment, name: str) -> str:
     try:
         found = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(name)
     except CookieError:
@@ -162,11 +185,14 @@ def _is_same_origin(environ: WSGIEnvironment) -> bool:
     return origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST")
 
 
-def _with_headers(start_response: StartResponse) -> Any:
+def _with_headers(start_response: StartResponse, *, keeps: bool) -> Any:
+    """With our headers in place of the application's; ``keeps``: whether a browser may keep the answer."""
+    added = SECURITY_HEADERS if keeps else (*SECURITY_HEADERS, ("Cache-Control", "no-store"))
+
     def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
-        ours = {name.lower() for name, _ in SECURITY_HEADERS}
+        ours = {name.lower() for name, _ in added}
         kept = [(name, value) for name, value in headers if name.lower() not in ours]
-        return start_response(status, [*kept, *SECURITY_HEADERS], *rest)
+        return start_response(status, [*kept, *added], *rest)
 
     return start
 
@@ -178,7 +204,6 @@ def _answer(start: StartResponse, status: str, text: str, *headers: tuple[str, s
         [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
             *headers,
         ],
     )

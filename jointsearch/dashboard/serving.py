@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import optuna_dashboard
@@ -10,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from jointsearch.dashboard.app import create_app
 from jointsearch.dashboard.router import LOOPBACK, Router
-from jointsearch.errors import UnsupportedError
+from jointsearch.errors import UnsupportedError, first_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -30,15 +31,23 @@ def check_host(host: str, token: str) -> None:
         )
 
 
-def serve(storage: BaseStorage, host: str, port: int, token: str = "") -> None:
-    """Serve until interrupted; raises ``UnsupportedError`` where the address cannot be had."""
+def serve(
+    storage: BaseStorage,
+    host: str,
+    port: int,
+    token: str = "",
+    tell: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until interrupted, after ``tell``; raises ``UnsupportedError`` where the address is not free."""
     check_host(host, token)
     try:
         server = waitress.create_server(
             create_dashboard(storage, token), host=host, port=port, threads=8, ident="jointsearch"
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second where the host is no name of an address
         raise UnsupportedError(
-            f"--host and --port must be free, but {host}:{port}: {error.strerror or error}"
+            f"--host and --port must be free, but {host}:{port}: "
+            f"{getattr(error, 'strerror', None) or first_line(error)}"
         ) from None
+    tell()
     server.run()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.errors import PlanError
+from jointsearch.errors import PlanError, first_line
 from jointsearch.files import write_text
 from jointsearch.plan.cost import PlanCost, plan_cost
 from jointsearch.plan.layout import ModelLayout
@@ -96,6 +96,8 @@ def read_plan(path: Path) -> PlanFile:
         raise PlanError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except json.JSONDecodeError as error:
         raise PlanError(f"{path}:{error.lineno}: damaged, not valid JSON: {error.msg}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise PlanError(f"{path}: damaged, not valid JSON: {first_line(error)}") from None
     except RecursionError:
         raise PlanError(f"{path}: damaged, nested too deeply") from None
     if not isinstance(content, dict) or content.get("format") != "jointsearch-plan":

@@ -21,13 +21,18 @@ def resolve_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UnsupportedError(
+            f"the device must be auto, cpu, mps, cuda or cuda:0, but got '{name}'"
+        ) from None
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not available[device.type]:
+    if not available.get(device.type, False):
         raise UnsupportedError(
             f"the device must be there, but torch {torch.__version__} sees no {name}; use device: auto or cpu"
         )

@@ -171,6 +171,38 @@ def test_another_name_for_this_machine_is_refused(client: Client) -> None:
     assert client.get("/", base_url="http://[::1]:8080").status_code == 200
 
 
+@pytest.mark.parametrize("header", ["Host", "Origin"])
+@pytest.mark.parametrize("value", ["[::1", "http://[::1", "http://[x]", "[", "http://[v1.x"])
+def test_what_is_no_address_is_refused(
+    client: Client, guarded: Client, storage: RDBStorage, header: str, value: str
+) -> None:
+    before = csrf(client)
+    for path in ("/", "/api/studies", "/dashboard/"):
+        for browser, shown in ((client, {}), (guarded, {"Authorization": f"Bearer {TOKEN}"})):
+            answer = browser.get(path, headers={header: value, **shown})
+            assert answer.status_code < 500, (path, answer.status)
+            if (header, value) in (("Host", "[::1"), ("Host", "["), ("Origin", "http://[::1")):
+                assert answer.status_code == 400
+    assert click_select(client, 3, {**before, header: value}).status_code in (400, 403)
+    assert selection(storage) is None
+
+
+@pytest.mark.parametrize("path", ["/", "/study/small", "/_dash-layout", "/api/studies", "/nowhere"])
+def test_no_browser_keeps_what_it_was_shown(client: Client, guarded: Client, path: str) -> None:
+    for answer in (client.get(path), guarded.get(path), guarded.get(f"{path}?token={TOKEN}")):
+        assert answer.headers.getlist("Cache-Control") == ["no-store"]
+
+
+def test_each_port_has_a_cookie_of_its_own(guarded: Client) -> None:
+    """Browsers send a cookie to every port of its host: two dashboards must not take each other's away."""
+    names = []
+    for port in (8080, 8081):
+        answer = guarded.get(f"/?token={TOKEN}", base_url=f"http://localhost:{port}")
+        names.append(answer.headers["Set-Cookie"].partition("=")[0])
+        assert guarded.get("/", base_url=f"http://localhost:{port}").status_code == 200
+    assert names == ["jointsearch_token_8080", "jointsearch_token_8081"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

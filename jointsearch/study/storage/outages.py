@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from jointsearch.errors import StorageError, StudyGone, first_line
 
@@ -111,3 +111,15 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def damage(error: BaseException | None) -> BaseException | None:
+    """What the driver has said of a damaged file; None where that is not what is wrong.
+
+    It raises this very class then: its subclasses are what a wrong statement of ours would be.
+    """
+    while error is not None:
+        if type(error) is DatabaseError:
+            return root_cause(error)
+        error = error.__cause__
+    return None
