@@ -5,6 +5,7 @@ The storage is no part of it: its URL may hold a password.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ValidationInfo, field_validator
@@ -28,10 +29,28 @@ IN_MEMORY = "(in memory)"
 """The ``model.id`` of a study whose model is handed over in Python, or known to its runner alone."""
 
 
+EMBEDDED_MODEL = "jointsearch:quickstart/model"
+"""The ``model.id`` of the model that ships in the package, wherever a machine has the package."""
+
+_EMBEDDED_FOLDER = "/jointsearch/quickstart/model"
+
+
+def embedded_as_name(model_id: str) -> str:
+    """The embedded model's name for its folder in any checkout or Python; any other id as it is."""
+    return EMBEDDED_MODEL if model_id.rstrip("/").endswith(_EMBEDDED_FOLDER) else model_id
+
+
+def model_source(model_id: str) -> str:
+    """Where libraries find the model on this machine: a Hub id, or a folder."""
+    if model_id != EMBEDDED_MODEL:
+        return model_id
+    return str(Path(__file__).parents[1] / "quickstart" / "model")
+
+
 class ModelSettings(Record):
     """The pretrained model."""
 
-    id: str
+    id: Annotated[str, AfterValidator(embedded_as_name)]
     """A model id of the Hugging Face Hub, or a folder (starting with ``.``, ``/`` or ``~``)."""
     revision: str | None = None
     """Of the Hub: a branch, a tag or a commit."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from jointsearch.config.study import model_source
 from jointsearch.errors import PlanError
 from jointsearch.export import ExportSource, ExportTarget, register_export_target
 from jointsearch.files import make_folder_of, write_text
@@ -19,7 +20,10 @@ def write(source: ExportSource, output: Path) -> None:
     plan = source.plan
     if not plan.peft["target_modules"]:
         raise PlanError("a plan must have an adapter to be exported to PEFT, but its ranks are all 0")
-    model = {"base_model_name_or_path": plan.study.model.id, "revision": plan.study.model.revision}
+    model = {
+        "base_model_name_or_path": model_source(plan.study.model.id),
+        "revision": plan.study.model.revision,
+    }
     config = {"peft_type": "LORA", **model, **plan.peft}
     make_folder_of(output / CONFIG)
     write_text(output / CONFIG, json.dumps(config, indent=2) + "\n")

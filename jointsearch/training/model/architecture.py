@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from jointsearch.config.study import ModelSettings, is_folder_id
+from jointsearch.config.study import ModelSettings, is_folder_id, model_source
 from jointsearch.config.task import TASKS
 from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import OFFLINE, ModelError, first_line
@@ -39,11 +39,12 @@ def model_class(task_type: str) -> Any:
 
 def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) -> PreTrainedConfig:
     """The model's config with the arguments of ``head``; raises ``ModelError`` where there is none."""
-    if is_folder_id(settings.id) and not (Path(settings.id) / "config.json").is_file():
+    source = model_source(settings.id)
+    if is_folder_id(source) and not (Path(source) / "config.json").is_file():
         raise ModelError(f"model.id must be a Hub id or a folder with a config.json, but got {settings.id}")
     try:
         config = AutoConfig.from_pretrained(
-            settings.id,
+            source,
             revision=settings.revision,
             trust_remote_code=trusts_remote_code(),
             **(head or {}),
@@ -51,7 +52,7 @@ def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) 
     except (OSError, ValueError) as error:
         if needs_trust(error):
             raise ModelError(f"the model '{settings.id}' comes with code that must run; {HOW}") from None
-        fix = "" if is_folder_id(settings.id) else f"; {OFFLINE}"
+        fix = "" if is_folder_id(source) else f"; {OFFLINE}"
         raise ModelError(f"the model '{settings.id}' cannot be read: {first_line(error)}{fix}") from None
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from jointsearch.config.study import ModelSettings
+from jointsearch.config.study import ModelSettings, model_source
 from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import ModelError
 from jointsearch.quantization.formats.base import compute_dtype, round_to
@@ -50,7 +50,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """The model's tokenizer, which pads on the right, with its end-of-text token if it has none for it."""
     with _readable(settings, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
-            settings.id, revision=settings.revision, trust_remote_code=trusts_remote_code()
+            model_source(settings.id), revision=settings.revision, trust_remote_code=trusts_remote_code()
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(
@@ -71,7 +71,7 @@ def _from_pretrained(
     torch.manual_seed(HEAD_SEED)
     with _readable(settings, "model"):
         model, loading = model_class(task_type).from_pretrained(
-            settings.id,
+            model_source(settings.id),
             output_loading_info=True,
             config=config,
             revision=settings.revision,
