@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jointsearch.api.settings import Source, settings_of
 from jointsearch.api.storages import storage_url
@@ -14,12 +14,17 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import Objective
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.registry import load
 from jointsearch.runner import KnowsLayout, Runner
 from jointsearch.starting import create, find
 from jointsearch.study.storage.opening import open_if_there
 from jointsearch.study.stored import StoredStudy, build_space
 from jointsearch.study.study import find_study
 from jointsearch.study.study import load_study as load_stored
+from jointsearch.training.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
 
 
 def create_study(
@@ -31,6 +36,14 @@ def create_study(
     name: str | None = None,
     objectives: Sequence[str | Objective] | None = None,
     search_space: SpaceSettings | Mapping[str, Any] | None = None,
+    model: PreTrainedModel | str | None = None,
+    tokenizer: Any = None,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
+    compute_metrics: Callable[..., dict[str, float]] | None = None,
+    trainer_cls: type[Any] | None = None,
+    args: TrainingArguments | None = None,
+    data_collator: Any = None,
 ) -> Study:
     """A new study with its baselines in the queue; nothing is stored if it cannot run.
 
@@ -39,18 +52,50 @@ def create_study(
     SQLite file in the working directory. ``load_if_exists``: go on with the study of that name, if it was
     made from the same settings. ``runner``: what runs trials in place of the study's own settings; ``source``
     then needs neither a model nor a task. ``name``, ``objectives`` and ``search_space`` replace what
-    ``source`` says. Raises ``StudyFileError``, ``StudyError`` and ``StorageError``.
+    ``source`` says.
+
+    ``model`` (loaded, or a checkpoint's id) with ``train_dataset`` and ``eval_dataset``: what trials train
+    and measure, by ``trainer_cls`` (transformers' ``Trainer``, or TRL's ``SFTTrainer``) with ``args``.
+    What ``compute_metrics`` gives can be objectives: ``Objective("wer", "minimize")``. Trials are as long as
+    ``args.max_steps``, or as ``calibration.steps``. Such a study is resumed with the same objects.
+
+    Raises ``StudyFileError``, ``StudyError`` and ``StorageError``.
     """
+    if model is not None:
+        if runner is not None or train_dataset is None or eval_dataset is None:
+            raise StudyError(
+                "a model of one's own comes with train_dataset and eval_dataset, and without a runner"
+            )
+        others = {"tokenizer": tokenizer, "compute_metrics": compute_metrics, "trainer_cls": trainer_cls}
+        runner = _own_trainer(
+            model, train_dataset, eval_dataset, **others, args=args, data_collator=data_collator
+        )
     if source is None and runner is None:
         raise StudyError("a study needs a source (a file, a dict) or a runner, but got neither")
     config = settings_of(
         source,
-        own_code=None if runner is None else {},
+        own_code=None if runner is None else _own_code(runner),
         name=name,
         objectives=objectives,
         search_space=search_space,
     )
     return _study(config, storage_url(storage), runner, load_if_exists)
+
+
+def _own_trainer(model: Any, train_dataset: Any, eval_dataset: Any, **others: Any) -> Runner:
+    """What trains a person's own model and data."""
+    quiet_libraries()
+    given = {name: value for name, value in others.items() if value is not None}
+    made: Runner = load("jointsearch.training.own_trainer:OwnTrainer")(
+        model, train_dataset, eval_dataset, **given
+    )
+    return made
+
+
+def _own_code(runner: Runner) -> Mapping[str, Any]:
+    """What a runner wants to be known by, if it says it."""
+    task = getattr(runner, "task", None)
+    return task() if callable(task) else {}
 
 
 def load_study(name: str, storage: str | None = None, *, runner: Runner | None = None) -> Study:

@@ -53,7 +53,7 @@ register_task(
     TaskKind(
         "custom",
         CustomTaskSettings,
-        "jointsearch.training.own.task:OwnTask",
-        "jointsearch.training.own.model:OwnArchitecture",
+        "jointsearch.training.own_trainer:OwnTrainer",
+        "transformers:AutoModel",
     )
 )

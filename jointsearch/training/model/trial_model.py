@@ -22,11 +22,19 @@ class TrialModels:
     Not safe for several threads.
     """
 
-    def __init__(self, config: StudyConfig, layout: ModelLayout, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: StudyConfig,
+        layout: ModelLayout,
+        device: torch.device,
+        base: PreTrainedModel | None = None,
+    ) -> None:
+        """``base``: the model where it is in memory, as ``load_base`` would give it."""
         self.config = config
         self.layout = layout
         self.device = device
-        base = load_base(config.model, config.task.type, layout.dtype, device, config.task.head)
+        if base is None:
+            base = load_base(config.model, config.task.type, layout.dtype, device, config.task.head)
         self.bank = QuantizedBank(base, config.quantization, getattr(torch, layout.dtype))
         self._factors: Factors = {}
 
