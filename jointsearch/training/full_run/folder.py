@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from jointsearch.config.study import differences
 from jointsearch.errors import OutputError, first_line
@@ -22,6 +25,11 @@ ADAPTER = "adapter"
 CHECKPOINTS = "checkpoints"
 
 METRICS_FILE = "metrics.json"
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+TORCH_SAYS = ("inline_container.cc", "PytorchStreamWriter", "No space left on device")
+"""Where ``torch.save`` cannot write on: a plain RuntimeError."""
 
 
 def check_output(plan: PlanFile, output: Path, resume: bool) -> None:
@@ -78,7 +86,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes its name only when it is complete."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    yield partial
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    try:
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def disk_failures_named(output: Path) -> Iterator[None]:
+    """A disk that is full or cannot be written is an ``OutputError``, whichever library has met it."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OutputError(f"{output}: cannot be written ({first_line(error)})") from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in TORCH_SAYS):
+            raise
+        raise OutputError(f"{output}: cannot be written ({first_line(error)})") from error

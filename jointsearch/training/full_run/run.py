@@ -42,6 +42,7 @@ from jointsearch.training.full_run.folder import (
     MODEL,
     PLAN_FILE,
     check_output,
+    disk_failures_named,
     make_folder,
     whole_folder,
 )
@@ -68,8 +69,21 @@ def full_run(
 
     ``should_stop`` is asked after every step: the run then saves a checkpoint and raises
     ``RunInterrupted``. Raises ``OutputError`` if the folder holds something (and is not an unfinished
-    run of this very plan with ``resume``), ``PlanError`` if the plan does not fit its model.
+    run of this very plan with ``resume``) or cannot be written, ``PlanError`` if the plan does not fit its
+    model.
     """
+    with disk_failures_named(output):
+        return _full_run(plan, output, resume, listener, tell, should_stop)
+
+
+def _full_run(
+    plan: PlanFile,
+    output: Path,
+    resume: bool,
+    listener: Listener | None,
+    tell: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> FullRunResult:
     study = plan.study
     processes, device = _processes(study.device)
     if processes.is_main_process:
