@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from jointsearch.plan.methods import register_method as register_method
     from jointsearch.plan.plan import ModuleChoice as ModuleChoice
     from jointsearch.plan.plan import Plan as Plan
+    from jointsearch.plots import plot_effects as plot_effects
+    from jointsearch.plots import plot_front as plot_front
+    from jointsearch.plots import plot_hypervolume as plot_hypervolume
+    from jointsearch.plots import plot_plan as plot_plan
     from jointsearch.quantization.plugin import JointSearchConfig as JointSearchConfig
     from jointsearch.runner import Runner as Runner
     from jointsearch.runner import Trial as Trial
@@ -90,6 +94,10 @@ _PLACES = {
     "get_all_study_names": "jointsearch.api.storages",
     "get_plan_model": "jointsearch.api.training",
     "load_study": "jointsearch.api.creation",
+    "plot_effects": "jointsearch.plots",
+    "plot_front": "jointsearch.plots",
+    "plot_hypervolume": "jointsearch.plots",
+    "plot_plan": "jointsearch.plots",
     "register_export_target": "jointsearch.export",
     "register_format": "jointsearch.plan.formats",
     "register_launcher": "jointsearch.launchers",

@@ -43,6 +43,7 @@ MAY_MEET = (
     "jointsearch.assemble",
     "jointsearch.starting",
     "jointsearch.api",
+    "jointsearch.plots",
     "jointsearch.cli",
     "jointsearch.__main__",
 )

@@ -1,0 +1,79 @@
+"""Plotly figures of a study, as Optuna's users know them from ``optuna.visualization``.
+
+They are the dashboard's. A notebook shows what is returned; ``figure.write_html`` saves it. A study is what
+``create_study`` and ``load_study`` give.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jointsearch.api.study import Study
+from jointsearch.dashboard.data.plan import plan_table
+from jointsearch.dashboard.data.progress import progress_table
+from jointsearch.dashboard.data.why import why_table
+from jointsearch.dashboard.figures.front import front_figure
+from jointsearch.dashboard.figures.plan import plan_figure
+from jointsearch.dashboard.figures.progress import hypervolume_figure
+from jointsearch.dashboard.figures.why import effects_figure
+from jointsearch.study.analysis.front_table import front_table
+from jointsearch.study.analysis.prediction import predict_front
+from jointsearch.study.plans import chosen_trial, complete_trial, records_with_front
+from jointsearch.study.records import StudyRecords
+from jointsearch.study.stored import StoredStudy
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def plot_front(study: Study | StoredStudy, *, predicted: bool = False, log_bytes: bool = False) -> go.Figure:
+    """Quality against bytes: the front, the uniform and named plans, and those that are dominated.
+
+    ``predicted``: with the front that the model of the search foresees; ``log_bytes``: bytes on a logarithmic
+    axis. Raises ``StudyError`` before a trial is complete, or where too few are for a prediction.
+    """
+    stored = _stored(study)
+    records = records_with_front(stored)
+    foreseen = predict_front(stored, records) if predicted else ()
+    return front_figure(front_table(stored, records), predicted=foreseen, log_bytes=log_bytes)
+
+
+def plot_plan(study: Study | StoredStudy, trial: int | None = None) -> go.Figure:
+    """The plan of a trial: blocks down, modules across, the format as colour and the rank as number.
+
+    By default the plan selected last, or the knee of the front. Raises ``StudyError`` where the trial is not
+    complete.
+    """
+    stored = _stored(study)
+    records = records_with_front(stored)
+    return plan_figure(plan_table(stored, records, _first_of_its_plan(stored, records, trial)))
+
+
+def plot_hypervolume(study: Study | StoredStudy) -> go.Figure:
+    """What the front dominates, along the trials, as a share of the box below the uniform plans.
+
+    Raises ``StudyError`` before a trial is complete; without a point before two uniform plans are.
+    """
+    stored = _stored(study)
+    return hypervolume_figure(progress_table(stored, records_with_front(stored)))
+
+
+def plot_effects(study: Study | StoredStudy, trial: int | None = None) -> go.Figure:
+    """What the highest bits, and the highest rank, of each group are worth against the lowest.
+
+    All else is as in the plan of ``trial``: by default the plan selected last, or the knee of the front.
+    By the model of the search, with credible intervals. Raises ``StudyError`` where there are too few trials.
+    """
+    stored = _stored(study)
+    records = records_with_front(stored)
+    return effects_figure(why_table(stored, records, _first_of_its_plan(stored, records, trial)))
+
+
+def _stored(study: Study | StoredStudy) -> StoredStudy:
+    return study if isinstance(study, StoredStudy) else study._stored
+
+
+def _first_of_its_plan(study: StoredStudy, records: StudyRecords, trial: int | None) -> int:
+    """The trial that figures call the plan by; ``trial`` may have measured it again with another seed."""
+    digest = complete_trial(study, chosen_trial(study) if trial is None else trial).digest
+    return next(plan.number for plan in records.measured if plan.digest == digest)
