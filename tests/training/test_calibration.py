@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from jointsearch.config.study import StudyConfig
+from jointsearch.config.study import StudyConfig, model_source
 from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
@@ -74,7 +74,7 @@ def test_the_loss_of_16_bits_untrained_is_that_of_plain_transformers(
 ) -> None:
     measured = runner.run(space.plan(space.uniform("16bit", 0)), Trial(seed=0))
     task = build_task(config, load_config(config.model))
-    model = AutoModelForCausalLM.from_pretrained(config.model.id, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_source(config.model.id), dtype=torch.float32).eval()
     batch = task.batch("validation", list(range(8)))
     with torch.no_grad():
         expected = model(**batch).loss.item()

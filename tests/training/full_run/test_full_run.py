@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jointsearch import JointSearchConfig
-from jointsearch.config.study import StudyConfig
+from jointsearch.config.study import StudyConfig, model_source
 from jointsearch.errors import JointSearchError, OutputError, PlanError, RunInterrupted
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile, read_plan, write_plan
@@ -67,7 +67,8 @@ def test_quantizing_on_load_gives_the_saved_model(
 ) -> None:
     write_plan(plan, tmp_path / "plan.json")
     model = AutoModelForCausalLM.from_pretrained(
-        plan.study.model.id, quantization_config=JointSearchConfig.from_plan(tmp_path / "plan.json")
+        model_source(plan.study.model.id),
+        quantization_config=JointSearchConfig.from_plan(tmp_path / "plan.json"),
     )
     saved = load_file(run[0] / "model" / "model.safetensors")
     state = model.state_dict()

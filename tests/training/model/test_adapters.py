@@ -15,7 +15,7 @@ from peft.utils.loftq_utils import _low_rank_decomposition
 from transformers import AutoModelForCausalLM
 
 from jointsearch.config.space import SpaceSettings
-from jointsearch.config.study import ModelSettings, StudyConfig
+from jointsearch.config.study import ModelSettings, StudyConfig, model_source
 from jointsearch.errors import PlanError, StudyFileError, UnsupportedError
 from jointsearch.plan.formats import OF_BITS
 from jointsearch.plan.layout import ModelLayout
@@ -98,7 +98,9 @@ def test_a_person_without_jointsearch_can_use_the_arguments(
 ) -> None:
     plan = mixed_plan(space)
     arguments = json.loads(json.dumps(lora_config(plan, tiny_layout)))
-    stock = get_peft_model(AutoModelForCausalLM.from_pretrained(config.model.id), LoraConfig(**arguments))
+    stock = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(model_source(config.model.id)), LoraConfig(**arguments)
+    )
     ranks = {
         name.removeprefix("base_model.model."): layer.r["default"]
         for name, layer in stock.named_modules()

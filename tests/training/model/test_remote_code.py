@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from jointsearch.config.study import ModelSettings, StudyConfig
+from jointsearch.config.study import ModelSettings, StudyConfig, model_source
 from jointsearch.config.trust import TRUST_REMOTE_CODE
 from jointsearch.errors import ModelError
 from jointsearch.plan.layout import ModelLayout
@@ -31,7 +31,7 @@ class AttackConfig(LlamaConfig):
 @pytest.fixture
 def attack(config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSettings:
     """What a plan or a database may hold: a model whose code shows that it ran, and that it be trusted."""
-    content = AutoConfig.from_pretrained(config.model.id).to_dict()
+    content = AutoConfig.from_pretrained(model_source(config.model.id)).to_dict()
     content |= {"model_type": "attack", "auto_map": {"AutoConfig": "attack.AttackConfig"}}
     folder = tmp_path / "model"
     folder.mkdir()
