@@ -18,7 +18,8 @@ def all_commands() -> str:
 
 def commands(context: click.Context | None = None) -> Iterator[click.Context]:
     """A context for every command, groups before what is in them."""
-    context = context or click.Context(cli, info_name=PROGRAM)
+    # with its settings: click keeps the help option that a command has under its first context
+    context = context or click.Context(cli, info_name=PROGRAM, **cli.context_settings)
     yield context
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
