@@ -64,6 +64,11 @@ class ModelSettings(Record):
         """Whether there is a checkpoint to read; no where a runner or a person brings the model along."""
         return self.id != IN_MEMORY
 
+    @property
+    def source(self) -> str:
+        """What ``from_pretrained`` loads: ``id``, or the folder of the embedded model."""
+        return model_source(self.id)
+
 
 class StudyConfig(Record):
     """A whole study file."""
