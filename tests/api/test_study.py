@@ -248,6 +248,7 @@ def test_sources_of_a_study(url: str, tmp_path: Path) -> None:
     runner = js.testing.FakeRunner(js.testing.small_layout())
     embedded = js.create_study("quickstart", url, runner=runner)
     assert (embedded.name, embedded.config.task.type) == ("quickstart", "causal-lm")
+    assert (Path(embedded.config.model.source) / "model.safetensors").is_file()
     path = tmp_path / "mine.yaml"
     path.write_text("model: {id: some/model}\ntask: {type: causal-lm, data: {package: json}}\n")
     assert js.create_study(path, url, runner=runner).config == read_study(path)
@@ -259,6 +260,7 @@ def test_sources_of_a_study(url: str, tmp_path: Path) -> None:
         "task": {"type": "causal-lm", "data": {"package": "json"}},
     }
     assert js.create_study(values, url, runner=runner).config.model.id == "some/model"
+    assert js.load_study("dict", url).config.model.source == "some/model"
     assert js.get_all_study_names(url) == ["quickstart", "mine", "again", "dict"]
 
 
