@@ -65,7 +65,7 @@ def study_text(answers: Answers, source: DataSource, output: Path, device_in_use
         minutes=f"{answers.minutes:g}",
         device=device_in_use,
         seconds=f"{effort.seconds_per_step:.2g}",
-        parameters=f"{num_parameters / 1e6:.0f} M",
+        parameters=f"{num_parameters / 1e6:.3g} M",
         tokens=tokens,
         trials=effort.trials,
         steps=effort.steps,
