@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from jointsearch.config.schema import field_docstrings
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.task import TASKS, TaskBase
+from jointsearch.config.task import TASKS, TaskBase, tasks_of_files
 from jointsearch.front.objectives import OBJECTIVES
 
 MAPPING = "a mapping"
@@ -109,7 +109,7 @@ def _default(value: Any) -> str:
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if annotation is TaskBase:
-        return [kind.settings for kind in TASKS.values()]
+        return [TASKS[name].settings for name in tasks_of_files()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [kind for argument in get_args(annotation) for kind in _models_in(argument)]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from jointsearch.config.study import StudyConfig, is_folder_id
-from jointsearch.config.task import TASKS, TaskBase
+from jointsearch.config.task import TASKS, TaskBase, tasks_of_files
 from jointsearch.config.trust import untold_trust
 from jointsearch.errors import StudyFileError, either, nearest, one_line
 
@@ -96,7 +96,7 @@ def _problem(details: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             hint = nearest(str(place[-1]), keys)
             return Problem(place, f"unknown key '{name}'{hint} (valid: {', '.join(keys)})")
         case "missing":
-            choices = f": {either(TASKS)}" if place == ("task", "type") else ""
+            choices = f": {either(tasks_of_files())}" if place == ("task", "type") else ""
             return Problem(place, f"the key '{name}' is required{choices}")
         case "literal_error":
             expected = details["ctx"]["expected"]

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.config.task import TASKS, TaskBase
+from jointsearch.config.task import TASKS, TaskBase, tasks_of_files
 from jointsearch.front.objectives import OBJECTIVES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -80,7 +80,7 @@ def _models_below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if annotation is TaskBase:
-        return [TASKS[name].settings for name in TASKS]
+        return [TASKS[name].settings for name in tasks_of_files()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models_in(argument)]

@@ -63,6 +63,8 @@ class TaskKind:
     """``package.module:name`` of what loads such a model, as transformers' ``AutoModelFor...`` do."""
     peft_type: str | None = None
     """PEFT's ``task_type``; None for a model that PEFT has no class for."""
+    for_files: bool = True
+    """Whether a study file can have it; a task of a person's own Python code is none for files."""
 
 
 TASKS: Registry[TaskKind] = Registry(
@@ -77,6 +79,11 @@ def register_task(kind: TaskKind) -> TaskKind:
     return TASKS.register(kind)
 
 
+def tasks_of_files() -> list[str]:
+    """The kinds that a study file can name."""
+    return [name for name, kind in TASKS.items() if kind.for_files]
+
+
 class _OfItsKind:
     """Validates a mapping by the settings of the kind that its ``type`` names."""
 
@@ -86,7 +93,7 @@ class _OfItsKind:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        kinds = [TASKS[name].settings.__pydantic_core_schema__ for name in TASKS]
+        kinds = [TASKS[name].settings.__pydantic_core_schema__ for name in tasks_of_files()]
         return {"oneOf": [handler(kind) for kind in kinds]}
 
 
@@ -97,7 +104,7 @@ def _of_its_kind(value: Any, as_base: Any) -> Any:
         raise _problem(PydanticKnownError("missing"), value)
     name = value["type"]
     if not isinstance(name, str) or name not in TASKS:
-        raise _problem(PydanticKnownError("literal_error", {"expected": either(TASKS)}), name)
+        raise _problem(PydanticKnownError("literal_error", {"expected": either(tasks_of_files())}), name)
     return TASKS[name].settings.model_validate(value)
 
 

@@ -55,5 +55,6 @@ register_task(
         CustomTaskSettings,
         "jointsearch.training.own_trainer:OwnTrainer",
         "transformers:AutoModel",
+        for_files=False,
     )
 )
