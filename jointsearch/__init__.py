@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from jointsearch.strategies.registry import register_strategy as register_strategy
     from jointsearch.study.analysis.comparison import Comparison as Comparison
     from jointsearch.study.analysis.verdict import Verdict as Verdict
+    from jointsearch.training.own.runner import TrainerRunner as TrainerRunner
 
 __version__ = "0.1.0"
 
@@ -84,6 +85,7 @@ _PLACES = {
     "TaskKind": "jointsearch.config.task",
     "TrainingResult": "jointsearch.api.training",
     "Trial": "jointsearch.runner",
+    "TrainerRunner": "jointsearch.training.own.runner",
     "TrialFailed": "jointsearch.errors",
     "TrialPruned": "jointsearch.errors",
     "Verdict": "jointsearch.study.analysis.verdict",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.config.yaml_file import read_study
-from jointsearch.errors import StudyError, StudyFileError, nearest
+from jointsearch.errors import StudyFileError, nearest
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile
@@ -43,20 +44,11 @@ def read_study_file(file: str) -> StudyConfig:
 
 def read_layout(config: StudyConfig) -> ModelLayout:
     """The layout of the study's model."""
-    check_runs_from_file(config)
+    check_runs_from_file(config.name, config.task)
     quiet_libraries()
     from jointsearch.training.model.architecture import read_layout
 
     return read_layout(config.model, config.task.type, config.task.head)
-
-
-def check_runs_from_file(config: StudyConfig) -> None:
-    """Raise ``StudyError`` where the study is run by Python code of a person's own."""
-    if config.task.type == "custom":
-        raise StudyError(
-            f"the study '{config.name}' is run by its own Python code (task.type: custom), which no file "
-            "and no storage has; go on with jointsearch.load_study and the same runner, or model and data"
-        )
 
 
 def with_labels(config: StudyConfig, before: StudyConfig | None) -> StudyConfig:
@@ -80,7 +72,7 @@ def with_labels(config: StudyConfig, before: StudyConfig | None) -> StudyConfig:
 
 def build_runner(config: StudyConfig, layout: ModelLayout) -> CalibrationRunner:
     """The runner that really trains; loads the model and the data."""
-    check_runs_from_file(config)
+    check_runs_from_file(config.name, config.task)
     quiet_libraries()
     from jointsearch.training.calibration import CalibrationRunner
 
@@ -111,7 +103,6 @@ def build_trainer(
             at_step(step, num_steps)
             progress(step, num_steps, logs)
 
-        check_runs_from_file(plan.study)
         if device is not None:
             plan = plan.under(plan.study.model_copy(update={"device": device}))
         result = finished_run(plan, folder)  # of a worker that had no time to say so

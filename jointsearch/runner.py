@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from jointsearch.measurement import Measurement
+from jointsearch.measurement import FullRunResult, Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import Sensitivities
@@ -54,6 +55,46 @@ class KnowsLayout(Protocol):
 
     def layout(self, config: StudyConfig) -> ModelLayout | None:
         """The layout of the study's model; None where it is to be read from ``config.model``."""
+        ...
+
+
+@runtime_checkable
+class KnowsSettings(Protocol):
+    """A runner that says what a study should keep of it."""
+
+    def settings(self) -> dict[str, Any]:
+        """Sections of a study: ``task`` of type ``custom``, and what of ``calibration`` it fixes.
+
+        A study goes on with a runner of the same settings alone.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainsInFull(Protocol):
+    """A runner that can also train a plan in full, and measure what it has trained."""
+
+    def train_in_full(
+        self,
+        plan: Plan,
+        output: Path,
+        *,
+        resume: bool,
+        listener: Callable[[int, int, dict[str, float]], None],
+    ) -> FullRunResult:
+        """Train into the folder ``output``, which must be empty or, with ``resume``, an unfinished run's.
+
+        ``listener`` is told the step, the number of steps and what is logged.
+        """
+        ...
+
+    @property
+    def num_evaluated(self) -> int:
+        """How many examples ``evaluate_run`` measures on."""
+        ...
+
+    def evaluate_run(self, folder: Path) -> FullRunResult:
+        """Measure what ``train_in_full`` has left in ``folder``; ``validation`` holds what was found."""
         ...
 
 

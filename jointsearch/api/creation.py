@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jointsearch.api.own_code import (
+    check_same_model,
+    check_same_settings,
+    layout_known_to,
+    runner_of,
+    settings_known_to,
+)
 from jointsearch.api.settings import Source, settings_of
 from jointsearch.api.storages import storage_url
 from jointsearch.api.study import Study
@@ -13,15 +20,12 @@ from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import Objective
-from jointsearch.plan.layout import ModelLayout
-from jointsearch.registry import load
-from jointsearch.runner import KnowsLayout, Runner
+from jointsearch.runner import Runner
 from jointsearch.starting import create, find
 from jointsearch.study.storage.opening import open_if_there
-from jointsearch.study.stored import StoredStudy, build_space
+from jointsearch.study.stored import build_space
 from jointsearch.study.study import find_study
 from jointsearch.study.study import load_study as load_stored
-from jointsearch.training.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -57,24 +61,26 @@ def create_study(
     ``model`` (loaded, or a checkpoint's id) with ``train_dataset`` and ``eval_dataset``: what trials train
     and measure, by ``trainer_cls`` (transformers' ``Trainer``, or TRL's ``SFTTrainer``) with ``args``.
     What ``compute_metrics`` gives can be objectives: ``Objective("wer", "minimize")``. Trials are as long as
-    ``args.max_steps``, or as ``calibration.steps``. Such a study is resumed with the same objects.
+    ``args.max_steps``, or as ``calibration.steps``. Such a study is resumed with the same objects;
+    ``runner=TrainerRunner(model, ...)`` is the same.
 
     Raises ``StudyFileError``, ``StudyError`` and ``StorageError``.
     """
-    if model is not None:
-        if runner is not None or train_dataset is None or eval_dataset is None:
-            raise StudyError(
-                "a model of one's own comes with train_dataset and eval_dataset, and without a runner"
-            )
-        others = {"tokenizer": tokenizer, "compute_metrics": compute_metrics, "trainer_cls": trainer_cls}
-        runner = _own_trainer(
-            model, train_dataset, eval_dataset, **others, args=args, data_collator=data_collator
-        )
+    objects = {
+        "tokenizer": tokenizer,
+        "train_dataset": train_dataset,
+        "eval_dataset": eval_dataset,
+        "compute_metrics": compute_metrics,
+        "trainer_cls": trainer_cls,
+        "args": args,
+        "data_collator": data_collator,
+    }
+    runner = runner_of(runner, model, **objects)
     if source is None and runner is None:
-        raise StudyError("a study needs a source (a file, a dict) or a runner, but got neither")
+        raise StudyError("a study needs a source (a file, a dict), a runner or a model, but got none")
     config = settings_of(
         source,
-        own_code=None if runner is None else _own_code(runner),
+        own_code=None if runner is None else settings_known_to(runner),
         name=name,
         objectives=objectives,
         search_space=search_space,
@@ -82,31 +88,17 @@ def create_study(
     return _study(config, storage_url(storage), runner, load_if_exists)
 
 
-def _own_trainer(model: Any, train_dataset: Any, eval_dataset: Any, **others: Any) -> Runner:
-    """What trains a person's own model and data."""
-    quiet_libraries()
-    given = {name: value for name, value in others.items() if value is not None}
-    made: Runner = load("jointsearch.training.own_trainer:OwnTrainer")(
-        model, train_dataset, eval_dataset, **given
-    )
-    return made
-
-
-def _own_code(runner: Runner) -> Mapping[str, Any]:
-    """What a runner wants to be known by, if it says it."""
-    task = getattr(runner, "task", None)
-    return task() if callable(task) else {}
-
-
 def load_study(name: str, storage: str | None = None, *, runner: Runner | None = None) -> Study:
     """A stored study; raises ``StudyError`` naming the nearest one there is.
 
-    ``runner``: what runs its trials, for a study that was created with one.
+    ``runner``: what runs its trials, for a study that was created with one, or with a model and data of
+    one's own (``TrainerRunner``).
     """
     url = storage_url(storage)
     stored = load_stored(name, url)
     if runner is not None:
-        _check_same_model(stored, _own_layout(stored.config, runner))
+        check_same_settings(stored, runner)
+        check_same_model(stored, layout_known_to(runner, stored.config))
     return Study(stored, url, runner)
 
 
@@ -117,32 +109,12 @@ def _study(config: StudyConfig, url: str, runner: Runner | None, load_if_exists:
             f"a study must have a name of its own, but '{config.name}' is there; give another name, go on "
             "with it by load_if_exists=True, or delete it by jointsearch.delete_study"
         )
-    layout = None if runner is None else _own_layout(config, runner)
+    layout = None if runner is None else layout_known_to(runner, config)
     stored = find(config, url)
     if stored is not None:
-        _check_same_model(stored, layout)
+        check_same_model(stored, layout)
         return Study(stored, url, runner)
     config = with_labels(config, None)
     layout = layout or read_layout(config)
     build_space(config, layout)
     return Study(create(config, url, layout), url, runner)
-
-
-def _own_layout(config: StudyConfig, runner: Runner) -> ModelLayout | None:
-    """The layout that the runner brings along; None where it is read from the study's model."""
-    layout = runner.layout(config) if isinstance(runner, KnowsLayout) else None
-    if layout is None and not config.model.is_named:
-        raise StudyError(
-            f"a study must name its model where its runner has no method 'layout', as "
-            f"{type(runner).__name__}; give model: {{id: ...}} in the study, or add the method"
-        )
-    return layout
-
-
-def _check_same_model(stored: StoredStudy, layout: ModelLayout | None) -> None:
-    if layout is not None and layout != stored.layout:
-        raise StudyError(
-            f"study '{stored.name}' was made for another model ({stored.layout.architecture} of "
-            f"{stored.layout.num_parameters} parameters), but the runner has {layout.architecture} of "
-            f"{layout.num_parameters}; give the study another name"
-        )

@@ -32,13 +32,15 @@ def settings_of(
 ) -> StudyConfig:
     """The settings of a study; what is given beside ``source`` replaces what it says.
 
-    ``own_code``: what ``task`` says where Python code of a person's own runs the trials; a source then needs
-    neither a model nor a task. Raises ``StudyFileError``.
+    ``own_code``: the sections that follow from a person's own Python code, where that runs the trials; a
+    source then needs neither a model nor a task. Raises ``StudyFileError``.
     """
     values = _values(source)
     if own_code is not None:
         values.setdefault("model", {"id": IN_MEMORY})
-        values.setdefault("task", {"type": "custom"} | dict(own_code))
+        values.setdefault("task", {"type": "custom"})
+        for section, fixed in own_code.items():
+            values[section] = {**values.get(section, {}), **fixed}
     if name is not None:
         values["name"] = name
     if search_space is not None:

@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 from jointsearch.api.following import Callback, Following
 from jointsearch.api.front import Table, front_of
 from jointsearch.api.selection import Selection, select, size_in_bytes
-from jointsearch.assemble import check_runs_from_file, num_gpus
+from jointsearch.assemble import num_gpus
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.errors import StudyError
 from jointsearch.launchers import devices_for
 from jointsearch.plan.layout import ModelLayout
@@ -68,6 +69,11 @@ class Study:
     def optuna_study(self) -> optuna.Study:
         """For everything that Optuna offers."""
         return self._stored.optuna_study
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the trials: the one that was given, or the study's own, with its model and data."""
+        return self._runner()
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -220,7 +226,7 @@ class Study:
                 f"n_jobs must be 1 where Python objects run the trials, but got {n_jobs}: another process "
                 "has no objects of this one; start several scripts that load_study and optimize"
             )
-        check_runs_from_file(self.config)
+        check_runs_from_file(self.name, self.config.task)
         devices = devices_for(self.config.device, n_jobs, 1, num_gpus)
         before = self._stored
         self._stored = before.with_config(self.config.with_trials(trials))

@@ -8,10 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointsearch.assemble import build_trainer, check_runs_from_file
+from jointsearch.assemble import build_trainer
+from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.runner import Runner, TrainsInFull
 from jointsearch.training.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -66,18 +68,23 @@ def train(
     *,
     resume: bool = False,
     device: str | None = None,
+    runner: Runner | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Train a plan, or the file of one, into ``output_dir``, in full, as its study's ``full_run`` says.
 
     The folder must be empty or new; with ``resume`` an interrupted run in it goes on, and a finished one is
-    returned. ``device``: instead of the study's; ``tell`` gets notes on the data. Raises ``OutputError``,
-    ``PlanError`` and ``JointSearchError`` where the run diverges.
+    returned. ``device``: instead of the study's; ``tell`` gets notes on the data. ``runner``: what trains
+    the plans of a study of one's own objects, such as ``study.runner.with_args(...)``. Raises
+    ``OutputError``, ``PlanError`` and ``JointSearchError`` where the run diverges.
     """
     file = PlanFile.of(plan) if isinstance(plan, Plan) else read_plan(Path(plan))
-    check_runs_from_file(file.study)
     folder = Path(output_dir)
+    if runner is not None:
+        return TrainingResult(
+            folder, _trained_by(_in_full(runner), file, folder, resume, progress or _ignore)
+        )
     trainer = build_trainer(progress or _ignore, tell or _ignore, device)
     if not resume:
         from jointsearch.training.full_run.folder import check_output
@@ -87,20 +94,60 @@ def train(
     return TrainingResult(folder, measurement)
 
 
+def _in_full(runner: Runner) -> TrainsInFull:
+    if not isinstance(runner, TrainsInFull):
+        raise StudyError(
+            "a full run needs a runner with train_in_full and evaluate_run, as TrainerRunner has them, "
+            f"but {type(runner).__name__} has none; train its plan with jointsearch.get_plan_model"
+        )
+    return runner
+
+
+def _trained_by(
+    runner: TrainsInFull, file: PlanFile, folder: Path, resume: bool, progress: Progress
+) -> Measurement:
+    from jointsearch.training.full_run.folder import finished_run
+
+    result = finished_run(file, folder) if resume else None
+    if result is None:
+        result = runner.train_in_full(file.with_context, folder, resume=resume, listener=progress)
+    return result.measurement(file.study.full_run.seed)
+
+
 def _ignore(*news: object) -> None:
     """For who wants to hear nothing."""
 
 
-def evaluate(run: str | PathLike[str], split: str = "test") -> EvaluationResult:
-    """Measure a finished full run on its ``test`` or ``validation`` split; raises ``OutputError``."""
+def evaluate(
+    run: str | PathLike[str], split: str = "test", *, runner: Runner | None = None
+) -> EvaluationResult:
+    """Measure a finished full run on its ``test`` or ``validation`` split; raises ``OutputError``.
+
+    ``runner``: that of a study of one's own objects, which measures on its ``eval_dataset``.
+    """
     quiet_libraries()
     from jointsearch.training.full_run.evaluation import evaluate_run
 
-    found = evaluate_run(Path(run), split)
+    folder = Path(run)
+    if runner is not None:
+        return _evaluated_by(_in_full(runner), folder)
+    found = evaluate_run(folder, split)
     own = ("split", "num_examples", "model_bytes", "peak_memory_bytes", "inference_rate")
     others = (*own, "bytes_per_parameter", "examples")
     metrics = {name: value for name, value in found.items() if name not in others}
     return EvaluationResult(metrics=metrics, **{name: found[name] for name in own})
+
+
+def _evaluated_by(runner: TrainsInFull, folder: Path) -> EvaluationResult:
+    found = runner.evaluate_run(folder)
+    return EvaluationResult(
+        split="eval_dataset",
+        num_examples=runner.num_evaluated,
+        metrics=found.validation,
+        model_bytes=found.model_bytes,
+        peak_memory_bytes=found.peak_memory_bytes,
+        inference_rate=found.inference_rate,
+    )
 
 
 def get_plan_model(model: PreTrainedModel, plan: Plan, *, seed: int = 0) -> PeftModel | PreTrainedModel:

@@ -24,12 +24,7 @@ def quantize_in_place(model: PreTrainedModel, config: JointSearchConfig) -> PreT
     What is not quantized gets the type that its device computes in, with the values of the 16-bit type. So
     do the modules that are replaced, for who still has them.
     """
-    dtype = compute_dtype(model.device, config.torch_dtype)
-    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
-    for name, tensor in unquantized_tensors(model).items():
-        if not any(part in name.split(".") for part in kept):
-            tensor.data = tensor.data.to(dtype)
-    round_to(model, config.torch_dtype)
+    dtype = to_sixteen_bit(model, config.torch_dtype)
     tied = tied_modules(model)
     for name, weight_format in config.formats.items():
         tensors: dict[str, torch.Tensor] = {}
@@ -52,3 +47,19 @@ def quantize_in_place(model: PreTrainedModel, config: JointSearchConfig) -> PreT
     # PEFT looks at both before it wraps a bitsandbytes module
     model.is_quantized = model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
     return model
+
+
+def to_sixteen_bit(model: PreTrainedModel, dtype: torch.dtype) -> torch.dtype:
+    """Give what a checkpoint has of ``model`` the values of its 16-bit ``dtype``, in the type that its device
+    computes in, which is returned.
+
+    What is no part of a checkpoint, such as the frequencies of rotary embeddings, keeps its type, as do the
+    modules that transformers keeps in float32.
+    """
+    computed = compute_dtype(model.device, dtype)
+    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
+    for name, tensor in unquantized_tensors(model).items():
+        if not any(part in name.split(".") for part in kept):
+            tensor.data = tensor.data.to(computed)
+    round_to(model, dtype)
+    return computed

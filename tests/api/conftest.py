@@ -1,12 +1,20 @@
-"""A storage, and a study that a runner without torch has run."""
+"""A storage, a study that a runner without torch has run, and a tiny model with its data."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import jointsearch as js
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+LANDED = Path(__file__).parents[1] / "landed" / "model"
+WORDS = ["red", "green", "blue", "white", "house", "tree", "river", "stone", "the", "a", "stands", "beside"]
 
 
 @pytest.fixture
@@ -20,3 +28,46 @@ def study(url: str) -> js.Study:
     made = js.create_study({"name": "small"}, url, runner=js.testing.FakeRunner(noise=0.001))
     made.optimize(16)
     return made
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(LANDED)
+    loaded.pad_token = loaded.eos_token
+    return loaded
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=320,
+            pad_token_id=0,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    return [" ".join(words) for words in itertools.islice(itertools.product(WORDS, WORDS, WORDS), 0, 640, 10)]
+
+
+@pytest.fixture(scope="session")
+def rows(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Any:
+    """The texts as eight tokens each, with labels."""
+    from datasets import Dataset
+
+    tokens = [tokenizer(text)["input_ids"][:8] for text in texts]
+    tokens = [row + [0] * (8 - len(row)) for row in tokens]
+    return Dataset.from_dict({"input_ids": tokens, "labels": tokens})

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from jointsearch.config.task import TaskBase, TaskKind, register_task
+from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES, Direction
 
 
@@ -49,12 +50,21 @@ class CustomTaskSettings(TaskBase):
         return {}
 
 
+def check_runs_from_file(study: str, task: TaskBase) -> None:
+    """Raise ``StudyError`` where the study of that name is run by Python code of a person's own."""
+    if task.type == "custom":
+        raise StudyError(
+            f"the study '{study}' is run by its own Python code (task.type: custom), which no file and no "
+            "storage has; go on in Python, with runner=... of jointsearch.load_study, train and evaluate"
+        )
+
+
 register_task(
     TaskKind(
         "custom",
         CustomTaskSettings,
-        "jointsearch.training.own_trainer:OwnTrainer",
-        "transformers:AutoModel",
+        "jointsearch.training.own.runner:TrainerRunner",
+        "jointsearch.training.own.model:ModelOfItsClass",
         for_files=False,
     )
 )

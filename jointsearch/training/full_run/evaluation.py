@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from jointsearch.config.study import ModelSettings
+from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import ModelError, OutputError, first_line
 from jointsearch.files import write_text
@@ -55,6 +56,7 @@ def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
 def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
     """The task's metrics of a finished run on a split, with speed and memory."""
     plan, model = load_run(folder)
+    check_runs_from_file(plan.study.name, plan.study.task)
     device = next(model.parameters()).device
     # The run has a tokenizer of its own; the model that it started from may be gone.
     study = plan.study.model_copy(update={"model": ModelSettings(id=str((folder / MODEL).resolve()))})

@@ -21,6 +21,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, set_seed
 
+from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.errors import JointSearchError, PlanError
 from jointsearch.files import write_text
 from jointsearch.measurement import FullRunResult
@@ -52,7 +53,7 @@ from jointsearch.training.model.adapters import Start, needs_original
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 from jointsearch.training.model.setup import autocast, prepare_for_training
-from jointsearch.training.tasks import Evaluation, Task, build_task
+from jointsearch.training.tasks import Evaluation, build_task
 
 
 @failures_named()
@@ -85,6 +86,7 @@ def _full_run(
     should_stop: Callable[[], bool],
 ) -> FullRunResult:
     study = plan.study
+    check_runs_from_file(study.name, study.task)
     processes, device = _processes(study.device)
     if processes.is_main_process:
         check_output(plan, output, resume)
@@ -99,7 +101,7 @@ def _full_run(
         tell(note)
     starts = _starts(plan, method, model)
     if processes.is_main_process:
-        _save_base(plan, model, task, output)
+        save_base(plan, model, task.tokenizer, output)
     processes.wait_for_everyone()
 
     set_seed(study.full_run.seed)
@@ -119,9 +121,9 @@ def _full_run(
         trained = train(training, resume=resume, listener=listener, should_stop=should_stop)
         with autocast(device):
             found = task.evaluate(training.model, "validation", None, study.full_run.batch_size)
-    result = _result(plan, trained, found, peak.num_bytes, task.notes, device)
+    result = result_of(plan, trained, found, peak.num_bytes, task.notes, device)
     if processes.is_main_process:
-        _save_trained(training.model, result, output)
+        save_trained(training.model, result, output)
     return result
 
 
@@ -154,22 +156,25 @@ def _starts(plan: PlanFile, method: TrainingMethod, model: PreTrainedModel) -> d
     return method.starts(model, plan.plan, plan.layout, study.full_run.seed, original)
 
 
-def _save_base(plan: PlanFile, model: PreTrainedModel, task: Task, output: Path) -> None:
+def save_base(plan: PlanFile, model: PreTrainedModel, tokenizer: Any, output: Path) -> None:
+    """Save what the training does not change; ``tokenizer``: None where there is none."""
     make_folder(output)
     write_plan(plan, output / PLAN_FILE)
     with whole_folder(output / MODEL) as folder:
         save_model(model, folder)
-        task.tokenizer.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
 
 
-def _save_trained(model: Any, result: FullRunResult, output: Path) -> None:
+def save_trained(model: Any, result: FullRunResult, output: Path) -> None:
+    """Save the adapter, if there is one, and then the metrics: with them a run is finished."""
     if hasattr(model, "peft_config"):
         with whole_folder(output / ADAPTER) as folder:
             model.save_pretrained(folder)
     write_text(output / METRICS_FILE, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
 
 
-def _result(
+def result_of(
     plan: PlanFile,
     trained: Trained,
     found: Evaluation,

@@ -86,7 +86,7 @@ def train(
         trainer.add_callback(Report(listener))
     checkpoint = None
     if resume and training.method.restorable:
-        checkpoint = _last_whole_checkpoint(training.checkpoints)
+        checkpoint = last_whole_checkpoint(training.checkpoints)
     first_step = 0 if checkpoint is None else _step(checkpoint)
     if should_stop():
         raise RunInterrupted(f"stopped before step {first_step + 1} of {steps.total}")
@@ -159,7 +159,7 @@ def _arguments(training: FullTraining) -> TrainingArguments:
     return arguments
 
 
-def _last_whole_checkpoint(folder: Path) -> Path | None:
+def last_whole_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint that was written to its end; the Trainer writes its state last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
     return max(whole, key=_step, default=None)

@@ -1,0 +1,1 @@
+"""A model, data, metric and Trainer that a person hands over in Python."""
