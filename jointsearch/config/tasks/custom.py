@@ -33,6 +33,7 @@ class CustomTaskSettings(TaskBase):
     train_digest: str = ""
     """Of some rows of the training data."""
     eval_digest: str = ""
+    """Of some rows of the validation data."""
 
     @model_validator(mode="after")
     def _declared(self) -> Self:
