@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from optuna.trial import FrozenTrial
 
@@ -13,17 +13,23 @@ from jointsearch.starting import Audience
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.worker.events import Listener
 
-if TYPE_CHECKING:
-    from jointsearch.api.study import Study
+Callback = Callable[[Any, FrozenTrial], None]
+"""Told of the ``Study`` and a trial that has ended, in whatever state; may call ``Study.stop``. Optuna's
+callbacks fit."""
 
-Callback = Callable[["Study", FrozenTrial], None]
-"""Told of a trial that has ended, in whatever state; may call ``Study.stop``. Optuna's callbacks fit."""
+
+class Followed(Protocol):
+    """The ``Study`` as far as it is asked here."""
+
+    def get_trials(self, deepcopy: bool = True) -> list[FrozenTrial]: ...
+
+    def stop(self) -> None: ...
 
 
 class Following(Audience):
     """Listens to the workers of a study."""
 
-    def __init__(self, study: Study, callbacks: Sequence[Callback], timeout: float | None) -> None:
+    def __init__(self, study: Followed, callbacks: Sequence[Callback], timeout: float | None) -> None:
         """``timeout``: seconds from now on after which no trial begins."""
         self._study = study
         self._callbacks = callbacks

@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from transformers import set_seed
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import JointSearchError, RunInterrupted
 from jointsearch.measurement import FullRunResult
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.in_place import quantize_in_place
 from jointsearch.quantization.plugin import JointSearchConfig
@@ -28,13 +33,31 @@ from jointsearch.training.own.callbacks import EVAL, Diverged
 from jointsearch.training.own.measured import measured, trains
 from jointsearch.training.tasks import Evaluation
 
-if TYPE_CHECKING:
-    from jointsearch.training.own.runner import TrainerRunner
+
+class OwnTrainer(Protocol):
+    """A person's model, data and Trainer, as ``runner.TrainerRunner`` has them."""
+
+    tokenizer: Any
+    train_dataset: Any
+
+    @property
+    def arguments(self) -> TrainingArguments: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def layout(self, config: StudyConfig) -> ModelLayout: ...
+
+    def copied_model(self, layout: ModelLayout) -> PreTrainedModel: ...
+
+    def trainer(
+        self, model: Any, plan: Plan, args: TrainingArguments, callbacks: Sequence[TrainerCallback]
+    ) -> Any: ...
 
 
 @failures_named()
 def train_in_full(
-    runner: TrainerRunner, plan: PlanFile, output: Path, *, resume: bool, listener: Listener
+    runner: OwnTrainer, plan: PlanFile, output: Path, *, resume: bool, listener: Listener
 ) -> FullRunResult:
     """Train ``plan`` with the runner's arguments; a checkpoint is kept wherever they say so."""
     check_output(plan, output, resume)
@@ -60,7 +83,7 @@ def train_in_full(
     return result
 
 
-def evaluate_run(runner: TrainerRunner, folder: Path) -> FullRunResult:
+def evaluate_run(runner: OwnTrainer, folder: Path) -> FullRunResult:
     """What a finished run reaches on the runner's ``eval_dataset``."""
     plan, model = load_run(folder)
     args = copy.deepcopy(runner.arguments)
@@ -92,7 +115,7 @@ def _trained(trainer: Any, checkpoint: Path | None) -> Trained:
     )
 
 
-def _num_steps(runner: TrainerRunner) -> int:
+def _num_steps(runner: OwnTrainer) -> int:
     """Of the whole run, for methods that have a schedule."""
     args = runner.arguments
     if args.max_steps > 0:
