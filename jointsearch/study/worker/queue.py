@@ -31,6 +31,9 @@ from jointsearch.study.trial_record import TrialRecord
 from jointsearch.study.worker.events import worker_event, worker_name
 from jointsearch.study.worker.stale import StaleTrials
 
+IN_TURN = 32
+"""The last trials of a study, which workers take one after the other: more than there are workers."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -69,8 +72,8 @@ class TrialQueue:
                 return taken
         if records.num_searched >= self._num_trials:
             return None
-        # towards the end two workers could both take the last one: they look and ask one after the other
-        if records.num_searched + len(records.running) + 1 < self._num_trials:
+        # towards the end several workers could take the last one: they look and ask one after the other
+        if records.num_searched + IN_TURN < self._num_trials:
             return self._ask()
         with study_lock(self._study.optuna_study):
             return self._ask() if self._study.records().num_searched < self._num_trials else None
