@@ -8,7 +8,6 @@ SLURM hands on, and is in no file.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import submitit
-from submitit.helpers import DelayedSubmission
+from submitit.helpers import DelayedSubmission, environment_variables
 
 from jointsearch.errors import UnsupportedError, first_line
 from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet, Launcher, register_launcher
@@ -51,14 +50,14 @@ class Work:
 def run_workers(fleet: Fleet) -> bool:
     """A job for each device; devices are SLURM's to choose."""
     options = {key: _number(value) for key, value in fleet.options.items()}
-    os.environ.update(fleet.environment)
     executor = _executor(str(options.pop("folder", FOLDER)), str(options.pop("cluster", "slurm")))
     gpus = {"gpus_per_node": 1} if fleet.wants_gpus and executor.cluster == "slurm" else {}
     try:
         executor.update_parameters(name=f"jointsearch-{fleet.study}", **(gpus | options))
     except (NameError, ValueError, TypeError) as error:
         raise UnsupportedError(f"--slurm needs parameters of submitit, but {first_line(error)}") from None
-    jobs = [executor.submit(Work(fleet.command)) for _ in fleet.devices]
+    with environment_variables(**fleet.environment):  # a job has the environment of its submission
+        jobs = [executor.submit(Work(fleet.command)) for _ in fleet.devices]
     fleet.tell(f"jobs {', '.join(job.job_id for job in jobs)}; logs in {executor.folder}")
     pending = list(jobs)
     in_peace = True

@@ -188,6 +188,7 @@ def test_the_storage_is_in_no_file_of_a_job(launched: tuple[StoredStudy, NewFlee
     secret = "postgresql://user:verysecret@nowhere/db"
     show = "import os; print(len(os.environ['JOINTSEARCH_STORAGE']))"
     assert run_workers("slurm", fleet("slurm", storage_url=secret, devices=("cpu",), instead=("-c", show)))
+    assert "JOINTSEARCH_STORAGE" not in os.environ  # nor in the environment of who submits
     written = [path.read_bytes() for path in (tmp_path / "jobs").rglob("*") if path.is_file()]
     assert any(str(len(secret)).encode() in text for text in written)
     assert not any(b"verysecret" in text for text in written)
