@@ -20,7 +20,6 @@ from jointsearch.errors import nearest
 from jointsearch.front.objectives import OBJECTIVES, qualities
 from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.plan.lora import LoraSettings
-from jointsearch.plan.methods import METHODS
 from jointsearch.plan.record import Record, digest
 
 DEFAULT_STORAGE = "sqlite:///jointsearch.db"
@@ -103,7 +102,7 @@ class StudyConfig(Record):
     @field_validator("lora")
     @classmethod
     def _no_strategy(cls, lora: LoraSettings) -> LoraSettings:
-        if not METHODS[lora.variant].searchable:
+        if not lora.method.searchable:
             raise ValueError(
                 f"variant: {lora.variant} leaves no ranks to search; "
                 "`jointsearch compare` compares a study with it"

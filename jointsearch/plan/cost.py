@@ -13,7 +13,6 @@ from typing import Any
 from jointsearch.plan.formats import FORMATS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.lora import LoraSettings
-from jointsearch.plan.methods import METHODS
 from jointsearch.plan.plan import Plan
 
 
@@ -47,7 +46,7 @@ def weight_bytes(spec: ModuleSpec, weight_format: str, settings: QuantizationSet
 def adapter_parameters(spec: ModuleSpec, rank: int, settings: LoraSettings) -> int:
     """Trained parameters of the module: those of the method's adapter, or of a new head."""
     head = spec.num_weights + spec.shape[0] * spec.has_bias if spec.trained else 0
-    return METHODS[settings.variant].adapter_parameters(spec.shape, rank) + head
+    return settings.method.adapter_parameters(spec.shape, rank) + head
 
 
 def module_bytes(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from jointsearch.config.fields import Known
 from jointsearch.plan.formats import FORMATS, OF_BITS, UNQUANTIZED
-from jointsearch.plan.methods import METHODS
+from jointsearch.plan.methods import METHODS, Method, methods_with
 from jointsearch.plan.record import Record
 
 
@@ -42,19 +42,26 @@ class LoraSettings(Record):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        if self.alpha is not None and self.variant != "rslora":
-            raise ValueError("alpha is for variant: rslora; others have alpha_over_rank")
-        if self.init != "default" and self.variant not in ("lora", "rslora"):
-            raise ValueError(f"init: {self.init} is for the variants lora and rslora, but got {self.variant}")
+        if self.alpha is not None and not self.method.same_alpha:
+            known = ", ".join(methods_with(lambda method: method.same_alpha))
+            raise ValueError(f"alpha is for variant: {known}; others have alpha_over_rank")
+        if self.init != "default" and not self.method.other_starts:
+            known = " and ".join(methods_with(lambda method: method.other_starts))
+            raise ValueError(f"init: {self.init} is for the variants {known}, but got {self.variant}")
         return self
+
+    @property
+    def method(self) -> Method:
+        """What is known of the variant."""
+        return METHODS[self.variant]
 
     def alpha_of(self, rank: int) -> float:
         """PEFT's ``lora_alpha`` of an adapter of that rank."""
-        return (self.alpha or 8.0) if self.variant == "rslora" else self.alpha_over_rank * rank
+        return (self.alpha or 8.0) if self.method.same_alpha else self.alpha_over_rank * rank
 
     def scale(self, rank: int) -> float:
         """What B A is multiplied by."""
-        return self.alpha_of(rank) / (rank**0.5 if self.variant == "rslora" else rank)
+        return self.method.scale(self.alpha_of(rank), rank)
 
     @property
     def bits(self) -> tuple[int, ...]:

@@ -6,8 +6,8 @@ What attaches and trains adapters is in ``jointsearch.training.methods``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from jointsearch.registry import Registry
 
@@ -27,6 +27,16 @@ def adalora_parameters(shape: tuple[int, int], rank: int) -> int:
     return lora_parameters(shape, rank) + rank
 
 
+def lora_scale(alpha: float, rank: int) -> float:
+    """s = alpha / rank."""
+    return alpha / rank
+
+
+def rslora_scale(alpha: float, rank: int) -> float:
+    """s = alpha / √rank: Kalajdzievski, rank-stabilized LoRA, arXiv 2312.03732."""
+    return alpha / rank**0.5
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to adapt a model."""
@@ -36,6 +46,14 @@ class Method:
     """``package.module:name`` of its ``training.methods.TrainingMethod``, imported by who trains."""
     adapter_parameters: Callable[[tuple[int, int], int], int] = lora_parameters
     """Trained parameters beside a weight of shape (out_features, in_features), at a rank."""
+    scale: Callable[[float, int], float] = lora_scale
+    """What B A is multiplied by, from alpha and the rank."""
+    same_alpha: bool = False
+    """Whether all ranks have one alpha, ``lora.alpha``; else alpha / rank is the same for all."""
+    other_starts: bool = False
+    """Whether ``lora.init`` can be another than ``default``."""
+    peft_arguments: Mapping[str, bool] = field(default_factory=dict)
+    """What ``peft.LoraConfig`` is told beside ranks and alphas."""
     searchable: bool = True
     """Whether it leaves ranks to search; if not it is a strategy to compare with."""
     nested: bool = True
@@ -45,12 +63,34 @@ class Method:
 METHODS = Registry[Method]("method")
 
 _LORA = "jointsearch.training.methods.lora:LORA"
-METHODS.register(Method("lora", _LORA))
-METHODS.register(Method("rslora", _LORA))
-METHODS.register(Method("dora", "jointsearch.training.methods.lora:DORA", dora_parameters, nested=False))
+METHODS.register(Method("lora", _LORA, other_starts=True))
+METHODS.register(
+    Method(
+        "rslora",
+        _LORA,
+        scale=rslora_scale,
+        same_alpha=True,
+        other_starts=True,
+        peft_arguments={"use_rslora": True},
+    )
+)
+METHODS.register(
+    Method(
+        "dora",
+        "jointsearch.training.methods.lora:DORA",
+        dora_parameters,
+        peft_arguments={"use_dora": True},
+        nested=False,
+    )
+)
 METHODS.register(
     Method("adalora", "jointsearch.training.methods.adalora:ADALORA", adalora_parameters, searchable=False)
 )
+
+
+def methods_with(holds: Callable[[Method], bool]) -> list[str]:
+    """The names of the methods for which ``holds`` is true."""
+    return [name for name, method in METHODS.items() if holds(method)]
 
 
 def register_method(method: Method) -> Method:

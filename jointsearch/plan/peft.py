@@ -22,6 +22,9 @@ _BY_CLASS = {
 }
 """PEFT's ``task_type`` by the ending of a model class."""
 
+_VARIANTS = {"use_rslora": False, "use_dora": False}
+"""Plan files say which of PEFT's variants of LoRA it is, also where it is none."""
+
 NO_MODULE = "dummy-target-modules"
 """PEFT's own word for an adapter that has none but the modules to save."""
 
@@ -45,8 +48,8 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
         "target_modules": list(ranks) or (NO_MODULE if heads else []),
         "rank_pattern": other,
         "alpha_pattern": {name: alpha(rank) for name, rank in other.items() if alpha(rank) != alpha(default)},
-        "use_rslora": plan.lora.variant == "rslora",
-        "use_dora": plan.lora.variant == "dora",
+        **_VARIANTS,
+        **plan.lora.method.peft_arguments,
         "lora_dropout": plan.lora.dropout,
         "bias": "none",
         "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),

@@ -20,7 +20,6 @@ from jointsearch.errors import PlanError
 from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
-from jointsearch.plan.methods import METHODS
 from jointsearch.plan.record import Record, digest
 from jointsearch.registry import load
 
@@ -167,7 +166,7 @@ class Plan(Record):
 
     def distilled(self, ranks: Mapping[str, int]) -> Plan:
         """An adaptive plan's last ranks as a plan of plain LoRA; any other plan itself."""
-        if METHODS[self.lora.variant].searchable:
+        if self.lora.method.searchable:
             return self
         lora = self.lora.model_copy(update={"variant": "lora"})
         modules = self.ending_with(ranks).modules

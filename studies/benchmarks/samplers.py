@@ -261,7 +261,7 @@ def _key(line: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def table() -> None:
-    """Means over seeds, and how many trials ``additive`` needs for what NSGA-II (warm) has at the end."""
+    """Means over seeds."""
     results: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for line in read():
         results[line["groups"], line["kind"], not line["warm"], line["sampler"]].append(line)
@@ -284,19 +284,6 @@ def table() -> None:
         seconds = statistics.median(line["median_proposal_seconds"] for line in lines)
         start = "cold" if cold else "warm"
         _print_row(groups, kind, start, sampler, len(lines), *cells, f"{seconds:.3f}")
-    print("\n## Against the others\n")
-    _print_row("groups", "problem", "start", "trials for nsga2's (warm) 200", "best of all from 20 trials on")
-    _print_row(*["---"] * 5)
-    for key in sorted(key for key in means if key[3] == "additive"):
-        groups, kind, cold, _ = key
-        wanted = means.get((groups, kind, False, "nsga2"), {}).get(COUNTS[-1], float("inf"))
-        enough = [str(count) for count in COUNTS if means[key].get(count, 0.0) >= wanted]
-        others = [means[groups, kind, cold, name] for name in SAMPLERS if (groups, kind, cold, name) in means]
-        ahead = all(
-            means[key][count] >= other[count] for other in others for count in COUNTS[1:] if count in other
-        )
-        start = "cold" if cold else "warm"
-        _print_row(groups, kind, start, enough[0] if enough else "-", "yes" if ahead else "no")
 
 
 def _print_row(*cells: object) -> None:

@@ -7,7 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from jointsearch.plan.formats import QuantizationSettings
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.methods import METHODS, Method
+from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import ModuleChoice, Plan
 
 MODULES = {
@@ -114,3 +117,31 @@ def test_the_scale_is_constant_in_lora_and_falls_with_the_root_of_the_rank_in_rs
 def test_settings_that_do_not_go_together_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LoraSettings(**fields)
+
+
+@pytest.fixture
+def halved(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A method from outside: one alpha for all ranks, half of LoRA's scale, an argument of PEFT's."""
+    monkeypatch.setattr(METHODS, "_items", dict(METHODS._items))
+    METHODS.register(
+        Method(
+            "halved",
+            "outside:METHOD",
+            scale=lambda alpha, rank: alpha / (2 * rank),
+            same_alpha=True,
+            other_starts=True,
+            peft_arguments={"use_dora": True},
+        )
+    )
+    return "halved"
+
+
+def test_a_method_says_its_scale_its_starts_and_its_arguments(halved: str, layout: ModelLayout) -> None:
+    settings = LoraSettings(variant=halved, alpha=12, init="pissa")
+    assert [(settings.alpha_of(rank), settings.scale(rank)) for rank in (2, 3)] == [(12, 3), (12, 2)]
+    name = next(spec.name for spec in layout.modules if spec.adaptable)
+    plan = Plan(modules={name: ModuleChoice(format="16bit", rank=2)}, lora=settings)
+    assert lora_config(plan, layout)["use_dora"] is True
+    assert lora_config(plan, layout)["use_rslora"] is False
+    with pytest.raises(ValidationError, match="alpha is for variant: rslora, halved; others"):
+        LoraSettings(alpha=8)

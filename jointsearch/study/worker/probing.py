@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from jointsearch.config.names import SAMPLERS
 from jointsearch.errors import TrialInterrupted
-from jointsearch.plan.methods import METHODS
 from jointsearch.runner import PlanScorer, Runner, SensitivityProber, Trial
 from jointsearch.search.attributes import PROBE
 from jointsearch.search.probe import Probe, ScoredPlan, sensitivity_probe
@@ -50,7 +49,7 @@ def _probing(
         return None
     if search.probe == "sensitivity" and isinstance(runner, SensitivityProber):
         return lambda: sensitivity(study, runner)
-    nested = lora.init == "default" and METHODS[lora.variant].nested
+    nested = lora.init == "default" and lora.method.nested
     if search.probe == "weight-sharing" and nested and isinstance(runner, PlanScorer):
         return lambda: weight_sharing(study, runner, should_stop)
     return None

@@ -23,7 +23,6 @@ from transformers import PreTrainedModel
 
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.lora import LoraSettings
-from jointsearch.plan.methods import METHODS
 from jointsearch.plan.plan import Plan
 from jointsearch.registry import load
 from jointsearch.training.model.adapters import Factors, Start
@@ -86,7 +85,7 @@ class TrainingMethod(ABC):
 
 def method_of(settings: LoraSettings) -> TrainingMethod:
     """What trains adapters with these settings."""
-    method: TrainingMethod = load(METHODS[settings.variant].implementation)
+    method: TrainingMethod = load(settings.method.implementation)
     return method
 
 

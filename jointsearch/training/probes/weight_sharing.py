@@ -20,7 +20,6 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import get_scheduler
 
 from jointsearch.errors import TrialInterrupted, UnsupportedError
-from jointsearch.plan.methods import METHODS
 from jointsearch.plan.plan import Plan
 from jointsearch.space import SearchSpace
 from jointsearch.training.loop import batches
@@ -37,7 +36,7 @@ class WeightSharing:
 
     def __init__(self, models: TrialModels, task: Task, space: SearchSpace, seed: int = 0) -> None:
         lora = space.lora
-        if lora.init != "default" or not METHODS[lora.variant].nested:
+        if lora.init != "default" or not lora.method.nested:
             raise UnsupportedError(
                 "probe: weight-sharing needs adapters whose ranks are nested (lora.init: default, variant: "
                 f"lora or rslora), but got {lora.init} and {lora.variant}; use probe: sensitivity or none"
