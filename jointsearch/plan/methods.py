@@ -6,6 +6,7 @@ What attaches and trains adapters is in ``jointsearch.training.methods``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -34,7 +35,7 @@ def lora_scale(alpha: float, rank: int) -> float:
 
 def rslora_scale(alpha: float, rank: int) -> float:
     """s = alpha / √rank: Kalajdzievski, rank-stabilized LoRA, arXiv 2312.03732."""
-    return alpha / rank**0.5
+    return alpha / math.sqrt(rank)
 
 
 @dataclass(frozen=True)
