@@ -33,6 +33,8 @@ class Trial:
     """Asked between steps; a runner then raises ``TrialInterrupted``."""
     report: Callable[[int, float], None] = lambda step, loss: None
     """Told the step and the validation loss along the run; may raise ``TrialPruned``."""
+    rungs: bool = True
+    """Whether losses along the run are wanted; a runner may save itself the trouble where they are not."""
     number: int | None = None
     """In its study; None where a plan is run outside of one."""
 

@@ -36,11 +36,13 @@ class SearchSettings(Record):
     """Of the proposals."""
     repeats: Annotated[Positive, NOT_IDENTITY] = 1
     """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
-    probe: Annotated[Literal["weight-sharing", "sensitivity", "none"], NOT_IDENTITY] = "weight-sharing"
+    probe: Annotated[Literal["weight-sharing", "sensitivity", "none"], NOT_IDENTITY] = "none"
     """What gives ``sampler: additive`` its prior. ``weight-sharing``: one run that scores many plans, for the
     price of some six trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without.
-    ``sensitivity``: output errors and gradients of every group, for the price of a trial."""
-    early_stopping: Annotated[bool, NOT_IDENTITY] = True
-    """Stop a trial at a rung where it would hardly be on the front."""
+    ``sensitivity``: output errors and gradients of every group, for the price of a trial. Neither has been
+    worth its price in the project's own benchmark."""
+    early_stopping: Annotated[bool | Literal["auto"], NOT_IDENTITY] = "auto"
+    """Stop a trial at a rung where it would hardly be on the front. ``auto``: as long as that saves more
+    seconds than measuring at the rungs takes, judged by the study's own trials."""
     stop: Annotated[StopSettings | None, NOT_IDENTITY] = None
     """End the study before it has all of its trials; by default never."""

@@ -59,7 +59,8 @@ class TrainingLoop:
         stability = stability_of(progress)
         first = len(progress.steps) + 1
         left = islice(batches(self._task, settings, trial.seed), first - 1, None)
-        measured_steps = {max(1, round(share * settings.steps)) for share in settings.measure_at}
+        rungs = settings.measure_at if trial.rungs else ()
+        measured_steps = {max(1, round(share * settings.steps)) for share in rungs}
         self._model.train()
         for step, batch in enumerate(left, first):
             if trial.should_stop():

@@ -16,7 +16,7 @@ from jointsearch.plan.plan import Plan
 from jointsearch.runner import Runner
 from jointsearch.study.storage.outages import outlast
 from jointsearch.study.stored import StoredStudy
-from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_hopeless
+from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_hopeless, wants_rungs
 from jointsearch.study.worker.events import Listener, worker_event
 from jointsearch.study.worker.loop import WorkLoop
 from jointsearch.study.worker.queue import TrialQueue
@@ -50,14 +50,14 @@ class TrialRun:
                 break
             self.listener(claim.records)
             if claim.twin is None:
-                return self._run(plan, claim.seed)
+                return self._run(plan, claim.seed, rungs=wants_rungs(self.study, claim.records))
             if claim.twin.state == TrialState.COMPLETE:
                 return claim.twin.measurement
             self.loop.wait()
             self.loop.outlast(self.queue.recover)
         raise TrialInterrupted("stopped before the first step")
 
-    def _run(self, plan: Plan, seed: int) -> Measurement:
+    def _run(self, plan: Plan, seed: int, *, rungs: bool) -> Measurement:
         """Have the plan run; raises ``TrialFailed`` after ``calibration.max_seconds``."""
         about = {"trial": self.trial.number, "plan": plan.digest, "seed": seed}
         worker_event("trial started", self.study.name, **about)
@@ -66,6 +66,7 @@ class TrialRun:
         with time_limit(limit, lambda: outlast(lambda: self.queue.fail(self.trial, overdue))) as over:
             told = runners.Trial(
                 seed,
+                rungs=rungs,
                 number=self.trial.number,
                 should_stop=lambda: self.loop.stopping or over(),
                 report=lambda step, loss: self._report(plan, step, loss),

@@ -217,7 +217,7 @@ class TrainerRunner(Runner):
         if args.max_steps <= 0:
             args.max_steps = settings.steps
         rungs: set[int] = set()
-        if models.config.search.early_stopping and args.eval_strategy == "no":
+        if trial.rungs and models.config.search.early_stopping and args.eval_strategy == "no":
             rungs = {max(1, round(share * args.max_steps)) for share in settings.measure_at}
         model = models.assemble(plan, trial.seed)
         return self.trainer(

@@ -67,7 +67,9 @@ class ProbingRunner:
 
 @pytest.fixture
 def study(create: Create) -> StoredStudy:
-    return create(search={"sampler": "additive", "trials": 14}, calibration={"steps": 7})
+    return create(
+        search={"sampler": "additive", "trials": 14, "probe": "weight-sharing"}, calibration={"steps": 7}
+    )
 
 
 def test_it_is_made_once_and_kept(study: StoredStudy, layout: ModelLayout, clock: Clock) -> None:
