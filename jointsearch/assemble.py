@@ -72,7 +72,6 @@ def with_labels(config: StudyConfig, before: StudyConfig | None) -> StudyConfig:
 
 def build_runner(config: StudyConfig, layout: ModelLayout) -> CalibrationRunner:
     """The runner that really trains; loads the model and the data."""
-    check_runs_from_file(config.name, config.task)
     quiet_libraries()
     from jointsearch.training.calibration import CalibrationRunner
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from jointsearch.config.space import SpaceSettings
 from jointsearch.errors import StudyFileError, nearest
@@ -31,6 +32,9 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import ModuleChoice, Plan
+
+if TYPE_CHECKING:
+    from jointsearch.config.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,11 @@ class SearchSpace:
     def sample(self, rng: random.Random) -> dict[str, int]:
         """Parameters drawn uniformly."""
         return {name: rng.randrange(len(choices)) for name, choices in self.parameters.items()}
+
+
+def build_space(config: StudyConfig, layout: ModelLayout) -> SearchSpace:
+    """The study's; raises ``StudyFileError`` where its patterns or ranks fit nothing."""
+    return SearchSpace.build(layout, config.search_space, config.quantization, config.lora)
 
 
 def _group_name(spec: ModuleSpec, group_by: str) -> str:

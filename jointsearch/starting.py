@@ -1,6 +1,6 @@
-"""Creates studies and starts what runs them: workers in this process or in others, comparisons, full runs.
+"""Starts what runs a study: workers in this process or in others, comparisons, full runs.
 
-Nothing is stored if a study cannot run. What happens meanwhile is told to an ``Audience``.
+What happens meanwhile is told to an ``Audience``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointsearch.assemble import (
-    build_runner,
-    build_trainer,
-    num_gpus,
-    read_layout,
-    with_labels,
-)
+from jointsearch.assemble import build_runner, build_trainer, num_gpus
 from jointsearch.config.study import StudyConfig
+from jointsearch.creating import draft, find, find_or_create, store
 from jointsearch.launchers import Fleet, devices_for, run_workers
 from jointsearch.launchers.local import only
 from jointsearch.plan.layout import ModelLayout
@@ -29,10 +24,8 @@ from jointsearch.runner import Runner, SensitivityProber
 from jointsearch.study.analysis.compare import ComparisonSettings, compare
 from jointsearch.study.analysis.comparison import Comparison
 from jointsearch.study.control import Wanted, want
-from jointsearch.study.storage.locks import creation_lock
-from jointsearch.study.storage.opening import open_if_there, open_storage
-from jointsearch.study.stored import StoredStudy, build_space
-from jointsearch.study.study import check_unchanged, create_study, find_study, load_study
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import load_study
 from jointsearch.study.warm_start import warm_start
 from jointsearch.study.worker.events import Listener
 from jointsearch.study.worker.full_runs import FullRunWorker
@@ -75,26 +68,24 @@ def start_study(
     Without ``num_workers`` there is one on this machine, or so many on each GPU that the study can use.
     Several workers, and those of other launchers, are processes of their own.
     """
-    study = find(config, url)
-    if study is not None:
-        config = study.config
-        want(study.optuna_study, Wanted.RUN)
-        if study.num_left(study.records()) == 0:
-            return study
-    config = with_labels(config, study.config if study else None)
-    layout = study.layout if study else read_layout(config)
-    build_space(config, layout)  # says what is wrong with it before the model is loaded
-    _tell_all(audience, [f"left at 16 bits: {name} ({reason})" for name, reason in layout.left_out.items()])
+    found = find(config, url)
+    if found is not None:
+        want(found.optuna_study, Wanted.RUN)
+        if found.num_left(found.records()) == 0:
+            return found
+    known = found or draft(config)
+    left_out = known.layout.left_out.items()
+    _tell_all(audience, [f"left at 16 bits: {name} ({reason})" for name, reason in left_out])
     per_gpu = workers_per_gpu if launcher == "local" else 1
-    devices = devices_for(config.device, num_workers, per_gpu, num_gpus)
+    devices = devices_for(known.config.device, num_workers, per_gpu, num_gpus)
     if launcher == "local" and len(devices) == 1:
-        runner = loaded_runner(config, layout, audience)
-        study = study or create(config, url, layout)
+        runner = loaded_runner(known.config, known.layout, audience)
+        study = store(known, url)
         warm_start(study, runner)
-        with audience.following(study.name, config.search.trials) as listener:
+        with audience.following(study.name, study.config.search.trials) as listener:
             run_worker(study, runner, listener)
         return study
-    study = study or create(config, url, layout)
+    study = store(known, url)
     run_fleet(study, url, devices, audience, launcher, launcher_options)
     return study
 
@@ -119,17 +110,6 @@ def run_fleet(
             options=options or {},
         )
         return run_workers(launcher, fleet)
-
-
-def create_only(config: StudyConfig, url: str) -> StoredStudy:
-    """The study with its queue, for workers that are started elsewhere; the stored one if it is there."""
-    study = find(config, url)
-    if study is not None:
-        return study
-    config = with_labels(config, None)
-    layout = read_layout(config)
-    build_space(config, layout)
-    return create(config, url, layout)
 
 
 def work(
@@ -184,7 +164,7 @@ def compare_strategies(
 
     The model is loaded only if something is to be measured. The search's own trials are not run.
     """
-    study = create_only(config, url)
+    study = find_or_create(config, url)
 
     @cache
     def runner() -> CalibrationRunner:
@@ -215,25 +195,6 @@ def run_worker(study: StoredStudy, runner: Runner, listener: Listener, **limits:
     with stop_on_signals(worker):
         worker.run()
     return worker
-
-
-def find(config: StudyConfig, url: str) -> StoredStudy | None:
-    """The stored study, under ``config`` from now on; raises ``StudyError`` if it was made from another."""
-    storage = open_if_there(url)
-    study = find_study(storage, config.name) if storage else None
-    if study is None:
-        return None
-    config = with_labels(config, study.config)
-    check_unchanged(study, config)
-    return study.with_config(config)
-
-
-def create(config: StudyConfig, url: str, layout: ModelLayout) -> StoredStudy:
-    """The study as it is stored from now on, or as another process has just stored it."""
-    storage = open_storage(url, create=True)
-    with creation_lock(url):
-        # another process may have been faster while this one loaded the model
-        return find_study(storage, config.name) or create_study(storage, config, layout)
 
 
 def loaded_runner(config: StudyConfig, layout: ModelLayout, audience: Audience) -> CalibrationRunner:

@@ -15,16 +15,12 @@ from jointsearch.api.own_code import (
 from jointsearch.api.settings import Source, settings_of
 from jointsearch.api.storages import storage_url
 from jointsearch.api.study import Study
-from jointsearch.assemble import read_layout, with_labels
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import StudyConfig
+from jointsearch.creating import draft, find, store, stored
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import Objective
 from jointsearch.runner import Runner
-from jointsearch.starting import create, find
-from jointsearch.study.storage.opening import open_if_there
-from jointsearch.study.stored import build_space
-from jointsearch.study.study import find_study
 from jointsearch.study.study import load_study as load_stored
 
 if TYPE_CHECKING:
@@ -103,18 +99,13 @@ def load_study(name: str, storage: str | None = None, *, runner: Runner | None =
 
 
 def _study(config: StudyConfig, url: str, runner: Runner | None, load_if_exists: bool) -> Study:
-    opened = open_if_there(url)
-    if not load_if_exists and opened is not None and find_study(opened, config.name) is not None:
+    if not load_if_exists and stored(config.name, url) is not None:
         raise StudyError(
             f"a study must have a name of its own, but '{config.name}' is there; give another name, go on "
             "with it by load_if_exists=True, or delete it by jointsearch.delete_study"
         )
     layout = None if runner is None else layout_known_to(runner, config)
-    stored = find(config, url)
-    if stored is not None:
-        check_same_model(stored, layout)
-        return Study(stored, url, runner)
-    config = with_labels(config, None)
-    layout = layout or read_layout(config)
-    build_space(config, layout)
-    return Study(create(config, url, layout), url, runner)
+    found = find(config, url)
+    if found is not None:
+        check_same_model(found, layout)
+    return Study(found or store(draft(config, layout), url), url, runner)

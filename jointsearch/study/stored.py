@@ -12,7 +12,7 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import PlanContext
-from jointsearch.space import SearchSpace
+from jointsearch.space import SearchSpace, build_space
 from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
 from jointsearch.study.records import RecordReader, StudyRecords
 
@@ -70,8 +70,3 @@ class StoredStudy:
     def num_left(self, records: StudyRecords) -> int:
         """Trials yet to be finished; of a search that has converged those asked for on top alone."""
         return records.num_left(0 if self.converged() else self.config.search.trials)
-
-
-def build_space(config: StudyConfig, layout: ModelLayout) -> SearchSpace:
-    """The study's search space; raises ``StudyFileError`` where its patterns or ranks fit nothing."""
-    return SearchSpace.build(layout, config.search_space, config.quantization, config.lora)

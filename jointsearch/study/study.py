@@ -16,13 +16,14 @@ from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.registry import PLUGINS
 from jointsearch.search.optuna_compat import experimental_optuna
+from jointsearch.space import build_space
 from jointsearch.study.attributes import CONFIG, LAYOUT
 from jointsearch.study.busy import busy_workers
 from jointsearch.study.storage.identity import identified
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.reading import studies_with
 from jointsearch.study.storage.writing import delete
-from jointsearch.study.stored import StoredStudy, build_space
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.warm_start import enqueue_known
 
 Found = TypeVar("Found")

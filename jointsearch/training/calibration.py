@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
@@ -39,6 +40,7 @@ class CalibrationRunner:
     """Runs plans on one device; loads the model and the data once. Not safe for several threads."""
 
     def __init__(self, config: StudyConfig, layout: ModelLayout) -> None:
+        check_runs_from_file(config.name, config.task)
         self._config = config
         self._layout = layout
         self.device = resolve_device(config.device)

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 
 from jointsearch.assemble import build_runner, read_layout, read_study_file
 from jointsearch.runner import Trial
-from jointsearch.study.stored import build_space
+from jointsearch.space import build_space
 
 SHARES = (0.25, 0.5)
 

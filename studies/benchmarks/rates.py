@@ -126,7 +126,7 @@ def work(job: Job) -> Job | None:
     }
     config = _study.model_copy(update=settings)
     runner = CalibrationRunner(config, layout)
-    from jointsearch.study.stored import build_space
+    from jointsearch.space import build_space
 
     space = build_space(config, layout)
     begun = time.time()

@@ -41,8 +41,7 @@ from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
-from jointsearch.space import SearchSpace
-from jointsearch.study.stored import build_space
+from jointsearch.space import SearchSpace, build_space
 from jointsearch.study.study import create_study
 from jointsearch.study.worker.early_stopping import MIN_TRIALS, RISK, Forecast
 from jointsearch.study.worker.trials import Worker

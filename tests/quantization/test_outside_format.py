@@ -26,7 +26,7 @@ from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.formats.base import empty_module, fill, matrix_of, quantized
 from jointsearch.quantization.plugin import save_model
 from jointsearch.runner import Trial
-from jointsearch.study.study import build_space
+from jointsearch.space import build_space
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.device_check import check_format
 from jointsearch.training.full_run.evaluation import evaluate_run

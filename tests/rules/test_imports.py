@@ -41,6 +41,7 @@ DASHBOARD = ("jointsearch.dashboard",)
 TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
 MAY_MEET = (
     "jointsearch.assemble",
+    "jointsearch.creating",
     "jointsearch.starting",
     "jointsearch.api",
     "jointsearch.plots",

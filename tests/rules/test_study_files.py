@@ -20,8 +20,7 @@ from jointsearch.config.tasks.seq2seq_lm import Seq2SeqLMSettings
 from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout, Part
-from jointsearch.space import SearchSpace
-from jointsearch.study.stored import build_space
+from jointsearch.space import SearchSpace, build_space
 from jointsearch.training.model.architecture import empty_model, layout_of, sixteen_bit_type
 from jointsearch.training.tasks.language import answer
 

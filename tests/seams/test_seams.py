@@ -125,7 +125,7 @@ from jointsearch.errors import StudyFileError
 from jointsearch.assemble import build_runner, read_layout
 from jointsearch.plan.peft import lora_config
 from jointsearch.runner import Trial
-from jointsearch.study.stored import build_space
+from jointsearch.space import build_space
 import jointsearch.quickstart
 
 def refused(**task):

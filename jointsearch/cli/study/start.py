@@ -10,8 +10,9 @@ from jointsearch.cli.messages import messages, say
 from jointsearch.cli.on_console import OnConsole
 from jointsearch.cli.options import log_format_option, storage_option, study_file_argument, trust_option
 from jointsearch.config.study import StudyConfig
+from jointsearch.creating import find_or_create
 from jointsearch.launchers import LAUNCHERS
-from jointsearch.starting import create_only, start_study
+from jointsearch.starting import start_study
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.stored import StoredStudy
 
@@ -97,7 +98,7 @@ def create(file: str, trials: int | None, storage_url: str) -> None:
       jointsearch study create quickstart
       jointsearch worker quickstart
     """
-    created = create_only(_config(file, trials), storage_url)
+    created = find_or_create(_config(file, trials), storage_url)
     click.echo(f"study '{created.name}' is there; next: jointsearch worker {created.name}", err=True)
 
 

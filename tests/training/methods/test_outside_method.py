@@ -16,7 +16,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.methods import METHODS
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.runner import Trial
-from jointsearch.study.study import build_space
+from jointsearch.space import build_space
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.full_run.run import full_run
 

@@ -26,8 +26,7 @@ from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.bank import QuantizedBank
 from jointsearch.quantization.formats.nf4 import dequantize
 from jointsearch.runner import Trial
-from jointsearch.space import SearchSpace
-from jointsearch.study.stored import build_space
+from jointsearch.space import SearchSpace, build_space
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.full_run.evaluation import evaluate_run
 from jointsearch.training.full_run.run import full_run

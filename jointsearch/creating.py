@@ -1,0 +1,64 @@
+"""A study for a study file: the stored one, or a new one, of which nothing is stored if it cannot run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jointsearch.assemble import read_layout, with_labels
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.space import build_space
+from jointsearch.study.storage.locks import creation_lock
+from jointsearch.study.storage.opening import open_if_there, open_storage
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import check_unchanged, create_study, find_study
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A study that can run and is stored nowhere yet."""
+
+    config: StudyConfig
+    layout: ModelLayout
+
+
+def draft(config: StudyConfig, layout: ModelLayout | None = None) -> Draft:
+    """What ``config`` makes of its data and its model; raises ``StudyFileError`` where it cannot run.
+
+    ``layout``: of a model that is not read from ``config``.
+    """
+    config = with_labels(config, None)
+    layout = layout or read_layout(config)
+    build_space(config, layout)  # says what is wrong with it before the model is loaded
+    return Draft(config, layout)
+
+
+def stored(name: str, url: str) -> StoredStudy | None:
+    """The stored study of that name; None where there is none, or no storage."""
+    storage = open_if_there(url)
+    return find_study(storage, name) if storage else None
+
+
+def find(config: StudyConfig, url: str) -> StoredStudy | None:
+    """The stored study, under ``config`` from now on; raises ``StudyError`` if it was made from another."""
+    study = stored(config.name, url)
+    if study is None:
+        return None
+    config = with_labels(config, study.config)
+    check_unchanged(study, config)
+    return study.with_config(config)
+
+
+def store(study: StoredStudy | Draft, url: str) -> StoredStudy:
+    """The study as it is stored from now on, or as another process has just stored it."""
+    if isinstance(study, StoredStudy):
+        return study
+    storage = open_storage(url, create=True)
+    with creation_lock(url):
+        # another process may have been faster while this one loaded the model
+        return find_study(storage, study.config.name) or create_study(storage, study.config, study.layout)
+
+
+def find_or_create(config: StudyConfig, url: str) -> StoredStudy:
+    """The study with its queue, for workers that are started elsewhere; the stored one if it is there."""
+    return find(config, url) or store(draft(config), url)
