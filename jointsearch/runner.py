@@ -113,5 +113,5 @@ class PlanScorer(Protocol):
 class SensitivityProber(Runner, Protocol):
     """A runner that can also say how sensitive each module is."""
 
-    def sensitivities(self, rank: int) -> Sensitivities:
-        """Measured with the study's seed and a uniform adapter of that rank."""
+    def sensitivities(self, layout: ModelLayout, rank: int) -> Sensitivities:
+        """Of the modules of ``layout``, with the study's seed and a uniform adapter of that rank."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jointsearch.assemble import build_runner, build_trainer, num_gpus
 from jointsearch.config.study import StudyConfig
 from jointsearch.creating import draft, find, find_or_create, store
-from jointsearch.launchers import Fleet, devices_for, run_workers
+from jointsearch.launchers import Fleet, devices_for, find_launcher, run_workers
 from jointsearch.launchers.local import only
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.runner import Runner, SensitivityProber
@@ -61,7 +62,7 @@ def start_study(
     num_workers: int | None = None,
     workers_per_gpu: int = 1,
     launcher: str = "local",
-    launcher_options: dict[str, str] | None = None,
+    launcher_options: Mapping[str, str] = MappingProxyType({}),
 ) -> StoredStudy:
     """Create or resume the study and run its trials.
 
@@ -76,6 +77,7 @@ def start_study(
     known = found or draft(config)
     left_out = known.layout.left_out.items()
     _tell_all(audience, [f"left at 16 bits: {name} ({reason})" for name, reason in left_out])
+    find_launcher(launcher, launcher_options)  # says what is wrong with it before anything is stored
     per_gpu = workers_per_gpu if launcher == "local" else 1
     devices = devices_for(known.config.device, num_workers, per_gpu, num_gpus)
     if launcher == "local" and len(devices) == 1:
@@ -96,7 +98,7 @@ def run_fleet(
     devices: list[str],
     audience: Audience,
     launcher: str = "local",
-    options: dict[str, str] | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
     """Run the study by a worker process for each device; whether all of them left in peace."""
     with audience.following(study.name, study.config.search.trials) as listener:
@@ -107,7 +109,7 @@ def run_fleet(
             look=lambda: listener(study.records()),
             tell=lambda note: _tell_all(audience, [note]),
             drain=lambda: want(study.optuna_study, Wanted.CANCEL),
-            options=options or {},
+            options=options,
         )
         return run_workers(launcher, fleet)
 

@@ -99,10 +99,10 @@ class FakeRunner(Runner):
             device="none",
         )
 
-    def sensitivities(self, rank: int) -> Sensitivities:
+    def sensitivities(self, layout: ModelLayout, rank: int) -> Sensitivities:
         """The weights w_m of the loss as every measure."""
         modules = {}
-        for spec in (self._layout or small_layout()).modules:
+        for spec in layout.modules:
             weight = _uniform(spec.name)
             errors = {entry.name: entry.relative_error * weight for entry in (NF4, INT8)}
             modules[spec.name] = ModuleSensitivity(

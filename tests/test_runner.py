@@ -106,3 +106,10 @@ def test_measurement_finds_objectives_among_metrics_and_fields() -> None:
     }
     assert {name: measurement.value(name) for name in wanted} == wanted
     assert Measurement.model_validate_json(measurement.model_dump_json()) == measurement
+
+
+def test_sensitivities_are_of_the_modules_that_are_asked_for() -> None:
+    found = FakeRunner().sensitivities(ONE, rank=4)
+    (spec,) = ONE.modules
+    assert set(found.modules) == {spec.name}
+    assert found.modules[spec.name].weight_norm == 64.0  # of 64 × 64 ones

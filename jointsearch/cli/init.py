@@ -12,21 +12,15 @@ from typing import Any
 import click
 
 from jointsearch.cli.new_study.data_source import DataSource, find_source, likely_data
-from jointsearch.cli.new_study.task_columns import TASKS, proposed_task
+from jointsearch.cli.new_study.task_columns import proposed_task
 from jointsearch.cli.new_study.writing import Answers, model_id, study_text
 from jointsearch.cli.suggestions import devices, num_gpus
+from jointsearch.config.task import TASKS, tasks_of_files
 from jointsearch.config.yaml_file import parse_study
 from jointsearch.errors import JointSearchError, OutputError
 from jointsearch.files import make_folder_of, write_text
 
-MODELS = {
-    "causal-lm": "openai-community/gpt2",
-    "seq2seq-lm": "google-t5/t5-small",
-    "sequence-classification": "distilbert/distilbert-base-uncased",
-    "question-answering": "distilbert/distilbert-base-uncased",
-}
-"""A small and well-known one for each task."""
-
+TASK = click.Choice(tasks_of_files())
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -38,7 +32,7 @@ def _device(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="study.yaml")
 @click.option("--model", metavar="MODEL", help="An id on the Hub, or a folder.")
 @click.option("--data", metavar="DATA", help="A file, a folder, package:NAME, or OWNER/NAME on the Hub.")
-@click.option("--task", type=click.Choice(TASKS), help="By default what the columns look like.")
+@click.option("--task", type=TASK, help="By default what the columns look like.")
 @click.option(
     "--device",
     metavar="DEVICE",
@@ -71,8 +65,8 @@ def init(
     folder = file.absolute().parent
     _check_free(file, force)
     name, source = _source(data, folder)
-    task = task or _ask("Task", proposed_task(source.columns), type=click.Choice(TASKS))
-    model = model or _ask("Model, an id on the Hub or a folder", MODELS[task], value_proc=_model(folder))
+    task = task or _ask("Task", proposed_task(source.columns), type=TASK)
+    model = model or _ask_model(task, folder)
     device = device or _ask("Device (auto, cpu, mps, cuda, cuda:1, …)", "auto", value_proc=_valid_device)
     minutes = minutes or _ask("Minutes that the search may take", 60.0, type=click.FloatRange(min=1))
     answers = Answers(model, name, task, device, minutes)
@@ -103,6 +97,14 @@ def _source(data: str | None, folder: Path) -> tuple[str, DataSource]:
         check = _checked(lambda name: find_source(name, folder))
         data = str(_ask(question, likely_data(Path()), value_proc=check))
     return data, find_source(data, folder)
+
+
+def _ask_model(task: str, folder: Path) -> str:
+    proposed = TASKS[task].example_model or None
+    if proposed is None and not _can_ask():
+        raise click.UsageError(f"--model must be given for the task {task}")
+    question = "Model, an id on the Hub or a folder"
+    return str(_ask(question, proposed, value_proc=_model(folder)))
 
 
 def _model(folder: Path) -> Callable[[str], str]:

@@ -63,6 +63,10 @@ class TaskKind:
     """``package.module:name`` of what loads such a model, as transformers' ``AutoModelFor...`` do."""
     peft_type: str | None = None
     """PEFT's ``task_type``; None for a model that PEFT has no class for."""
+    example_model: str = ""
+    """A small and well-known one, which ``jointsearch init`` proposes; empty where it must be named."""
+    tokens_per_example: int = 256
+    """Of usual data: how long a step takes is estimated from them."""
     for_files: bool = True
     """Whether a study file can have it; a task of a person's own Python code is none for files."""
 

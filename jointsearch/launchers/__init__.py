@@ -8,7 +8,7 @@ itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jointsearch.config.trust import TRUST_REMOTE_CODE, trusts_remote_code
@@ -38,8 +38,8 @@ class Fleet:
     """What a person should know."""
     drain: Callable[[], None]
     """Tell the study's workers, wherever they are, to give back their trials and leave."""
-    options: dict[str, str]
-    """Of the launcher."""
+    options: Mapping[str, str]
+    """Of the launcher, as ``--launcher-option`` has them."""
 
     @property
     def command(self) -> list[str]:
@@ -66,6 +66,8 @@ class Launcher:
     """As ``--launcher`` has it."""
     run_workers: Callable[[Fleet], bool]
     """Returns when all workers have left, and tells whether all left in peace."""
+    takes_options: bool = False
+    """Whether there are ``Fleet.options``; the launcher says itself what is wrong with one."""
 
 
 LAUNCHERS: Registry[Launcher] = Registry("launcher", folder="jointsearch.launchers")
@@ -87,15 +89,24 @@ def devices_for(
     return [f"cuda:{index % gpus}" if gpus else device for index in range(wanted)]
 
 
-def run_workers(launcher: str, fleet: Fleet) -> bool:
-    """Run the fleet's workers until all have left; raises ``UnsupportedError`` where an extra is missing."""
-    if launcher not in LAUNCHERS:
-        raise UnsupportedError(LAUNCHERS.problem(launcher))
+def find_launcher(name: str, options: Mapping[str, str]) -> Launcher:
+    """The launcher; raises ``UnsupportedError`` where an extra is missing, or it has no options."""
+    if name not in LAUNCHERS:
+        raise UnsupportedError(LAUNCHERS.problem(name))
     try:
-        known = LAUNCHERS[launcher]
+        launcher = LAUNCHERS[name]
     except ModuleNotFoundError as error:
         raise UnsupportedError(
-            f"--launcher {launcher} needs {error.name}, which is not installed; "
-            f"pip install 'jointsearch[{launcher}]'"
+            f"--launcher {name} needs {error.name}, which is not installed; pip install 'jointsearch[{name}]'"
         ) from None
-    return known.run_workers(fleet)
+    if options and not launcher.takes_options:
+        raise UnsupportedError(
+            f"--launcher-option is for a launcher that has options, but {name} has none, and got "
+            f"{', '.join(options)}; leave it out, or choose another --launcher"
+        )
+    return launcher
+
+
+def run_workers(launcher: str, fleet: Fleet) -> bool:
+    """Run the fleet's workers until all have left; raises ``UnsupportedError``."""
+    return find_launcher(launcher, fleet.options).run_workers(fleet)

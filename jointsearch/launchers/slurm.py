@@ -55,7 +55,9 @@ def run_workers(fleet: Fleet) -> bool:
     try:
         executor.update_parameters(name=f"jointsearch-{fleet.study}", **(gpus | options))
     except (NameError, ValueError, TypeError) as error:
-        raise UnsupportedError(f"--slurm needs parameters of submitit, but {first_line(error)}") from None
+        raise UnsupportedError(
+            f"--launcher-option needs parameters of submitit, but {first_line(error)}"
+        ) from None
     with environment_variables(**fleet.environment):  # a job has the environment of its submission
         jobs = [executor.submit(Work(fleet.command)) for _ in fleet.devices]
     fleet.tell(f"jobs {', '.join(job.job_id for job in jobs)}; logs in {executor.folder}")
@@ -86,7 +88,7 @@ def _executor(folder: str, cluster: str) -> submitit.AutoExecutor:
     except (RuntimeError, ValueError) as error:
         raise UnsupportedError(
             f"--launcher slurm needs sbatch on this machine, but {first_line(error)}; "
-            "start it on a login node, or try the way with --slurm cluster=local"
+            "start it on a login node, or try the way with --launcher-option cluster=local"
         ) from None
 
 
@@ -102,4 +104,4 @@ def _number(value: str) -> str | int:
     return int(value) if value.isdigit() else value
 
 
-register_launcher(Launcher("slurm", run_workers))
+register_launcher(Launcher("slurm", run_workers, takes_options=True))

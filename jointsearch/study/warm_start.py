@@ -91,6 +91,6 @@ def sensitivities_of(study: StoredStudy, probe: Callable[[], SensitivityProber])
     if stored is not None:
         return Sensitivities.model_validate(stored)
     rank = StrategySettings.of(study.space, study.config.search_space).rank
-    measured = probe().sensitivities(rank)
+    measured = probe().sensitivities(study.layout, rank)
     outlast(lambda: study.optuna_study.set_user_attr(SENSITIVITIES, measured.model_dump(mode="json")))
     return measured

@@ -80,8 +80,11 @@ class CalibrationRunner:
         sharing.train(steps, trial.should_stop)
         return sharing.score
 
-    def sensitivities(self, rank: int) -> Sensitivities:
-        """How sensitive each module is, from one calibration run at 4 bits and ``rank`` everywhere."""
+    def sensitivities(self, layout: ModelLayout, rank: int) -> Sensitivities:
+        """How sensitive each module is, from one calibration run at 4 bits and ``rank`` everywhere.
+
+        ``layout`` is the study's, as this runner's is.
+        """
         with failures_named():
             return measure_sensitivities(self.models, self.task, rank)
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jointsearch.cli import cli, init
-from jointsearch.cli.new_study.task_columns import TASKS
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.task import tasks_of_files
 from jointsearch.config.yaml_file import read_study
 
 Run = Callable[..., Result]
@@ -138,7 +138,7 @@ def test_data_of_a_package_and_of_the_hub(run: Run) -> None:
     assert "check the columns" in Path("study.yaml").read_text()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", tasks_of_files())
 def test_a_task_can_be_chosen(run: Run, task: str) -> None:
     assert written(run, "--data", "some/data", "--task", task).task.type == task
 

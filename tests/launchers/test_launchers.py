@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from optuna.trial import TrialState
 
 from fixtures.processes import WORKER_PROCESS, Gate
+from jointsearch.cli.study.start import start
 from jointsearch.errors import UnsupportedError
-from jointsearch.launchers import MAX_RESTARTS, Fleet, run_workers
+from jointsearch.launchers import LAUNCHERS, MAX_RESTARTS, Fleet, Launcher, run_workers
 from jointsearch.study.attributes import RETRY_OF
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.stored import StoredStudy
@@ -206,3 +208,36 @@ def test_a_wrong_slurm_parameter_is_a_line(tmp_path: Path) -> None:
     options = {"cluster": "local", "folder": str(tmp_path), "partitoin": "gpu"}
     with pytest.raises(UnsupportedError, match="partitoin"):
         run_workers("slurm", TestFleet(options=options))
+
+
+STUDY_FILE = Path(__file__).parents[1] / "fixtures" / "study.yaml"
+
+
+@pytest.mark.parametrize("option", ["--launcher-option", "--slurm"])
+def test_options_reach_a_launcher_that_has_some(
+    option: str, create: Create, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create()
+    fleets: list[Fleet] = []
+    kept = Launcher("slurm", lambda fleet: fleets.append(fleet) is None, takes_options=True)
+    monkeypatch.setattr(LAUNCHERS, "_items", LAUNCHERS._items | {"slurm": kept})
+    given = [option, "slurm_partition=gpu", option, "slurm_comment=a=b"]
+    command = [str(STUDY_FILE), "--storage", url, "--launcher", "slurm", *given]
+    CliRunner().invoke(start, command)
+    (fleet,) = fleets
+    assert dict(fleet.options) == {"slurm_partition": "gpu", "slurm_comment": "a=b"}
+
+
+def test_options_of_a_launcher_that_has_none_are_a_line(create: Create, url: str) -> None:
+    create()
+    command = [str(STUDY_FILE), "--storage", url, "--launcher-option", "partition=gpu"]
+    result = CliRunner().invoke(start, command)
+    assert isinstance(result.exception, UnsupportedError)
+    assert "local has none, and got partition" in str(result.exception)
+
+
+def test_an_option_without_a_value_is_a_line(url: str) -> None:
+    command = [str(STUDY_FILE), "--storage", url, "--launcher", "slurm", "--slurm", "partition"]
+    result = CliRunner().invoke(start, command)
+    assert result.exit_code == 2
+    assert "must be KEY=VALUE, but got 'partition'" in result.output

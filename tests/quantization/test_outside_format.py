@@ -169,7 +169,7 @@ def test_its_errors_are_measured(study: StudyConfig) -> None:
     layout = read_layout(study.model, study.task.type)
     runner = CalibrationRunner(study, layout)
     base = load_base(study.model, study.task.type, layout.dtype, CPU)
-    found = runner.sensitivities(rank=2)
+    found = runner.sensitivities(layout, rank=2)
     for spec in layout.modules:
         weight = base.get_submodule(spec.name).weight.data
         error = (weight - by_hand(weight)).norm() / weight.norm()

@@ -165,6 +165,32 @@ say([
     assert survives
 
 
+def test_init_offers_a_task_and_asks_for_its_model(installed: Installed) -> None:
+    add(installed, "tasks")
+    without, choices, kind, length = installed.python(
+        """
+from click.testing import CliRunner
+from jointsearch.cli import cli
+from jointsearch.cli.init import init
+from jointsearch.config.yaml_file import read_study
+
+def run(*more):
+    command = ["init", "--task", "copy", "--data", "package:click", *more]
+    return CliRunner().invoke(cli, command).output
+
+without = [run(), Path("study.yaml").exists()]
+run("--model", "some/model")
+(option,) = (p for p in init.params if p.name == "task")
+task = read_study(Path("study.yaml")).task
+say([without, list(option.type.choices), task.type, task.half_length])
+"""
+    )
+    assert "--model must be given for the task copy" in without[0]
+    assert without[1] is False
+    assert "custom" not in choices and choices[-1] == "copy"
+    assert (kind, length) == ("copy", 4)  # the default of what the data does not say
+
+
 def test_a_sampler_proposes_the_trials_of_a_study(installed: Installed) -> None:
     add(installed, "samplers")
     trials, highs, sampler = installed.python(

@@ -61,7 +61,7 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def settings_for(layout: ModelLayout) -> StrategySettings:
-    settings = StrategySettings(rank=8, sensitivities=FakeRunner(layout).sensitivities(8))
+    settings = StrategySettings(rank=8, sensitivities=FakeRunner().sensitivities(layout, 8))
     ranks = {spec.name: (5 * position) % 17 for position, spec in enumerate(settings.adapted(layout))}
     return replace(settings, distilled_ranks=ranks)
 

@@ -36,9 +36,9 @@ class Probing:
         self.runs.append(plan.lora.variant)
         return FakeRunner(self.layout).run(plan, trial)
 
-    def sensitivities(self, rank: int) -> Sensitivities:
+    def sensitivities(self, layout: ModelLayout, rank: int) -> Sensitivities:
         self.probes.append(rank)
-        return FakeRunner(self.layout).sensitivities(rank)
+        return FakeRunner().sensitivities(layout, rank)
 
 
 def labels(study: StoredStudy) -> list[str]:
@@ -86,7 +86,7 @@ def test_what_needs_measuring_waits_for_the_model_and_is_measured_once(
     warm_start(study, runner)
     assert len(labels(study)) == 4
     assert len(runner.probes) == len(runner.runs) == 1
-    assert sensitivities_of(study, lambda: runner) == FakeRunner(layout).sensitivities(4)
+    assert sensitivities_of(study, lambda: runner) == FakeRunner().sensitivities(layout, 4)
     assert runner.probes == [4]
 
 

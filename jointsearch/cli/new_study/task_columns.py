@@ -54,8 +54,11 @@ def proposed_task(columns: Columns) -> str:
 def settings_for(task: str, columns: Columns) -> Settings:
     """The settings of ``task`` that name its columns; raises ``DataError`` where the data lacks them.
 
-    Of data that could not be looked at they are the names that such data often has.
+    Of data that could not be looked at they are the names that such data often has. Of a task that another
+    package brings only its defaults are known.
     """
+    if task not in _USUAL:
+        return {}
     if not columns:
         return dict(_USUAL[task])
     looks = [look for name, look in (*_LOOKS, *_FALLBACKS) if name == task]
@@ -192,5 +195,3 @@ _NEEDS = {
     "sequence-classification": "a column of text and one of labels",
     "question-answering": "the columns question, context and answers, as SQuAD has them",
 }
-
-TASKS = tuple(_USUAL)

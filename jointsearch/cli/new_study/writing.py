@@ -13,16 +13,11 @@ import yaml
 from jointsearch.cli.new_study.data_source import SUFFIXES, DataSource, relative
 from jointsearch.cli.new_study.effort import Effort, count_parameters, effort_for
 from jointsearch.cli.new_study.task_columns import settings_for
+from jointsearch.config.task import TASKS
 from jointsearch.errors import ModelError
 
 TEMPLATE = Path(__file__).with_name("study.yaml.template")
 
-TOKENS_PER_EXAMPLE = {
-    "causal-lm": 256,
-    "seq2seq-lm": 256,
-    "sequence-classification": 128,
-    "question-answering": 384,
-}
 BATCH_SIZE = 8
 VALIDATION_EXAMPLES = {"sequence-classification": 256}
 """Where an example has one number only, few of them are noise; 64 else."""
@@ -45,13 +40,14 @@ def study_text(answers: Answers, source: DataSource, output: Path, device_in_use
     ``device_in_use`` is the kind of device that ``auto`` stands for. Raises ``DataError`` where the data
     lacks what the task needs.
     """
-    tokens = TOKENS_PER_EXAMPLE[answers.task] * BATCH_SIZE
+    per_example = TASKS[answers.task].tokens_per_example
+    tokens = per_example * BATCH_SIZE
     num_parameters = count_parameters(answers.model)
     effort = effort_for(answers.minutes, num_parameters, tokens, device_in_use)
     task: dict[str, Any] = {"type": answers.task, "data": source.settings}
     task |= settings_for(answers.task, source.columns)
     if answers.task == "causal-lm":
-        task["sequence_length"] = TOKENS_PER_EXAMPLE[answers.task]
+        task["sequence_length"] = per_example
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         model=answers.model,
         data=answers.data,

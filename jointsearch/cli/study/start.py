@@ -17,6 +17,12 @@ from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.stored import StoredStudy
 
 
+def _by_key(_context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    if wrong := [option for option in given if "=" not in option]:
+        raise click.BadParameter(f"must be KEY=VALUE, but got '{wrong[0]}'")
+    return {key: value for key, _, value in (option.partition("=") for option in given)}
+
+
 @click.command()
 @study_file_argument
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, instead of the file's number.")
@@ -25,7 +31,15 @@ from jointsearch.study.stored import StoredStudy
     "--workers-per-gpu", type=click.IntRange(min=1), default=1, show_default=True, help="On this machine."
 )
 @click.option("--launcher", type=click.Choice(tuple(LAUNCHERS)), default="local", show_default=True)
-@click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Of the jobs, such as slurm_partition=gpu.")
+@click.option(
+    "--launcher-option",
+    "--slurm",
+    "launcher_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_by_key,
+    help="Of a launcher that has some, such as slurm_partition=gpu.",
+)
 @trust_option
 @log_format_option
 @storage_option
@@ -35,7 +49,7 @@ def start(
     workers: int | None,
     workers_per_gpu: int,
     launcher: str,
-    slurm: tuple[str, ...],
+    launcher_options: dict[str, str],
     log_format: str,
     storage_url: str,
 ) -> None:
@@ -48,7 +62,7 @@ def start(
     Example:
       jointsearch study start quickstart
       jointsearch study start studies/gpt2-wikitext2.yaml --trials 50
-      jointsearch study start FILE --launcher slurm --workers 8 --slurm slurm_partition=gpu
+      jointsearch study start FILE --launcher slurm --launcher-option slurm_partition=gpu
     """
     config = _config(file, trials)
     console = messages(log_format)
@@ -59,7 +73,7 @@ def start(
         num_workers=workers,
         workers_per_gpu=workers_per_gpu,
         launcher=launcher,
-        launcher_options=_options(slurm, launcher),
+        launcher_options=launcher_options,
     )
     left = _tell_how_it_ended(result, console)
     if left > 0:
@@ -105,11 +119,3 @@ def create(file: str, trials: int | None, storage_url: str) -> None:
 def _config(file: str, trials: int | None) -> StudyConfig:
     config = read_study_file(file)
     return config if trials is None else config.with_trials(trials)
-
-
-def _options(given: tuple[str, ...], launcher: str) -> dict[str, str]:
-    if given and launcher != "slurm":
-        raise click.UsageError("--slurm is for --launcher slurm")
-    if wrong := [option for option in given if "=" not in option]:
-        raise click.BadParameter(f"must be KEY=VALUE, but got '{wrong[0]}'", param_hint="--slurm")
-    return {key: value for key, _, value in (option.partition("=") for option in given)}

@@ -85,5 +85,6 @@ register_task(
         "jointsearch.training.tasks.causal_lm:CausalLM",
         "transformers:AutoModelForCausalLM",
         "CAUSAL_LM",
+        example_model="openai-community/gpt2",
     )
 )

@@ -58,5 +58,7 @@ register_task(
         "jointsearch.training.tasks.question_answering:QuestionAnswering",
         "transformers:AutoModelForQuestionAnswering",
         "QUESTION_ANS",
+        example_model="distilbert/distilbert-base-uncased",
+        tokens_per_example=384,
     )
 )

@@ -46,5 +46,6 @@ register_task(
         "jointsearch.training.tasks.seq2seq_lm:Seq2SeqLM",
         "transformers:AutoModelForSeq2SeqLM",
         "SEQ_2_SEQ_LM",
+        example_model="google-t5/t5-small",
     )
 )

@@ -79,5 +79,7 @@ register_task(
         "jointsearch.training.tasks.sequence_classification:SequenceClassification",
         "transformers:AutoModelForSequenceClassification",
         "SEQ_CLS",
+        example_model="distilbert/distilbert-base-uncased",
+        tokens_per_example=128,
     )
 )

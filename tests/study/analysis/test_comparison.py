@@ -48,8 +48,8 @@ class Noisy:
             raise TrialFailed("diverged: the loss is nan")
         return FakeRunner(self.layout, self.noise).run(plan, trial)
 
-    def sensitivities(self, rank: int) -> Sensitivities:
-        return FakeRunner(self.layout).sensitivities(rank)
+    def sensitivities(self, layout: ModelLayout, rank: int) -> Sensitivities:
+        return FakeRunner().sensitivities(layout, rank)
 
 
 def compared(study: StoredStudy, runner: Noisy, settings: ComparisonSettings) -> Comparison:

@@ -335,7 +335,7 @@ def test_sensitivities_as_a_probe(create: Create, layout: ModelLayout, variant: 
     probe = stored_probe(study.optuna_study)
     assert probe is not None
     assert (probe.kind, probe.plans) == ("sensitivity", ())
-    measured = FakeRunner(layout).sensitivities(8).modules
+    measured = FakeRunner().sensitivities(layout, 8).modules
     for group in study.space.groups:
         scores = probe.groups[group.name]
         errors = [

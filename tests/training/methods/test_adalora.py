@@ -36,7 +36,7 @@ def runner(config: StudyConfig, tiny_layout: ModelLayout) -> CalibrationRunner:
 
 
 def adaptive(name: str, layout: ModelLayout, rank: int = 4) -> Plan:
-    settings = StrategySettings(rank=rank, sensitivities=FakeRunner(layout).sensitivities(rank))
+    settings = StrategySettings(rank=rank, sensitivities=FakeRunner().sensitivities(layout, rank))
     return STRATEGIES[name].plan(layout, settings)
 
 

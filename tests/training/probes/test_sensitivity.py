@@ -35,8 +35,8 @@ def runner(config: StudyConfig, tiny_layout: ModelLayout) -> CalibrationRunner:
 
 
 @pytest.fixture(scope="module")
-def measured(runner: CalibrationRunner) -> Sensitivities:
-    return runner.sensitivities(rank=2)
+def measured(runner: CalibrationRunner, tiny_layout: ModelLayout) -> Sensitivities:
+    return runner.sensitivities(tiny_layout, rank=2)
 
 
 def int8_by_hand(weight: torch.Tensor) -> torch.Tensor:
@@ -134,7 +134,7 @@ def test_a_whole_probe(measured: Sensitivities, tiny_layout: ModelLayout, runner
         assert (found.movement > 0) is spec.adaptable
     # plain JSON and back, as the study keeps it
     assert Sensitivities.model_validate(measured.model_dump(mode="json")) == measured
-    assert runner.sensitivities(rank=2) == measured
+    assert runner.sensitivities(tiny_layout, rank=2) == measured
 
 
 def test_movement_is_what_the_adapter_adds(config: StudyConfig, tiny_layout: ModelLayout) -> None:
