@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 import waitress
 from click.testing import CliRunner
 from optuna.storages import RDBStorage
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.serving import create_dashboard
@@ -335,3 +336,26 @@ def test_texts_of_a_study_run_no_script(browser: Browser, address: str, hostile:
         assert page.locator("main b, main i, main img, main script, main a[href*=evil]").count() == 0
     context.close()
     assert dialogs == []
+
+
+def test_a_click_is_not_lost_where_the_clock_asks_before_its_answer(page: Page) -> None:
+    """Dash leaves the answer to a click alone once the same callback has been asked again."""
+    open_front(page)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        changed = (route.request.post_data_json or {}).get("changedPropIds", [])
+        if changed == ["scale.value"]:
+            held.append(route)
+            return
+        route.continue_()
+        if changed == ["front-clock.n_intervals"] and held:
+            held.pop().continue_()
+
+    page.route(re.compile("/_dash-update-component"), hold)
+    page.get_by_text("log", exact=True).click()
+    page.wait_for_function(
+        """() => document.querySelector("#front .js-plotly-plot")._fullLayout.xaxis.type === "log" """
+    )
+    assert page.evaluate(RANGES)[1] < 3  # of kilobytes, as powers of ten
+    assert held == []

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from dash.exceptions import PreventUpdate
 from optuna.storages import RDBStorage
 from plotly.utils import PlotlyJSONEncoder
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.app import create_app
-from jointsearch.dashboard.live import LiveStudies
+from jointsearch.dashboard.live import LiveStudies, version_of
 from jointsearch.dashboard.pages.address import study_path
 from jointsearch.dashboard.pages.bounds import Bounds, best_within
 from jointsearch.dashboard.pages.by_address import page_of
+from jointsearch.dashboard.pages.front import Controls, shown_front
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.stored import StoredStudy
 
@@ -71,3 +74,29 @@ def test_loosest_bounds_leave_the_whole_front(small: StoredStudy) -> None:
     assert (loosest.max_bytes, loosest.quality) == (max(sizes), pytest.approx(3.1))
     slider = loosest.size_slider(table)
     assert (slider["min"], slider["max"], slider["value"]) == (min(sizes), max(sizes), max(sizes))
+
+
+def test_the_clock_brings_what_an_answer_that_was_dropped_should_have(small: StoredStudy) -> None:
+    loosest = Bounds.loosest(front_table(small, small.records()))
+    shown = Controls(
+        budget=loosest.max_bytes,
+        most_bytes=loosest.max_bytes,
+        bound=loosest.quality,
+        least=0.0,
+        most=loosest.quality,
+        scale="linear",
+        layers=[],
+        seen={},
+    )
+    shown = replace(shown, seen=shown.shown(version_of(small, small.records())))
+    with pytest.raises(PreventUpdate):
+        shown_front(small, shown, "front-clock")
+    changed = shown_front(small, replace(shown, scale="log"), "front-clock")
+    operations = changed["figure"].to_plotly_json()["operations"]
+    assert [
+        operation["params"]["value"]
+        for operation in operations
+        if operation["location"] == ["layout", "xaxis", "type"]
+    ] == ["log"]
+    with pytest.raises(PreventUpdate):
+        shown_front(small, replace(shown, scale="log", seen=changed["seen"]), "front-clock")

@@ -41,11 +41,11 @@ def page_of(studies: LiveStudies, path: str) -> list[Any]:
 
 def _study_page(study: StoredStudy, rest: list[str]) -> list[Any]:
     records = study.records()
-    seen = dcc.Store(id="seen", data=version_of(study, records))
+    version = version_of(study, records)
     match rest:
         case []:
             sentence = judge(study, records).sentence if records.front else ""
-            return [*front_page(front_table(study, records), sentence), seen]
+            return front_page(front_table(study, records), sentence, version)
         case ["plan", trial]:
             return plan_page(study, front_table(study, records), plan_table(study, records, int(trial)))
         case ["compare", first, second]:
@@ -55,7 +55,8 @@ def _study_page(study: StoredStudy, rest: list[str]) -> list[Any]:
         case ["why"]:
             return why_page(study.name, why_table(study, records_with_front(study), chosen_trial(study)))
         case ["progress"]:
-            return [*progress_page(study.name, progress_table(study, records)), seen]
+            page = progress_page(study.name, progress_table(study, records))
+            return [*page, dcc.Store(id="seen", data=version)]
     raise StudyError(f"a study has the pages plan, compare, why and progress, but got {'/'.join(rest)}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,11 @@ from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
 PREDICTED = "predicted"
+LINEAR = "linear"
 
 
-def front_page(table: FrontTable, verdict: str) -> list[Any]:
+def front_page(table: FrontTable, verdict: str, version: str) -> list[Any]:
+    """``version``: of the study that is shown."""
     head = [html.H1(table.study), study_navigation(table.study)]
     if not table.points:
         return [*head, html.P("No trial is complete yet."), clock("waiting-clock")]
@@ -38,7 +40,7 @@ def front_page(table: FrontTable, verdict: str) -> list[Any]:
         graph(front_figure(table), "front"),
         html.Div(
             [
-                dcc.RadioItems(["linear", "log"], "linear", id="scale", inline=True),
+                dcc.RadioItems(["linear", "log"], LINEAR, id="scale", inline=True),
                 dcc.Checklist([{"label": "predicted front", "value": PREDICTED}], [], id="layers"),
             ],
             className="row",
@@ -60,6 +62,7 @@ def front_page(table: FrontTable, verdict: str) -> list[Any]:
         ),
         html.H2("The front"),
         html.Div(front_lines(table), id="points"),
+        dcc.Store(id="seen", data=_seen(version, loosest.max_bytes, loosest.quality, LINEAR, ())),
         clock("front-clock"),
     ]
 
@@ -99,8 +102,12 @@ class Controls:
     most: float
     scale: str
     layers: Sequence[str]
-    seen: str
-    """The version of the study that the page shows."""
+    seen: Mapping[str, Any]
+    """What the page shows, as ``shown`` has said."""
+
+    def shown(self, version: str) -> dict[str, Any]:
+        """What a page shows that has been drawn for these controls."""
+        return _seen(version, self.budget, self.bound, self.scale, self.layers)
 
     def bounds(self, table: FrontTable) -> Bounds:
         """A slider at its end asks for nothing, also where the front has grown since."""
@@ -113,10 +120,14 @@ class Controls:
 
 
 def shown_front(study: StoredStudy, controls: Controls, trigger: str | None) -> dict[str, Any]:
-    """What changes on the page after ``trigger``: its clock, or a control."""
+    """What changes on the page after ``trigger``: its clock, or a control.
+
+    Dash drops the answer to one trigger where another comes before it. So what is to change follows from
+    what the page shows, and not from the trigger.
+    """
     records = study.records()
     version = version_of(study, records)
-    if trigger == "front-clock" and version == controls.seen:
+    if controls.seen == controls.shown(version):
         raise PreventUpdate
     table = front_table(study, records)
     bounds = controls.bounds(table)
@@ -130,10 +141,15 @@ def shown_front(study: StoredStudy, controls: Controls, trigger: str | None) -> 
             predicted = predict_front(study, records)
         except StudyError as error:
             best = [*best, html.P(str(error))]
-    figure = new_data(front_figure(table, marked, predicted, log_bytes=controls.scale == "log"))
-    if trigger == "scale":
+    figure = new_data(front_figure(table, marked, predicted))
+    if controls.scale != controls.seen["scale"]:
         _set_scale(figure, controls.scale)
-    rest = _stays() if trigger != "front-clock" else _grown(study, records, table, bounds, version)
+    if trigger == "front-clock":
+        rest = _grown(study, records, table, bounds) | {
+            "seen": _seen(version, bounds.max_bytes, bounds.quality, controls.scale, controls.layers)
+        }
+    else:
+        rest = _stays() | {"seen": controls.shown(controls.seen["version"])}
     return {"figure": figure, "best": best, **rest}
 
 
@@ -145,19 +161,21 @@ def _set_scale(figure: Patch, scale: str) -> None:
 def _stays() -> dict[str, Any]:
     """A slider moves many times a second: what does not depend on it stays."""
     stays = dict.fromkeys(SLIDER, no_update)
-    return {**dict.fromkeys(("points", "verdict", "seen"), no_update), "budget": stays, "bound": stays}
+    return {"points": no_update, "verdict": no_update, "budget": stays, "bound": stays}
 
 
-def _grown(
-    study: StoredStudy, records: StudyRecords, table: FrontTable, bounds: Bounds, version: str
-) -> dict[str, Any]:
+def _grown(study: StoredStudy, records: StudyRecords, table: FrontTable, bounds: Bounds) -> dict[str, Any]:
     return {
         "points": front_lines(table),
         "verdict": judge(study, records).sentence,
-        "seen": version,
         "budget": bounds.size_slider(table),
         "bound": bounds.quality_slider(table),
     }
+
+
+def _seen(version: str, budget: float, bound: float, scale: str, layers: Sequence[str]) -> dict[str, Any]:
+    """What a page shows: a version of the study, drawn for these controls."""
+    return {"version": version, "budget": budget, "bound": bound, "scale": scale, "layers": list(layers)}
 
 
 def add_callbacks(app: Dash, studies: LiveStudies) -> None:
