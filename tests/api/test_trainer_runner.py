@@ -125,6 +125,50 @@ def test_trl_s_trainer(
     assert trained < untrained - 0.1
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "times"),
+    [
+        (SFTConfig, {"max_length": 16}, 2),
+        (SFTConfig, {"max_length": 16, "packing": True}, 2),
+        (TrainingArguments, {}, 6),  # which cannot say that the data are prepared: they are seen to be
+    ],
+)
+def test_texts_are_tokenized_once(
+    kind: Any,
+    options: dict[str, Any],
+    times: int,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    tmp_path: Path,
+    url: str,
+) -> None:
+    tokenized: list[bool] = []
+
+    class Watched(SFTTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Dataset, *given: Any, **named: Any) -> Dataset:
+            tokenized.append("input_ids" in dataset.column_names)
+            return super()._prepare_dataset(dataset, *given, **named)
+
+    study = js.create_study(
+        storage=url,
+        model=model,
+        tokenizer=tokenizer,
+        train_dataset=Dataset.from_dict({"text": texts}),
+        eval_dataset=Dataset.from_dict({"text": texts[:8]}),
+        trainer_cls=Watched,
+        args=arguments(kind, tmp_path / "out", **options),
+        search_space=js.SearchSpace(formats=["nf4"], ranks=[4]),
+    )
+    study.optimize(n_trials=1)
+    assert study.runner is not None
+    plan, seed = study.plan(0), study.trials[0].user_attrs["seed"]
+    again = [study.runner.run(plan, js.Trial(seed=seed)).metrics["loss"] for _ in range(2)]
+    assert again == [pytest.approx(study.trials[0].values[0], rel=1e-5)] * 2
+    assert tokenized == [False] * 2 + [True] * (times - 2)
+    assert study.runner.train_dataset.column_names == ["text"]
+
+
 def test_a_model_comes_with_data(model: LlamaForCausalLM, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="train_dataset and eval_dataset"):
         js.create_study(storage=f"sqlite:///{tmp_path}/studies.db", model=model)

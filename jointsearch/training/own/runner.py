@@ -39,6 +39,10 @@ from jointsearch.training.own.described import differing, model_digest, name_of,
 from jointsearch.training.own.measured import losses_of, measured, trains
 from jointsearch.training.own.model import load_by_class, without_head
 
+SKIPS = "dataset_kwargs"
+"""The argument by which Trainers of TRL's are told that their data are prepared. Without it, of arguments of
+transformers', they see by ``input_ids`` that nothing is left but to cut, which changes nothing any more."""
+
 
 @dataclass(eq=False)
 class TrainerRunner(Runner):
@@ -50,8 +54,8 @@ class TrainerRunner(Runner):
     model: PreTrainedModel | str
     """Loaded, or the id or folder of a checkpoint, whose own class loads it."""
     train_dataset: Any
-    """What the Trainer takes: with ``input_ids`` and ``labels``, or for TRL's with ``text`` or ``messages``.
-    Data that are tokenized already need not be tokenized in every trial."""
+    """What the Trainer takes: with ``input_ids`` and ``labels``, or for TRL's with ``text`` or ``messages``,
+    which are tokenized once."""
     eval_dataset: Any
     tokenizer: Any = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
@@ -63,6 +67,7 @@ class TrainerRunner(Runner):
     def __post_init__(self) -> None:
         self._base = load_by_class(self.model) if isinstance(self.model, str) else self.model
         self._models: TrialModels | None = None
+        self._prepared: dict[str, Any] = {}
 
     def settings(self) -> dict[str, Any]:
         """What a study keeps of this runner: it is resumed with objects of the same names and digests."""
@@ -157,6 +162,7 @@ class TrainerRunner(Runner):
         """The same with other arguments, for a full run."""
         changed = copy.copy(self)
         changed.args = args
+        changed._prepared = {}  # what is made of texts follows from the arguments
         return changed
 
     @property
@@ -190,16 +196,23 @@ class TrainerRunner(Runner):
         trainer = self.trainer_cls(
             model=model,
             args=args,
-            train_dataset=self.train_dataset,
-            eval_dataset=self.eval_dataset,
+            **self._data(args),
             processing_class=self.tokenizer,
             callbacks=[MethodSteps(method_of(plan.lora)), *callbacks],
             **{name: value for name, value in given.items() if value is not None},
         )
         model.is_quantized = is_quantized
+        if hasattr(trainer.args, SKIPS):
+            self._prepared = {"train_dataset": trainer.train_dataset, "eval_dataset": trainer.eval_dataset}
         trainer.pop_callback(PrinterCallback)
         cast_trained(trainer.model, getattr(torch, plan.lora.dtype))  # TRL makes them bfloat16
         return trainer
+
+    def _data(self, args: TrainingArguments) -> dict[str, Any]:
+        """The data, as an earlier Trainer of TRL's has tokenized and packed them."""
+        if self._prepared and hasattr(args, SKIPS):
+            setattr(args, SKIPS, {**(getattr(args, SKIPS) or {}), "skip_prepare_dataset": True})
+        return self._prepared or {"train_dataset": self.train_dataset, "eval_dataset": self.eval_dataset}
 
     def _made(self, config: StudyConfig) -> TrialModels:
         """The bank, made for the first trial."""
