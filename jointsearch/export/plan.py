@@ -1,4 +1,4 @@
-"""``plan``: ``plan.json``, which ``jointsearch run`` trains."""
+"""``plan``: ``plan.json``, which ``jointsearch train`` trains."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import Plan
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Observations
-from jointsearch.search.attributes import COPY_OF, EXPECTED, PLAN, SEED
+from jointsearch.search.attributes import EXPECTED, PLAN, SEED
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -42,7 +42,7 @@ class TrialReader:
         rows: list[_Row] = []
         seen: set[tuple[bytes, int | None]] = set()
         for trial in trials:
-            if _quality(trial) is None or trial.user_attrs.get(COPY_OF) is not None:
+            if _quality(trial) is None:
                 continue
             row = self._row(trial)
             if row is not None and (row.key, row.seed) not in seen:
