@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,3 +72,43 @@ def rows(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Any:
     tokens = [tokenizer(text)["input_ids"][:8] for text in texts]
     tokens = [row + [0] * (8 - len(row)) for row in tokens]
     return Dataset.from_dict({"input_ids": tokens, "labels": tokens})
+
+
+Create = Callable[..., js.Study]
+
+
+@pytest.fixture
+def create_own(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Any, tmp_path: Path, url: str
+) -> Create:
+    """A study of the model on the rows, with a metric of its own; or of other objects."""
+    from transformers import TrainingArguments
+
+    from fixtures.trainers import arguments, wrong_share
+
+    given = {
+        "storage": url,
+        "name": "own",
+        "model": model,
+        "tokenizer": tokenizer,
+        "train_dataset": rows,
+        "eval_dataset": rows.select(range(8)),
+        "compute_metrics": wrong_share,
+        "objectives": [js.Objective("wrong", "minimize"), "model_bytes"],
+        "args": arguments(TrainingArguments, tmp_path / "out"),
+    }
+    return lambda **others: js.create_study(**{**given, **others})
+
+
+@pytest.fixture
+def create_on_texts(create_own: Create, texts: list[str]) -> Create:
+    """A study of the model on texts, which TRL's Trainers tokenize."""
+    from datasets import Dataset
+
+    given = {
+        "train_dataset": Dataset.from_dict({"text": texts}),
+        "eval_dataset": Dataset.from_dict({"text": texts[:8]}),
+        "compute_metrics": None,
+        "objectives": None,
+    }
+    return lambda **others: create_own(**{**given, **others})

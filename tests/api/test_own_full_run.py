@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +10,20 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerBase, TrainingArguments
+from transformers import AutoModelForCausalLM, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 import jointsearch as js
-from fixtures.trainers import arguments, wrong_share
+from fixtures.trainers import arguments
 from jointsearch.errors import OutputError, StudyError
+
+Create = Callable[..., js.Study]
 
 
 @pytest.fixture
-def own(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Dataset, tmp_path: Path, url: str
-) -> js.Study:
+def own(create_own: Create) -> js.Study:
     """A study of two trials, the second of rank 4."""
-    study = js.create_study(
-        storage=url,
-        name="own",
-        model=model,
-        tokenizer=tokenizer,
-        train_dataset=rows,
-        eval_dataset=rows.select(range(8)),
-        compute_metrics=wrong_share,
-        objectives=[js.Objective("wrong", "minimize"), "model_bytes"],
-        args=arguments(TrainingArguments, tmp_path / "out"),
-        search_space=js.SearchSpace(formats=["int8"], ranks=[0, 4]),
-    )
+    study = create_own(search_space=js.SearchSpace(formats=["int8"], ranks=[0, 4]))
     study.optimize(n_trials=2)
     return study
 
@@ -109,15 +99,8 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(own: js.Study, tmp_path:
     assert resumed.metrics["loss"] == pytest.approx(whole.metrics["loss"], abs=1e-4)
 
 
-def test_trl_s_trainer_trains_in_full(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, texts: list[str], tmp_path: Path, url: str
-) -> None:
-    study = js.create_study(
-        storage=url,
-        model=model,
-        tokenizer=tokenizer,
-        train_dataset=Dataset.from_dict({"text": texts}),
-        eval_dataset=Dataset.from_dict({"text": texts[:8]}),
+def test_trl_s_trainer_trains_in_full(create_on_texts: Create, tmp_path: Path) -> None:
+    study = create_on_texts(
         trainer_cls=SFTTrainer,
         args=arguments(SFTConfig, tmp_path / "out", max_length=16),
         search_space=js.SearchSpace(formats=["nf4"], ranks=[4]),

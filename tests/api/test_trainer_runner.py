@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,22 @@ import pytest
 import torch
 from datasets import Dataset
 from optuna.trial import TrialState
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 import jointsearch as js
-from fixtures.trainers import arguments, wrong_share
+from fixtures.trainers import arguments
 from jointsearch.errors import ModelError, StudyError, TrialInterrupted
+
+Create = Callable[..., js.Study]
 
 
 def test_transformers_trainer_with_a_metric_of_its_own(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Dataset, tmp_path: Path
+    create_own: Create, model: LlamaForCausalLM, rows: Dataset, tmp_path: Path, url: str
 ) -> None:
-    url = f"sqlite:///{tmp_path}/studies.db"
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-    def create(**others: Any) -> js.Study:
-        return js.create_study(
-            storage=url,
-            name="own",
-            model=model,
-            tokenizer=tokenizer,
-            train_dataset=rows,
-            eval_dataset=rows.select(range(8)),
-            compute_metrics=wrong_share,
-            objectives=[js.Objective("wrong", "minimize"), "model_bytes"],
-            args=arguments(TrainingArguments, tmp_path / "out"),
-            search_space=js.SearchSpace(formats=["nf4", "int8"], ranks=[0, 4]),
-            **others,
-        )
-
-    study = create()
+    space = js.SearchSpace(formats=["nf4", "int8"], ranks=[0, 4])
+    study = create_own(search_space=space)
     study.optimize(n_trials=4)
     trials = study.trials
     assert [trial.state.name for trial in trials[:4]] == ["COMPLETE"] * 4
@@ -52,23 +39,11 @@ def test_transformers_trainer_with_a_metric_of_its_own(
     assert measured[1] < measured[0] - 0.1  # rank 4 has learned
     assert measured[0] == pytest.approx(math.log(320), abs=0.3)  # a random model's
 
-    again = create(load_if_exists=True)
+    again = create_own(search_space=space, load_if_exists=True)
     again.optimize(n_trials=1)
     assert len(again.get_trials(states=None)) >= 5
     with pytest.raises(StudyError, match="made from another study file"):
-        js.create_study(
-            storage=url,
-            name="own",
-            load_if_exists=True,
-            model=model,
-            tokenizer=tokenizer,
-            train_dataset=rows.select(range(20)),
-            eval_dataset=rows.select(range(8)),
-            compute_metrics=wrong_share,
-            objectives=[js.Objective("wrong", "minimize"), "model_bytes"],
-            args=arguments(TrainingArguments, tmp_path / "out"),
-            search_space=js.SearchSpace(formats=["nf4", "int8"], ranks=[0, 4]),
-        )
+        create_own(search_space=space, load_if_exists=True, train_dataset=rows.select(range(20)))
     read = js.load_study("own", url)
     assert [row["wrong"] for row in _rows(read.front())]
     with pytest.raises(StudyError, match="run by its own Python code"):
@@ -81,17 +56,11 @@ def _rows(front: Any) -> list[dict[str, Any]]:
 
 
 def test_the_same_plan_gives_the_same_numbers_as_the_trainer_alone(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Dataset, tmp_path: Path
+    create_own: Create, model: LlamaForCausalLM, rows: Dataset, tmp_path: Path
 ) -> None:
     """A trial against the same Trainer on ``get_plan_model``'s model."""
-    study = js.create_study(
-        storage=f"sqlite:///{tmp_path}/studies.db",
-        model=model,
-        tokenizer=tokenizer,
-        train_dataset=rows,
-        eval_dataset=rows.select(range(8)),
-        args=arguments(TrainingArguments, tmp_path / "out"),
-        search_space=js.SearchSpace(formats=["int8"], ranks=[4]),
+    study = create_own(
+        compute_metrics=None, objectives=None, search_space=js.SearchSpace(formats=["int8"], ranks=[4])
     )
     study.optimize(n_trials=1)
     plan = study.plan(0)
@@ -103,15 +72,8 @@ def test_the_same_plan_gives_the_same_numbers_as_the_trainer_alone(
     assert trainer.evaluate()["eval_loss"] == pytest.approx(study.trials[0].values[0], rel=1e-5)
 
 
-def test_trl_s_trainer(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, texts: list[str], tmp_path: Path
-) -> None:
-    study = js.create_study(
-        storage=f"sqlite:///{tmp_path}/studies.db",
-        model=model,
-        tokenizer=tokenizer,
-        train_dataset=Dataset.from_dict({"text": texts}),
-        eval_dataset=Dataset.from_dict({"text": texts[:8]}),
+def test_trl_s_trainer(create_on_texts: Create, tmp_path: Path) -> None:
+    study = create_on_texts(
         trainer_cls=SFTTrainer,
         args=arguments(SFTConfig, tmp_path / "out", max_length=16),
         search_space=js.SearchSpace(formats=["nf4", "16bit"], ranks=[0, 4]),
@@ -137,11 +99,8 @@ def test_texts_are_tokenized_once(
     kind: Any,
     options: dict[str, Any],
     times: int,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: list[str],
+    create_on_texts: Create,
     tmp_path: Path,
-    url: str,
 ) -> None:
     tokenized: list[bool] = []
 
@@ -150,12 +109,7 @@ def test_texts_are_tokenized_once(
             tokenized.append("input_ids" in dataset.column_names)
             return super()._prepare_dataset(dataset, *given, **named)
 
-    study = js.create_study(
-        storage=url,
-        model=model,
-        tokenizer=tokenizer,
-        train_dataset=Dataset.from_dict({"text": texts}),
-        eval_dataset=Dataset.from_dict({"text": texts[:8]}),
+    study = create_on_texts(
         trainer_cls=Watched,
         args=arguments(kind, tmp_path / "out", **options),
         search_space=js.SearchSpace(formats=["nf4"], ranks=[4]),
@@ -175,9 +129,7 @@ def test_a_model_comes_with_data(model: LlamaForCausalLM, tmp_path: Path) -> Non
     assert not (tmp_path / "studies.db").exists()
 
 
-def test_arguments_of_transformers_are_taken_by_trl_s_trainer(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, texts: list[str], tmp_path: Path, url: str
-) -> None:
+def test_arguments_of_transformers_are_taken_by_trl_s_trainer(create_on_texts: Create) -> None:
     """Adapters stay in the type that the plan says, which TRL would change."""
     kept: set[torch.dtype] = set()
 
@@ -186,14 +138,8 @@ def test_arguments_of_transformers_are_taken_by_trl_s_trainer(
             kept.update(p.dtype for p in model.parameters() if p.requires_grad)
             return super().training_step(model, *given, **named)
 
-    study = js.create_study(
-        storage=url,
-        model=model,
-        tokenizer=tokenizer,
-        train_dataset=Dataset.from_dict({"text": texts}),
-        eval_dataset=Dataset.from_dict({"text": texts[:8]}),
+    study = create_on_texts(
         trainer_cls=Watched,
-        args=arguments(TrainingArguments, tmp_path / "out"),
         search_space=js.SearchSpace(formats=["nf4"], ranks=[4]),
     )
     study.optimize(n_trials=1)

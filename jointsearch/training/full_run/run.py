@@ -48,8 +48,8 @@ from jointsearch.training.full_run.folder import (
     whole_folder,
 )
 from jointsearch.training.full_run.trainer import FullTraining, Steps, Trained, train
-from jointsearch.training.methods.base import TrainingMethod, method_of
-from jointsearch.training.model.adapters import Start, needs_original
+from jointsearch.training.methods.base import Adaptation, method_of
+from jointsearch.training.model.adapters import needs_original
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 from jointsearch.training.model.setup import autocast, prepare_for_training
@@ -99,16 +99,17 @@ def _full_run(
     task = build_task(study, model.config)
     for note in task.notes:
         tell(note)
-    starts = _starts(plan, method, model)
+    steps = Steps.of(study.full_run, task.num_examples("train"), processes.num_processes)
+    wanted = Adaptation(plan.plan, plan.layout, study.task.type, steps.total, study.full_run.seed)
+    starts = method.starts(model, wanted, _original(plan))
     if processes.is_main_process:
         save_base(plan, model, task.tokenizer, output)
     processes.wait_for_everyone()
 
     set_seed(study.full_run.seed)
     prepare_for_training(model, study.training)
-    steps = Steps.of(study.full_run, task.num_examples("train"), processes.num_processes)
     training = FullTraining(
-        model=method.attach(model, plan.plan, plan.layout, study.task.type, starts, steps.total),
+        model=method.attach(model, wanted, starts),
         method=method,
         task=task,
         study=study,
@@ -148,12 +149,12 @@ def _processes(name: str) -> tuple[PartialState, torch.device]:
     return processes, device
 
 
-def _starts(plan: PlanFile, method: TrainingMethod, model: PreTrainedModel) -> dict[str, Start]:
-    study, original = plan.study, None
-    if needs_original(plan.plan):
-        cpu = torch.device("cpu")
-        original = load_base(study.model, study.task.type, plan.layout.dtype, cpu, study.task.head)
-    return method.starts(model, plan.plan, plan.layout, study.full_run.seed, original)
+def _original(plan: PlanFile) -> PreTrainedModel | None:
+    """The model before quantization, where adapters start from it."""
+    if not needs_original(plan.plan):
+        return None
+    settings, task = plan.study.model, plan.study.task
+    return load_base(settings, task.type, plan.layout.dtype, torch.device("cpu"), task.head)
 
 
 def save_base(plan: PlanFile, model: PreTrainedModel, tokenizer: Any, output: Path) -> None:

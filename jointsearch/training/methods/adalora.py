@@ -18,10 +18,8 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from transformers import PreTrainedModel
 
 from jointsearch.errors import PlanError
-from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.peft import lora_config
-from jointsearch.plan.plan import Plan
-from jointsearch.training.methods.base import TrainingMethod, adapted_layers, cast_trained
+from jointsearch.training.methods.base import Adaptation, TrainingMethod, adapted_layers, cast_trained
 from jointsearch.training.model.adapters import ADAPTER, Factors, Start, generator_of
 
 INITIAL_OVER_TARGET = 1.5
@@ -36,18 +34,16 @@ class AdaLoraMethod(TrainingMethod):
     def starts(
         self,
         model: PreTrainedModel,
-        plan: Plan,
-        layout: ModelLayout,
-        seed: int,
+        wanted: Adaptation,
         original: PreTrainedModel | None = None,
         factors: Factors | None = None,
     ) -> dict[str, Start]:
         """Q and P, which depend on the seed and each module's name alone."""
         starts = {}
-        for name, rank in plan.ranks.items():
-            out_features, in_features = layout[name].shape
+        for name, rank in wanted.plan.ranks.items():
+            out_features, in_features = wanted.layout[name].shape
             initial = initial_rank(rank)
-            generator = generator_of(seed, name)
+            generator = generator_of(wanted.seed, name)
             q, p = (
                 torch.from_numpy(generator.normal(0.0, 0.02, shape))  # PEFT's own deviation
                 for shape in ((initial, in_features), (out_features, initial))
@@ -55,16 +51,9 @@ class AdaLoraMethod(TrainingMethod):
             starts[name] = q, p
         return starts
 
-    def attach(
-        self,
-        model: PreTrainedModel,
-        plan: Plan,
-        layout: ModelLayout,
-        task_type: str,
-        starts: Mapping[str, Start],
-        num_steps: int,
-    ) -> PeftModel:
-        peft_model = get_peft_model(model, adalora_config(plan, layout, task_type, num_steps))
+    def attach(self, model: PreTrainedModel, wanted: Adaptation, starts: Mapping[str, Start]) -> PeftModel:
+        plan = wanted.plan
+        peft_model = get_peft_model(model, adalora_config(wanted))
         layers = adapted_layers(peft_model, AdaLoraLayer)
         if layers.keys() != plan.ranks.keys():
             wrong = sorted(layers.keys() ^ plan.ranks.keys())
@@ -93,8 +82,9 @@ def initial_rank(target: int) -> int:
     return math.ceil(INITIAL_OVER_TARGET * target)
 
 
-def adalora_config(plan: Plan, layout: ModelLayout, task_type: str, num_steps: int) -> AdaLoraConfig:
+def adalora_config(wanted: Adaptation) -> AdaLoraConfig:
     """PEFT's arguments; raises ``PlanError`` where the ranks differ by module or the steps are too few."""
+    plan, num_steps = wanted.plan, wanted.num_steps
     targets = set(plan.ranks.values())
     if len(targets) != 1:
         raise PlanError(
@@ -104,7 +94,7 @@ def adalora_config(plan: Plan, layout: ModelLayout, task_type: str, num_steps: i
         raise PlanError(f"AdaLoRA needs at least {MIN_STEPS} steps to choose ranks in, but got {num_steps}")
     target = targets.pop()
     initial = initial_rank(target)
-    shared = lora_config(plan, layout, task_type)
+    shared = lora_config(plan, wanted.layout, wanted.task_type)
     return AdaLoraConfig(
         task_type=shared["task_type"],
         target_modules=shared["target_modules"],

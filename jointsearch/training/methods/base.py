@@ -3,8 +3,9 @@
 A method is one file: a ``TrainingMethod``, and a ``plan.methods.Method`` that points to it. Trials and full
 runs use it alike:
 
-    starts = method.starts(model, plan, layout, seed, original)
-    model = method.attach(model, plan, layout, task_type, starts, num_steps)
+    wanted = Adaptation(plan, layout, task_type, num_steps, seed)
+    starts = method.starts(model, wanted, original)
+    model = method.attach(model, wanted, starts)
     optimizer = build_optimizer(method.parameter_groups(model, learning_rate), …)
     for step in 1 … num_steps: forward, backward, optimizer.step(), method.after_step(model, step, finite)
     method.final_ranks(model)
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +32,19 @@ from jointsearch.training.model.adapters import Factors, Start
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapters are wanted for."""
+
+    plan: Plan
+    layout: ModelLayout
+    task_type: str
+    num_steps: int
+    """Of the whole run, for methods that have a schedule."""
+    seed: int
+    """Of the adapters' start."""
+
+
 class TrainingMethod(ABC):
     """How adapters start, train and end. Has no state: that is in the model."""
 
@@ -44,9 +59,7 @@ class TrainingMethod(ABC):
     def starts(
         self,
         model: PreTrainedModel,
-        plan: Plan,
-        layout: ModelLayout,
-        seed: int,
+        wanted: Adaptation,
         original: PreTrainedModel | None = None,
         factors: Factors | None = None,
     ) -> dict[str, Start]:
@@ -58,13 +71,7 @@ class TrainingMethod(ABC):
 
     @abstractmethod
     def attach(
-        self,
-        model: PreTrainedModel,
-        plan: Plan,
-        layout: ModelLayout,
-        task_type: str,
-        starts: Mapping[str, Start],
-        num_steps: int,
+        self, model: PreTrainedModel, wanted: Adaptation, starts: Mapping[str, Start]
     ) -> PeftModel | PreTrainedModel:
         """``model`` with the plan's adapters at ``starts``; the model itself where a plan trains nothing."""
 

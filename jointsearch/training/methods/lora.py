@@ -20,7 +20,7 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.formats.base import implementation_of
-from jointsearch.training.methods.base import TrainingMethod, adapted_layers, cast_trained
+from jointsearch.training.methods.base import Adaptation, TrainingMethod, adapted_layers, cast_trained
 from jointsearch.training.model.adapters import ADAPTER, Factors, Start, adapter_starts
 
 
@@ -28,24 +28,16 @@ class LoraMethod(TrainingMethod):
     def starts(
         self,
         model: PreTrainedModel,
-        plan: Plan,
-        layout: ModelLayout,
-        seed: int,
+        wanted: Adaptation,
         original: PreTrainedModel | None = None,
         factors: Factors | None = None,
     ) -> dict[str, Start]:
-        return adapter_starts(model, plan, layout, seed, original, factors)
+        return adapter_starts(model, wanted.plan, wanted.layout, wanted.seed, original, factors)
 
     def attach(
-        self,
-        model: PreTrainedModel,
-        plan: Plan,
-        layout: ModelLayout,
-        task_type: str,
-        starts: Mapping[str, Start],
-        num_steps: int,
+        self, model: PreTrainedModel, wanted: Adaptation, starts: Mapping[str, Start]
     ) -> PeftModel | PreTrainedModel:
-        return attach_adapters(model, plan, layout, task_type, starts)
+        return attach_adapters(model, wanted.plan, wanted.layout, wanted.task_type, starts)
 
 
 class DoraMethod(LoraMethod):

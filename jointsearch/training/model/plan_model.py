@@ -10,7 +10,7 @@ from jointsearch.errors import PlanError
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.in_place import quantize_in_place
 from jointsearch.quantization.plugin import JointSearchConfig
-from jointsearch.training.methods.base import method_of
+from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import needs_original
 from jointsearch.training.model.architecture import layout_of
 
@@ -33,9 +33,9 @@ def get_plan_model(model: PreTrainedModel, plan: Plan, *, seed: int = 0) -> Peft
     before = _Before({name: model.get_submodule(name) for name in names})
     quantize_in_place(model, JointSearchConfig.of(plan, context.layout))
     method = method_of(plan.lora)
-    starts = method.starts(model, plan, context.layout, seed, before)
-    steps = context.study.calibration.steps  # for methods that have a schedule
-    return method.attach(model, plan, context.layout, context.study.task.type, starts, steps)
+    study = context.study
+    wanted = Adaptation(plan, context.layout, study.task.type, study.calibration.steps, seed)
+    return method.attach(model, wanted, method.starts(model, wanted, before))
 
 
 class _Before:

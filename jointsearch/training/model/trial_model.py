@@ -10,7 +10,7 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.training.methods.base import method_of
+from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import Factors, changes_weights
 from jointsearch.training.model.base_model import load_base
 from jointsearch.training.model.setup import prepare_for_training
@@ -46,7 +46,8 @@ class TrialModels:
             plan.formats, lambda name: changes_types or name.removesuffix(".weight") in changed
         )
         method = method_of(plan.lora)
-        starts = method.starts(model, plan, self.layout, seed, self.bank.model, self._factors)
-        prepare_for_training(model, self.config.training)
         steps = self.config.calibration.steps
-        return method.attach(model, plan, self.layout, self.config.task.type, starts, steps)
+        wanted = Adaptation(plan, self.layout, self.config.task.type, steps, seed)
+        starts = method.starts(model, wanted, self.bank.model, self._factors)
+        prepare_for_training(model, self.config.training)
+        return method.attach(model, wanted, starts)

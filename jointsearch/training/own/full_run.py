@@ -26,7 +26,7 @@ from jointsearch.training.full_run.evaluation import load_run
 from jointsearch.training.full_run.folder import CHECKPOINTS, check_output
 from jointsearch.training.full_run.run import check_model, result_of, save_base, save_trained
 from jointsearch.training.full_run.trainer import Trained, last_whole_checkpoint
-from jointsearch.training.methods.base import method_of
+from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import needs_original
 from jointsearch.training.model.setup import prepare_for_training
 from jointsearch.training.own.callbacks import EVAL, Diverged
@@ -68,12 +68,13 @@ def train_in_full(
     base = quantize_in_place(runner.copied_model(layout), JointSearchConfig.from_plan(plan))
     method = method_of(plan.plan.lora)
     original = runner.copied_model(layout) if needs_original(plan.plan) else None
-    starts = method.starts(base, plan.plan, layout, args.seed, original)
+    wanted = Adaptation(plan.plan, layout, plan.study.task.type, _num_steps(runner), args.seed)
+    starts = method.starts(base, wanted, original)
     del original
     save_base(plan, base, runner.tokenizer, output)
     set_seed(args.seed)
     prepare_for_training(base, plan.study.training)
-    model = method.attach(base, plan.plan, layout, plan.study.task.type, starts, _num_steps(runner))
+    model = method.attach(base, wanted, starts)
     trainer = runner.trainer(model, plan.plan, args, [Diverged(JointSearchError), Report(listener)])
     with measure_peak_memory(runner.device) as peak:
         trained = _trained(trainer, last_whole_checkpoint(output / CHECKPOINTS) if resume else None)

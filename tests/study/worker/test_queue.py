@@ -146,6 +146,15 @@ def test_two_workers_share_what_is_there(create: Create) -> None:
     assert [trial and trial.number for trial in taken] == [0, 1, None, None]
 
 
+def test_of_two_workers_that_saw_one_trial_left_one_takes_it(create: Create) -> None:
+    study = create(search={"trials": 1})
+    seen = study.records()  # by both, before either has asked
+    first, second = (TrialQueue(study, num_trials=1).take(seen) for _ in range(2))
+    assert first is not None
+    assert second is None
+    assert states(study).count("RUNNING") == 1
+
+
 def test_who_listens_does_not_hold_others_up(create: Create, url: str, layout: ModelLayout) -> None:
     """While the listener is told of a claim another thread can have the lock of the study."""
     study = create(search={"trials": 2})

@@ -22,6 +22,7 @@ from jointsearch.strategies.settings import StrategySettings
 from jointsearch.testing import FakeRunner
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.methods.adalora import ADALORA
+from jointsearch.training.methods.base import Adaptation
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base
 
@@ -90,8 +91,8 @@ def test_families_train_and_save_the_bytes_that_are_counted(
     plan = adaptive(name, layout, rank=2)
     bank = QuantizedBank(base, plan.quantization, getattr(torch, layout.dtype))
     quantized = bank.assemble(plan.formats)
-    starts = ADALORA.starts(quantized, plan, layout, seed=0)
-    model = ADALORA.attach(quantized, plan, layout, task, starts, num_steps=8)
+    wanted = Adaptation(plan, layout, task, num_steps=8, seed=0)
+    model = ADALORA.attach(quantized, wanted, ADALORA.starts(quantized, wanted))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
     tokens = torch.randint(5, 300, (4, 16), generator=torch.Generator().manual_seed(0))
     labels = tokens[:, 0] % 2 if task == "sequence-classification" else tokens
@@ -115,10 +116,10 @@ def test_what_it_cannot_do_is_said(config: StudyConfig, tiny_layout: ModelLayout
     base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
     plan = adaptive("adalora", tiny_layout)
     with pytest.raises(PlanError, match="at least 2 steps to choose ranks in, but got 1"):
-        ADALORA.attach(base, plan, tiny_layout, "causal-lm", {}, 1)
+        ADALORA.attach(base, Adaptation(plan, tiny_layout, "causal-lm", num_steps=1, seed=0), {})
     uneven = plan.ending_with(plan.ranks | {next(iter(plan.ranks)): 1})
     with pytest.raises(PlanError, match=r"one mean rank for all modules, but the plan has \[1, 4\]"):
-        ADALORA.attach(base, uneven, tiny_layout, "causal-lm", {}, 20)
+        ADALORA.attach(base, Adaptation(uneven, tiny_layout, "causal-lm", num_steps=20, seed=0), {})
 
 
 def test_a_step_that_was_left_out_counts_nothing_as_important(
@@ -126,8 +127,8 @@ def test_a_step_that_was_left_out_counts_nothing_as_important(
 ) -> None:
     base = load_base(config.model, "causal-lm", "float16", torch.device("cpu"))
     plan = adaptive("adalora", tiny_layout)
-    starts = ADALORA.starts(base, plan, tiny_layout, seed=0)
-    model = ADALORA.attach(base, plan, tiny_layout, "causal-lm", starts, num_steps=STEPS)
+    wanted = Adaptation(plan, tiny_layout, "causal-lm", STEPS, seed=0)
+    model = ADALORA.attach(base, wanted, ADALORA.starts(base, wanted))
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.full_like(parameter, torch.nan)
