@@ -99,3 +99,15 @@ def test_knee_by_hand() -> None:
     # -accuracy scaled: 1, 0.125, 0; bytes scaled: 0, 1/14, 1
     assert at_knee(BY_ACCURACY, "accuracy").trial == 2
     assert at_knee(BY_ACCURACY[2:], "accuracy").trial == 4
+
+
+def test_of_points_that_are_as_good_the_smaller_and_of_the_same_size_the_better() -> None:
+    tied = [
+        FrontPoint(trial=1, quality=1.0, model_bytes=2_000),
+        FrontPoint(trial=2, quality=1.0, model_bytes=1_500),
+        FrontPoint(trial=3, quality=1.2, model_bytes=1_400),
+        FrontPoint(trial=4, quality=1.1, model_bytes=1_400),
+    ]
+    assert within_bytes(tied, 3_000, "loss").trial == 2
+    assert within_quality(tied, 1.3, "loss").trial == 4
+    assert within_quality(tied, 0.9, "accuracy").trial == 3
