@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet, Launcher, register_launcher
+from jointsearch.launchers._signals import on_signals
 
 
 @dataclass
@@ -37,7 +38,8 @@ def run_workers(fleet: Fleet) -> bool:
         worker.start()
     running = list(workers)
     in_peace = True
-    with _passing_on_signals(workers) as stopping:
+    leave, end = (partial(_send, workers, number) for number in (signal.SIGTERM, signal.SIGKILL))
+    with on_signals(leave, end) as stopping:  # they leave after their step
         while running:
             fleet.look()
             time.sleep(POLL_SECONDS)
@@ -69,23 +71,10 @@ def only(device: str) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(index)] if visible else index}
 
 
-@contextmanager
-def _passing_on_signals(workers: Sequence[_Worker]) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM go to the workers, which leave after their step; a second one ends them at once."""
-    seen: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        seen.append(number)
-        for worker in workers:
-            if worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGTERM if len(seen) == 1 else signal.SIGKILL)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _send(workers: Sequence[_Worker], number: signal.Signals) -> None:
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.process.send_signal(number)
 
 
 register_launcher(Launcher("local", run_workers))

@@ -13,7 +13,7 @@ import subprocess
 import ray
 
 from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet, Launcher, register_launcher
-from jointsearch.launchers._draining import draining
+from jointsearch.launchers._signals import draining
 
 
 class WorkerDied(Exception):

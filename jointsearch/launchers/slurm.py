@@ -19,7 +19,7 @@ from submitit.helpers import DelayedSubmission, environment_variables
 
 from jointsearch.errors import UnsupportedError, first_line
 from jointsearch.launchers import MAX_RESTARTS, POLL_SECONDS, USER_MISTAKE, Fleet, Launcher, register_launcher
-from jointsearch.launchers._draining import draining
+from jointsearch.launchers._signals import draining
 
 FOLDER = "slurm-logs"
 
