@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,32 +24,46 @@ from jointsearch.study.study import load_study
     envvar="JOINTSEARCH_DASHBOARD_TOKEN",
     show_envvar=True,
     default="",
-    help="What every request must show; other hosts than this machine's own need one.",
+    help="What every request must show; without one it is made anew at each start.",
 )
+@click.option("--no-token", is_flag=True, help="Ask for no token: every user of this machine may come.")
 @storage_option
-def dashboard(host: str, port: int, auth_token: str, storage_url: str) -> None:
+def dashboard(host: str, port: int, auth_token: str, no_token: bool, storage_url: str) -> None:
     """Serve the dashboard of all studies.
 
-    optuna-dashboard is beside it, at /dashboard. With a token, open the address once with ?token=TOKEN.
-    There is no encryption: put a proxy with TLS in front where others can listen.
+    Open the address that it prints: the token in it lets your browser in, and other users of the machine not.
+    optuna-dashboard is beside it, at /dashboard. There is no encryption: put a proxy with TLS in front where
+    others can listen.
 
     \b
     Example:
       jointsearch dashboard
       JOINTSEARCH_DASHBOARD_TOKEN=secret jointsearch dashboard --host 0.0.0.0
     """
+    if no_token and auth_token:
+        raise click.UsageError("--no-token and a token (--auth-token, JOINTSEARCH_DASHBOARD_TOKEN): give one")
     _need("dash", "optuna_dashboard", "waitress")
     from jointsearch.dashboard.serving import check_host, serve
 
-    check_host(host, auth_token)
+    made = "" if auth_token or no_token else secrets.token_urlsafe(24)
+    token = auth_token or made
+    check_host(host, token)
     # with all that is made with tables: optuna-dashboard asks for their version
     opened = open_if_there(storage_url) or open_storage(storage_url)
     shown = f"[{host}]" if ":" in host else host
 
-    def tell() -> None:
-        messages().print(f"serving at http://{shown}:{port}/; Ctrl-C ends it", markup=False, highlight=False)
+    # a token that a person has given is known to that person, and is not printed
+    query = f"?token={made}" if made else ""
 
-    serve(opened, host, port, auth_token, tell)
+    def tell() -> None:
+        messages().print(
+            f"serving at http://{shown}:{port}/{query} ; Ctrl-C ends it",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    serve(opened, host, port, token, tell)
 
 
 @click.command()

@@ -18,8 +18,11 @@ PAGES = (by_address, studies, front, plan, progress)
 """Those that answer to a clock or a person."""
 
 
-def create_app(storage: BaseStorage) -> Dash:
-    """The application over all studies of ``storage``; ``app.server`` is its WSGI application."""
+def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
+    """The application over all studies of ``storage``; ``app.server`` is its WSGI application.
+
+    ``csrf_cookie``: where its pages find what they send back as X-CSRFToken.
+    """
     app = Dash(
         "jointsearch",
         title="jointsearch",
@@ -28,6 +31,7 @@ def create_app(storage: BaseStorage) -> Dash:
         serve_locally=True,
         suppress_callback_exceptions=True,  # pages come by address
         enable_mcp=False,
+        csrf_token_name=csrf_cookie,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.layout = html.Main(

@@ -22,10 +22,8 @@ OPTUNA_PATHS = ("/dashboard", "/api", "/static", "/csv", "/artifacts")
 CODE_PATHS = ("/_dash-component-suites/", "/assets/", "/static/")
 """What browsers may keep: the applications' own code, in which there is nothing of a study."""
 READING = ("GET", "HEAD")
-COOKIE = "jointsearch_token"
-"""With the port after it: browsers send a cookie to every port of a host."""
-CSRF_COOKIE = "_csrf_token"
-"""Where Dash's pages find what they send back as X-CSRFToken."""
+HEALTH = "/healthz"
+"""What those ask who look after the process. It needs no token and says nothing of a study."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 SECURITY_HEADERS = (
@@ -44,6 +42,16 @@ SECURITY_HEADERS = (
 )
 
 
+def token_cookie(port: int) -> str:
+    """The cookie of the token. It bears the port, since browsers send a cookie to every port of a host."""
+    return f"jointsearch_token_{port}"
+
+
+def csrf_cookie(port: int) -> str:
+    """The cookie in which Dash's pages find what they send back as X-CSRFToken."""
+    return f"jointsearch_csrf_{port}"
+
+
 def is_optuna_path(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in OPTUNA_PATHS)
 
@@ -51,11 +59,13 @@ def is_optuna_path(path: str) -> bool:
 class Router:
     """A WSGI application; thread-safe if both of its parts are."""
 
-    def __init__(self, ours: WSGIApplication, optuna: WSGIApplication, token: str = "") -> None:
-        """``token``: what every request must show; empty for none."""
+    def __init__(self, ours: WSGIApplication, optuna: WSGIApplication, token: str, port: int) -> None:
+        """``token``: what every request must show; empty for none. ``port``: which is listened to."""
         self._ours = ours
         self._optuna = optuna
         self._token = token
+        self._token_cookie = token_cookie(port)
+        self._csrf_cookie = csrf_cookie(port)
         self._csrf = secrets.token_urlsafe(32)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -64,6 +74,8 @@ class Router:
         if not _is_readable(environ):
             return _answer(start, "400 Bad Request", "Host and Origin must be addresses")
         reading = environ["REQUEST_METHOD"] in READING
+        if path == HEALTH and reading:
+            return _answer(start, "200 OK", "ok")
         if self._token and not self._is_known(environ):
             return _ask_for_token(start)
         if self._token and reading and "token" in _query(environ):
@@ -93,7 +105,7 @@ class Router:
         scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         shown = [
             bearer.strip() if scheme.lower() == "bearer" else "",
-            _cookie(environ, _token_cookie(environ)),
+            _cookie(environ, self._token_cookie),
         ]
         if environ["REQUEST_METHOD"] in READING:
             shown.append(_query(environ).get("token", ""))
@@ -102,9 +114,9 @@ class Router:
 
     def _with_csrf(self, environ: WSGIEnvironment, start: StartResponse) -> StartResponse:
         """Give the page its CSRF token, which scripts of ours must be able to read."""
-        if _cookie(environ, CSRF_COOKIE) == self._csrf:
+        if _cookie(environ, self._csrf_cookie) == self._csrf:
             return start
-        cookie = ("Set-Cookie", f"{CSRF_COOKIE}={self._csrf}; Path=/; SameSite=Strict")
+        cookie = ("Set-Cookie", f"{self._csrf_cookie}={self._csrf}; Path=/; SameSite=Strict")
 
         def with_cookie(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             return start(status, [*headers, cookie], *rest)
@@ -113,7 +125,7 @@ class Router:
 
     def _keep_token(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Put the token into a cookie and out of the address, which histories and logs keep."""
-        name = _token_cookie(environ)
+        name = self._token_cookie
         cookie = SimpleCookie({name: self._token})
         cookie[name]["path"], cookie[name]["samesite"] = "/", "Strict"
         cookie[name]["httponly"] = True
@@ -132,7 +144,7 @@ def _ask_for_token(start: StartResponse) -> Iterable[bytes]:
     return _answer(
         start,
         "401 Unauthorized",
-        "open this address once with ?token=… (the token of --auth-token), or send it as a bearer token",
+        "open the address with ?token=… that `jointsearch dashboard` has printed, or send a bearer token",
         ("WWW-Authenticate", "Bearer"),
     )
 
@@ -163,10 +175,6 @@ def _is_readable(environ: WSGIEnvironment) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _token_cookie(environ: WSGIEnvironment) -> str:
-    return f"{COOKIE}_{environ['SERVER_PORT']}"
 
 
 def _cookie(environ: WSGIEnvironment, name: str) -> str:

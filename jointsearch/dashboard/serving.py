@@ -10,24 +10,34 @@ import waitress
 from optuna.storages import BaseStorage
 
 from jointsearch.dashboard.app import create_app
-from jointsearch.dashboard.router import LOOPBACK, Router
+from jointsearch.dashboard.router import LOOPBACK, Router, csrf_cookie
 from jointsearch.errors import UnsupportedError, first_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-def create_dashboard(storage: BaseStorage, token: str = "") -> WSGIApplication:
-    """Ours at ``/``, optuna-dashboard beside it; ``token``: what every request must show."""
-    return Router(create_app(storage).server, optuna_dashboard.wsgi(storage), token)
+CONNECTIONS = 500
+"""At once, so that many that ask for nothing keep nobody out; a process may usually have 1024 files."""
+UNUSED_SECONDS = 20
+"""How long a connection that asks for nothing is kept; browsers open another where they need one."""
+
+
+def create_dashboard(storage: BaseStorage, token: str = "", port: int = 8080) -> WSGIApplication:
+    """Ours at ``/``, optuna-dashboard beside it.
+
+    ``token``: what every request must show; empty for none. ``port``: which is listened to; cookies
+    bear it, since a browser sends those of one port to all others of the host.
+    """
+    ours = create_app(storage, csrf_cookie(port)).server
+    return Router(ours, optuna_dashboard.wsgi(storage), token, port)
 
 
 def check_host(host: str, token: str) -> None:
     """Raise ``UnsupportedError`` where other machines could come without a token."""
     if host not in LOOPBACK and not token:
         raise UnsupportedError(
-            f"--host other than {', '.join(LOOPBACK)} needs --auth-token or JOINTSEARCH_DASHBOARD_TOKEN, "
-            f"because others could come, but got {host} and no token"
+            f"--no-token needs a --host of {', '.join(LOOPBACK)}, because others could come, but got {host!r}"
         )
 
 
@@ -42,7 +52,15 @@ def serve(
     check_host(host, token)
     try:
         server = waitress.create_server(
-            create_dashboard(storage, token), host=host, port=port, threads=8, ident="jointsearch"
+            create_dashboard(storage, token, port),
+            host=host,
+            port=port,
+            threads=8,
+            connection_limit=CONNECTIONS,
+            channel_timeout=UNUSED_SECONDS,
+            cleanup_interval=5,
+            asyncore_use_poll=True,  # select() has room for 1024 files
+            ident="jointsearch",
         )
     except (OSError, ValueError) as error:  # the second where the host is no name of an address
         raise UnsupportedError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import optuna
 import pytest
 from click.testing import CliRunner, Result
 
-from jointsearch.cli import cli
+from jointsearch.cli import cli, main
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import TrialFailed
@@ -30,6 +31,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 STUDY_FILE = FIXTURES / "study.yaml"
 LAYOUT = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
 Run = Callable[..., Result]
+Error = Callable[..., str]
 
 
 class FailsThird:
@@ -91,3 +93,25 @@ def run(finished_url: str) -> Run:
         return result
 
     return invoke
+
+
+@pytest.fixture
+def error(finished_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Error:
+    """The line that a command ends with; the working directory has nothing more than before."""
+
+    def of(*arguments: str) -> str:
+        before = sorted(Path.cwd().iterdir())
+        monkeypatch.setattr(sys, "argv", ["jointsearch", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        printed = capsys.readouterr()
+        assert caught.value.code == 2, printed
+        assert printed.out == ""
+        assert printed.err.startswith("Error: ") and printed.err.count("\n") == 1, printed.err
+        assert [path for path in sorted(Path.cwd().iterdir()) if "studies.db" not in path.name] == [
+            path for path in before if "studies.db" not in path.name
+        ]
+        return printed.err
+
+    return of

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from werkzeug.test import Client
 
-from jointsearch.cli import cli, main
+from jointsearch.cli import cli
 from jointsearch.errors import UnsupportedError
 from jointsearch.training.device import resolve_device
 
 LONG = "x" * 300
 Error = Callable[..., str]
-
-
-@pytest.fixture
-def error(finished_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Error:
-    """The line that a command ends with; the working directory has nothing more than before."""
-
-    def of(*arguments: str) -> str:
-        before = sorted(Path.cwd().iterdir())
-        monkeypatch.setattr(sys, "argv", ["jointsearch", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        printed = capsys.readouterr()
-        assert caught.value.code == 2, printed
-        assert printed.out == ""
-        assert printed.err.startswith("Error: ") and printed.err.count("\n") == 1, printed.err
-        assert [path for path in sorted(Path.cwd().iterdir()) if "studies.db" not in path.name] == [
-            path for path in before if "studies.db" not in path.name
-        ]
-        return printed.err
-
-    return of
 
 
 @pytest.fixture
@@ -85,25 +60,7 @@ def test_a_device_that_is_none(name: str) -> None:
 
 @pytest.mark.parametrize("host", ["999.9.9.9", "no such host", "a" * 300])
 def test_an_address_that_is_none(error: Error, host: str) -> None:
-    assert "--host and --port must be free" in error(
-        "dashboard", "--host", host, "--auth-token", "secret", "--port", "49151"
-    )
-
-
-def test_the_dashboard_opens_what_is_stored(finished_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to where it would listen."""
-    served = []
-
-    def create_server(application: object, **options: object) -> SimpleNamespace:
-        served.append((application, options["host"], options["port"]))
-        return SimpleNamespace(run=lambda: None)
-
-    monkeypatch.setattr("waitress.create_server", create_server)
-    result = CliRunner().invoke(cli, ["dashboard"], catch_exceptions=False)
-    assert result.exit_code == 0
-    ((application, *address),) = served
-    assert address == ["127.0.0.1", 8080]
-    assert Client(application).get("/api/studies").status_code == 200
+    assert "--host and --port must be free" in error("dashboard", "--host", host, "--port", "49151")
 
 
 @pytest.mark.parametrize("arguments", [["select", "small", "--trial", "0"], ["study", "pause", "small"]])

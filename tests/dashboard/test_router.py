@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import RDBStorage
 from werkzeug.test import Client, TestResponse
 
-from jointsearch.dashboard.router import OPTUNA_PATHS
+from jointsearch.dashboard.router import OPTUNA_PATHS, csrf_cookie, token_cookie
 from jointsearch.dashboard.serving import check_host, create_dashboard
 from jointsearch.errors import UnsupportedError
 from jointsearch.study.full_runs import selected
@@ -41,7 +41,7 @@ def guarded(small: StoredStudy, storage: RDBStorage) -> Iterator[Client]:
 
 def csrf(client: Client) -> dict[str, str]:
     client.get("/")
-    cookie = client.get_cookie("_csrf_token")
+    cookie = client.get_cookie(csrf_cookie(8080))
     assert cookie is not None
     return {"X-CSRFToken": cookie.value}
 
@@ -86,7 +86,7 @@ def test_nothing_comes_from_elsewhere(client: Client) -> None:
 
 @pytest.mark.parametrize("shown", ["", "wrong", TOKEN[:-1], TOKEN + "x"])
 def test_every_path_wants_the_token(guarded: Client, shown: str) -> None:
-    headers = {"Authorization": f"Bearer {shown}", "Cookie": f"jointsearch_token={shown}"}
+    headers = {"Authorization": f"Bearer {shown}", "Cookie": f"{token_cookie(8080)}={shown}"}
     for path in READ_PATHS:
         for method in ("GET", "HEAD", "POST", "DELETE", "PUT", "OPTIONS"):
             answer = guarded.open(f"{path}?token={shown}", method=method, headers=headers if shown else {})
@@ -193,14 +193,30 @@ def test_no_browser_keeps_what_it_was_shown(client: Client, guarded: Client, pat
         assert answer.headers.getlist("Cache-Control") == ["no-store"]
 
 
-def test_each_port_has_a_cookie_of_its_own(guarded: Client) -> None:
+def test_each_port_has_cookies_of_its_own(small: StoredStudy, storage: RDBStorage) -> None:
     """Browsers send a cookie to every port of its host: two dashboards must not take each other's away."""
-    names = []
-    for port in (8080, 8081):
-        answer = guarded.get(f"/?token={TOKEN}", base_url=f"http://localhost:{port}")
-        names.append(answer.headers["Set-Cookie"].partition("=")[0])
-        assert guarded.get("/", base_url=f"http://localhost:{port}").status_code == 200
-    assert names == ["jointsearch_token_8080", "jointsearch_token_8081"]
+    browser = Browser(create_dashboard(storage, "first", 8080))
+    browser.get("/?token=first")
+    first = csrf(browser)
+    browser.application = create_dashboard(storage, "second", 8081)
+    assert browser.get("/").status_code == 401
+    browser.get("/?token=second")
+    browser.get("/")
+    names = {token_cookie(8080), csrf_cookie(8080), token_cookie(8081), csrf_cookie(8081)}
+    assert {cookie.key for cookie in browser._cookies.values()} == names
+    assert csrf(browser) == first  # the first one's still
+
+
+def test_a_page_reads_the_cookie_of_its_own_port(storage: RDBStorage) -> None:
+    page = Browser(create_dashboard(storage, port=8123)).get("/").text
+    assert csrf_cookie(8123) in page
+
+
+def test_who_looks_after_the_process_needs_no_token(guarded: Client) -> None:
+    answer = guarded.get("/healthz", headers={"Host": "10.0.0.5:8080"})
+    assert (answer.status_code, answer.text) == (200, "ok")
+    assert guarded.post("/healthz").status_code == 401
+    assert guarded.get("/healthz/").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -238,11 +254,11 @@ def test_every_answer_has_the_security_headers(client: Client) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.5", "example.org", ""])
 def test_other_hosts_need_a_token(host: str) -> None:
-    with pytest.raises(UnsupportedError, match="needs --auth-token or JOINTSEARCH_DASHBOARD_TOKEN"):
+    with pytest.raises(UnsupportedError, match="--no-token needs a --host of localhost"):
         check_host(host, "")
     check_host(host, TOKEN)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_this_machine_needs_none(host: str) -> None:
+def test_this_machine_can_do_without(host: str) -> None:
     check_host(host, "")

@@ -32,6 +32,7 @@ def gpu(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def manifests(folder: Path) -> list[dict[str, Any]]:
-    """Every Kubernetes object of every file."""
-    files = sorted((folder / "kubernetes").glob("*.yaml"))
+    """Every Kubernetes object of the base."""
+    base = folder / "kubernetes" / "base"
+    files = sorted(set(base.glob("*.yaml")) - {base / "kustomization.yaml"})
     return [loaded for file in files for loaded in yaml.safe_load_all(file.read_text())]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator, ValidationError
+
+from jointsearch.dashboard.router import HEALTH
 
 Compose = dict[str, Any]
 
@@ -91,3 +96,21 @@ def test_every_secret_and_volume_is_declared_and_the_password_is_where_it_is_loo
             "${JOINTSEARCH_STUDIES"  # a folder of the host
         }
         assert named <= set(compose["volumes"])
+
+
+def test_what_is_missing_is_said_before_anything_starts(folder: Path) -> None:
+    """Compose puts variables in first; a secret from an unset one would fail when containers are made."""
+    text = (folder / "compose.yaml").read_text()
+    required = set(re.findall(r"\$\{(\w+):\?", text))
+    without_default = set(re.findall(r"\$\{(\w+)\}", text))
+    from_environment = {secret["environment"] for secret in yaml.safe_load(text)["secrets"].values()}
+    assert required == without_default | from_environment
+    made = re.search(r"printf '(.*)' .* > docker/.env", (folder / "README.md").read_text())
+    assert made
+    assert set(re.findall(r"([A-Z_]+)=", made[1])) == required
+
+
+def test_the_dashboard_is_asked_for_its_health_where_it_answers(compose: Compose) -> None:
+    dashboard = compose["services"]["dashboard"]
+    port = dashboard["command"][dashboard["command"].index("--port") + 1]
+    assert f"http://127.0.0.1:{port}{HEALTH}" in dashboard["healthcheck"]["test"][-1]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
+
+from jointsearch.dashboard.router import HEALTH
 
 Manifest = dict[str, Any]
 
@@ -45,6 +50,7 @@ def test_every_manifest_fits_its_schema(manifests: list[Manifest], version: str)
             ("StatefulSet", "postgres"),
             ("Service", "postgres"),
             ("ConfigMap", "jointsearch"),
+            ("PersistentVolumeClaim", "cache"),
             ("Job", "create"),
             ("Job", "workers"),
             ("Deployment", "dashboard"),
@@ -115,7 +121,7 @@ def test_the_password_is_where_it_is_looked_for(manifests: list[Manifest]) -> No
     for pod in pods(manifests).values():
         secrets = {v["name"]: v["secret"] for v in pod["spec"]["volumes"] if "secret" in v}
         for container in containers(pod):
-            environment = {entry["name"]: entry.get("value") for entry in container.get("env", [])}
+            environment = {entry["name"]: entry.get("value") or "" for entry in container.get("env", [])}
             if "envFrom" in container:
                 assert container["envFrom"] == [{"configMapRef": {"name": "jointsearch"}}]
                 environment |= settings
@@ -152,7 +158,7 @@ def test_pods_run_as_the_image_s_user_who_may_read_the_secret(
             }
 
 
-def test_workers_are_as_many_as_run_at_once_with_a_gpu_each_and_time_to_drain(
+def test_workers_are_as_many_as_run_at_once_with_time_to_drain(
     manifests: list[Manifest], compose: dict[str, Any]
 ) -> None:
     spec = named(manifests, "Job", "workers")["spec"]
@@ -160,8 +166,52 @@ def test_workers_are_as_many_as_run_at_once_with_a_gpu_each_and_time_to_drain(
     assert spec["completions"] == spec["parallelism"]
     pod = spec["template"]["spec"]
     assert pod["restartPolicy"] == "Never"  # which backoffLimitPerIndex asks for
-    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert pod["shareProcessNamespace"] is True
     assert (
         f"{pod['terminationGracePeriodSeconds'] // 60}m" == compose["services"]["worker"]["stop_grace_period"]
     )
+
+
+def test_all_that_uses_the_hub_shares_a_cache_and_may_have_a_token(manifests: list[Manifest]) -> None:
+    cached = {
+        name
+        for name, pod in pods(manifests).items()
+        if {"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}} in pod["spec"]["volumes"]
+    }
+    assert cached == {"create", "workers"}
+    for name in cached:
+        [token] = pods(manifests)[name]["spec"]["containers"][0]["env"]
+        wanted = {"name": "jointsearch", "key": "hf-token", "optional": True}
+        assert (token["name"], token["valueFrom"]["secretKeyRef"]) == ("HF_TOKEN", wanted)
+    claim = named(manifests, "PersistentVolumeClaim", "cache")["spec"]
+    assert claim["accessModes"] == ["ReadWriteMany"]
+
+
+def test_the_dashboard_is_asked_for_its_health_where_it_answers(manifests: list[Manifest]) -> None:
+    [container] = pods(manifests)["dashboard"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": HEALTH, "port": "http"}
+
+
+def kustomization(folder: Path, name: str) -> Manifest:
+    loaded: Manifest = yaml.safe_load((folder / "kubernetes" / name / "kustomization.yaml").read_text())
+    return loaded
+
+
+def test_the_base_is_made_of_all_its_files(folder: Path) -> None:
+    files = {path.name for path in (folder / "kubernetes" / "base").glob("*.yaml")}
+    assert {*kustomization(folder, "base")["resources"], "kustomization.yaml"} == files
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl")
+@pytest.mark.parametrize(("overlay", "gpus"), [("cpu", None), ("cuda", 1)])
+def test_overlays_name_the_image_once_and_give_gpus(folder: Path, overlay: str, gpus: int | None) -> None:
+    command = ["kubectl", "kustomize", str(folder / "kubernetes" / overlay)]
+    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    made = list(yaml.safe_load_all(built))
+    for manifest in made:
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+    images = {c["image"] for pod in pods(made).values() for c in containers(pod)}
+    assert {image for image in images if "postgres" not in image} == {f"jointsearch:{overlay}"}
+    limits = pods(made)["workers"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits.get("nvidia.com/gpu") == gpus
