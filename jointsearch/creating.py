@@ -10,8 +10,9 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.space import build_space
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_if_there, open_storage
+from jointsearch.study.storage.urls import is_proxy
 from jointsearch.study.stored import StoredStudy
-from jointsearch.study.study import check_unchanged, create_study, find_study
+from jointsearch.study.study import check_unchanged, create_study, discard_half_made, find_study
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ def store(study: StoredStudy | Draft, url: str) -> StoredStudy:
     storage = open_storage(url, create=True)
     with creation_lock(url):
         # another process may have been faster while this one loaded the model
-        return find_study(storage, study.config.name) or create_study(storage, study.config, study.layout)
+        if (found := find_study(storage, study.config.name)) is not None:
+            return found
+        if not is_proxy(url):  # which has no locks: another process may be creating it
+            discard_half_made(storage, study.config.name)
+        return create_study(storage, study.config, study.layout)
 
 
 def find_or_create(config: StudyConfig, url: str) -> StoredStudy:

@@ -21,7 +21,13 @@ from jointsearch.study.study import create_study
 if TYPE_CHECKING:
     pass
 
-pytest_plugins = ("fixtures.commands", "fixtures.families", "fixtures.processes")
+pytest_plugins = (
+    "fixtures.commands",
+    "fixtures.disks",
+    "fixtures.families",
+    "fixtures.postgres",
+    "fixtures.processes",
+)
 
 # Tests run beside each other and beside their processes: threads that spin would starve these.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -63,6 +63,14 @@ class StudyRecords:
         """Failed without a word, with their worker, and about to be in the queue again."""
         return tuple(trial for trial in self.failed if not trial.failure)
 
+    def heir(self, number: int) -> TrialRecord:
+        """The trial that has the plan of trial ``number`` now, after however many retries; perhaps itself."""
+        found = self.trials[number]
+        for trial in self.trials[number + 1 :]:
+            if trial.frozen.user_attrs.get(RETRY_OF) == found.number:
+                found = trial
+        return found
+
     @property
     def num_finished(self) -> int:
         return len(self.complete) + len(self.pruned) + len(self.failed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import optuna
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from pydantic import ValidationError
 
@@ -19,7 +21,7 @@ from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.space import build_space
 from jointsearch.study.attributes import CONFIG, LAYOUT
 from jointsearch.study.busy import busy_workers
-from jointsearch.study.storage.identity import identified
+from jointsearch.study.storage.identity import IDENTITY, identified
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.storage.reading import studies_with
 from jointsearch.study.storage.writing import delete
@@ -30,14 +32,17 @@ Found = TypeVar("Found")
 
 
 def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
-    """The study of that name; None where there is none. Raises ``StudyError`` if it is not ours."""
+    """The study of that name; None where there is no whole one. Raises ``StudyError`` if it is not ours."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
+        attributes = study.user_attrs
+        if is_half_made(attributes):
+            return None
+        if CONFIG not in attributes:
+            raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
+        study = identified(study)
+    except KeyError:  # also where it has just been deleted
         return None
-    attributes = study.user_attrs
-    if CONFIG not in attributes:
-        raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
     try:
         config = StudyConfig.model_validate(attributes[CONFIG])
     except ValidationError as error:
@@ -46,7 +51,7 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
             f"the study '{name}' was made by another version of jointsearch, or with a plug-in that "
             f"{PLUGINS} must name: {problem}"
         ) from None
-    return StoredStudy(identified(study), config)
+    return StoredStudy(study, config)
 
 
 def open_study(storage: BaseStorage, name: str) -> StoredStudy:
@@ -106,14 +111,32 @@ def check_unchanged(study: StoredStudy, config: StudyConfig) -> None:
         )
 
 
+def is_half_made(attributes: Mapping[str, Any]) -> bool:
+    """Whether a study of ours is being created, or who created it was killed, by its user attributes."""
+    return IDENTITY in attributes and CONFIG not in attributes
+
+
+def discard_half_made(storage: BaseStorage, name: str) -> None:
+    """Delete what a creation has left that was killed; whoever calls it holds the lock of creations."""
+    with suppress(KeyError):
+        study = optuna.load_study(study_name=name, storage=storage)
+        if is_half_made(study.user_attrs):
+            delete(study)
+
+
 def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout) -> StoredStudy:
     """A new study with its baselines in the queue, there as a whole or not at all."""
     space = build_space(config, layout)
-    study = optuna.create_study(
-        study_name=config.name,
-        storage=storage,
-        directions=[OBJECTIVES[name].direction for name in config.objectives],
-    )
+    try:
+        study = optuna.create_study(
+            study_name=config.name,
+            storage=storage,
+            directions=[OBJECTIVES[name].direction for name in config.objectives],
+        )
+    except DuplicatedStudyError:  # behind a proxy, which has no locks
+        raise StudyError(
+            f"a study must be created once, but another process is creating '{config.name}'; start it again"
+        ) from None
     try:
         study = identified(study)
         with experimental_optuna():

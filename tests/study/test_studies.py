@@ -7,10 +7,12 @@ import pytest
 from optuna.storages import RDBStorage
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.creating import Draft, store
 from jointsearch.errors import StudyError, StudyFileError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.full_runs import select_trial, selected
 from jointsearch.study.plans import complete_trial, export_plan, records_with_front
+from jointsearch.study.storage.identity import identified
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import (
     check_unchanged,
@@ -67,6 +69,25 @@ def test_an_unknown_study_names_the_nearest(create: Create, storage: RDBStorage)
     with pytest.raises(StudyError, match=r"there is no study 'zzz' \(there are small\)"):
         open_study(storage, "zzz")
     assert find_study(storage, "zzz") is None
+
+
+def test_a_study_whose_creation_was_killed_is_made_anew(
+    storage: RDBStorage, url: str, configure: Configure, layout: ModelLayout
+) -> None:
+    half = identified(optuna.create_study(study_name="small", storage=storage, directions=["minimize"] * 2))
+    half.set_user_attr("layout", {})
+    half.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
+    assert find_study(storage, "small") is None
+    study = store(Draft(configure(), layout), url)
+    assert len(study.records().waiting) == 4
+    again = store(Draft(configure(), layout), url)
+    assert again.optuna_study.user_attrs["identity"] == study.optuna_study.user_attrs["identity"]
+
+
+def test_a_study_is_created_once(storage: RDBStorage, configure: Configure, layout: ModelLayout) -> None:
+    create_study(storage, configure(), layout)
+    with pytest.raises(StudyError, match="another process is creating 'small'; start it again"):
+        create_study(storage, configure(), layout)
 
 
 def test_a_foreign_study_is_refused_and_not_listed(create: Create, storage: RDBStorage) -> None:

@@ -23,7 +23,7 @@ from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.urls import sqlite_path
 
 LOCK_WAIT_SECONDS = 60
-"""For SQLite's write lock, and for a lock that is a file."""
+"""For SQLite's write lock, for PostgreSQL's own, and for a lock that is a file."""
 
 
 class Database(RDBStorage):
@@ -52,7 +52,7 @@ class Database(RDBStorage):
             event.listen(self.engine, "do_connect", look)  # SQLite would make a new file
             event.listen(self.engine, "begin", look)
         if self.engine.name == "postgresql":
-            event.listen(self.engine, "connect", _speak_utc)
+            event.listen(self.engine, "connect", _set_up_session)
             self.engine.dispose()
         if path is not None and os.access(path, os.W_OK) and make_url(url).query.get("mode") != "ro":
             event.listen(self.engine, "connect", _set_up_connection)
@@ -119,10 +119,11 @@ def _set_up_connection(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _speak_utc(connection: Any, _record: Any) -> None:
-    """Heartbeats are stored, and compared, as times of the session's zone, which a worker's PGTZ may set."""
+def _set_up_session(connection: Any, _record: Any) -> None:
+    """Of PostgreSQL. Heartbeats are stored, and compared, as times of its zone, which PGTZ may set."""
     with connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'")
+        cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'")  # no signal ends a wait in the server
     connection.commit()  # a rollback would take it back
 
 

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+from optuna.storages._rdb.models import NOT_FOUND_MSG
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+)
 
 from jointsearch.errors import StorageError, StudyGone, first_line
 
@@ -36,11 +44,19 @@ def of_database(error: BaseException | None) -> BaseException | None:
             # the last where Optuna asks in another way in the session whose connection has just broken
             isinstance(error, OperationalError | InterfaceError | PendingRollbackError | Busy)
             or (isinstance(error, DBAPIError) and error.connection_invalidated)
+            or _lacks_row(error)
             or type(error).__module__.startswith("grpc")
         ):
             return root_cause(error)
         error = error.__cause__
     return None
+
+
+def _lacks_row(error: BaseException) -> bool:
+    """Whether what was used belongs to a study that has just been deleted: the next try will say so."""
+    if isinstance(error, IntegrityError):
+        return "foreign key" in str(error.orig)
+    return isinstance(error, KeyError) and error.args == (NOT_FOUND_MSG,)
 
 
 def is_outage(error: BaseException | None) -> bool:

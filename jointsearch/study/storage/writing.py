@@ -19,13 +19,10 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import select
 
-from jointsearch.errors import StorageError
-from jointsearch.study.storage.internals import database_of, is_stored, storage_of, study_id
+from jointsearch.study.storage.internals import database_of, storage_of, study_id
 
 Internal = dict[str, tuple[float, BaseDistribution]]
 """Parameters as Optuna stores them."""
-
-DELETE_TRIES = 5
 
 
 def take(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial | None:
@@ -33,6 +30,21 @@ def take(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial | None:
     if storage_of(study).set_trial_state_values(trial._trial_id, TrialState.RUNNING):
         return optuna.Trial(study, trial._trial_id)
     return None
+
+
+def reserve(study: optuna.Study) -> int:
+    """The id of a trial that is running from now on: the first that waits, or a new one.
+
+    ``begin`` is the other half of what ``Study.ask`` does: samplers take long, and nobody must wait for them.
+    """
+    waiting: int | None = study._pop_waiting_trial_id()
+    return storage_of(study).create_new_trial(study_id(study)) if waiting is None else waiting
+
+
+def begin(study: optuna.Study, trial_id: int) -> optuna.Trial:
+    """The reserved trial, with what the sampler proposes for it."""
+    study._thread_local.cached_all_trials = None
+    return optuna.Trial(study, trial_id)
 
 
 def fail_stale(study: optuna.Study, number: int) -> None:
@@ -44,15 +56,19 @@ def fail_stale(study: optuna.Study, number: int) -> None:
 
 
 def delete(study: optuna.Study) -> None:
-    """Delete the study with all that belongs to it; raises ``StorageError`` where workers prevent it."""
-    for _ in range(DELETE_TRIES):
+    """Delete the study with all that belongs to it, also under workers."""
+    database = database_of(study)
+    if database is None:
         storage_of(study).delete_study(study_id(study))
-        # Optuna passes over what the database refuses: a trial that was added in between belongs to the study
-        if not is_stored(study):
-            return
-    raise StorageError(
-        f"the study '{study.study_name}' cannot be deleted while workers add trials; stop them"
-    )
+        return
+    with _create_scoped_session(database.scoped_session) as session:
+        # Optuna's own passes over what the database refuses: here nobody adds to a row that is about to go
+        row = models.StudyModel.find_or_raise_by_id(study_id(study), session, for_update=True)
+        trial = models.TrialModel
+        session.execute(
+            select(trial.trial_id).where(trial.study_id == study_id(study)).with_for_update()
+        ).all()
+        session.delete(row)
 
 
 def suggest(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:

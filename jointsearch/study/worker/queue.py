@@ -18,7 +18,7 @@ from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
 from jointsearch.search.attributes import COPY_OF, PLAN, SEED
-from jointsearch.search.optuna_compat import experimental_optuna, generation_of
+from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
 from jointsearch.study.attributes import FAILURE, MEASUREMENT, RETRY_OF, WORKER
 from jointsearch.study.queue import kept_for_retry, plan_attributes, requeue
@@ -30,9 +30,6 @@ from jointsearch.study.stored import StoredStudy
 from jointsearch.study.trial_record import TrialRecord
 from jointsearch.study.worker.events import worker_event, worker_name
 from jointsearch.study.worker.stale import StaleTrials
-
-IN_TURN = 32
-"""The last trials of a study, which workers take one after the other: more than there are workers."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,12 @@ class TrialQueue:
                 return taken
         if records.num_searched >= self._num_trials:
             return None
-        # towards the end several workers could take the last one: they look and ask one after the other
-        if records.num_searched + IN_TURN < self._num_trials:
-            return self._ask()
-        with study_lock(self._study.optuna_study):
-            return self._ask() if self._study.records().num_searched < self._num_trials else None
-
-    def _ask(self) -> optuna.Trial:
-        with experimental_optuna():
-            return self._study.optuna_study.ask()
+        study = self._study.optuna_study
+        with study_lock(study):  # who has looked long ago would take one too many
+            if self._study.records().num_searched >= self._num_trials:
+                return None
+            taken_id = writing.reserve(study)
+        return writing.begin(study, taken_id)
 
     def plan_of(self, trial: optuna.Trial) -> Plan:
         """The plan that the trial came from the queue with, or that of the sampler's proposal."""
@@ -125,8 +119,7 @@ class TrialQueue:
     def complete(self, trial: optuna.Trial, measurement: Measurement) -> None:
         """Store the trial's result; raises ``TrialFailed`` where it is no number.
 
-        Where the trial was taken for stale, its result becomes a trial of its own: whoever gets its plan from
-        the queue copies it.
+        Where the trial was taken for stale, the result goes to the trial that has its plan now.
         """
         values = {name: measurement.value(name) for name in self._study.config.objectives}
         for name, value in values.items():
@@ -136,21 +129,30 @@ class TrialQueue:
         if self._end(trial, TrialState.COMPLETE, result, list(values.values())):
             self._event("trial complete", trial, values=values, seconds=measurement.seconds)
         elif (frozen := stored(trial)).state == TrialState.FAIL:
-            self._add_late(frozen, result, list(values.values()))
+            late = {**result, **{key: frozen.user_attrs.get(key) for key in (SEED, COPY_OF, WORKER)}}
+            self._store_late(frozen, late, list(values.values()))
 
-    def _add_late(self, stale: FrozenTrial, result: dict[str, Any], values: list[float]) -> None:
-        late = {**kept_for_retry(stale), **result, WORKER: worker_name()}
-        if any(_is_late(trial, late) for trial in self._study.records().complete):
-            return  # the answer to an earlier call was lost
-        self._study.optuna_study.add_trial(
-            create_trial(
-                values=values,
-                params=stale.params,
-                distributions=stale.distributions,
-                user_attrs=late,
-                system_attrs=generation_of(stale),
-            )
-        )
+    def _store_late(self, stale: FrozenTrial, result: dict[str, Any], values: list[float]) -> None:
+        """Give a result to the trial that has the plan now; raises ``Busy``.
+
+        Where another worker measures it already, its result will be the same; where nobody has the plan yet,
+        the result is a trial of its own.
+        """
+        study = self._study.optuna_study
+        with study_lock(study):
+            heir = self._study.records().heir(stale.number)
+            if heir.state == TrialState.FAIL:
+                study.add_trial(
+                    create_trial(
+                        values=values,
+                        params=stale.params,
+                        distributions=stale.distributions,
+                        user_attrs={**kept_for_retry(stale), **result, RETRY_OF: heir.number},
+                        system_attrs=generation_of(stale),
+                    )
+                )
+            elif heir.state == TrialState.WAITING and (mine := writing.take(study, heir.frozen)) is not None:
+                self._end(mine, TrialState.COMPLETE, result, values)
 
     def prune(self, trial: optuna.Trial) -> None:
         """End a trial that is hardly on the front."""
@@ -183,8 +185,3 @@ class TrialQueue:
 
     def _event(self, event: str, trial: optuna.Trial, **details: Any) -> None:
         worker_event(event, self._study.name, trial=trial.number, **details)
-
-
-def _is_late(trial: TrialRecord, late: Mapping[str, Any]) -> bool:
-    """Whether the trial is the late result with those attributes."""
-    return all(trial.frozen.user_attrs.get(key) == late[key] for key in (RETRY_OF, WORKER, MEASUREMENT))

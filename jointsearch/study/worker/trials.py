@@ -107,13 +107,16 @@ class Worker:
         except TrialFailed as failure:
             self._fail(trial, failure)
         except BaseException as error:
-            # a bug or a second Ctrl-C: not the trial's fault, so the queue keeps its plan
-            self._fail(trial, error, again=True)
+            # a bug or a second Ctrl-C: not the trial's fault, so the queue keeps its plan; without a database
+            # nobody waits for one now, and the trial is found to be stale
+            self._fail(trial, error, again=True, at_once=True)
             raise
 
-    def _fail(self, trial: optuna.Trial, error: BaseException, *, again: bool = False) -> None:
+    def _fail(
+        self, trial: optuna.Trial, error: BaseException, *, again: bool = False, at_once: bool = False
+    ) -> None:
         reason = str(error) or type(error).__name__
-        outlast(lambda: self._queue.fail(trial, reason, again=again))
+        outlast(lambda: self._queue.fail(trial, reason, again=again), lambda: at_once)
 
     def _sampler(self, records: StudyRecords) -> BaseSampler:
         config = self._study.config

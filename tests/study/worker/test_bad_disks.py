@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fixtures.disks import fill
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.storage.opening import open_storage
@@ -31,34 +31,6 @@ def check_finished(study: StoredStudy, log: str) -> None:
     assert len(records.complete) == len(records.trials) == 12, log
     ran = [line for line in log.splitlines() if line.startswith("ran ")]
     assert len(ran) == len(set(ran)) == sum(trial.copy_of is None for trial in records.complete)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 megabytes, where this user may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"size=16m,uid={os.geteuid()}", "tmpfs", str(folder)]
-    try:
-        allowed = subprocess.run(mount, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    if not allowed:
-        pytest.skip("a file system can be mounted by root alone")
-    yield folder
-    subprocess.run([*sudo, "umount", "--lazy", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Take all the room there is."""
-    with path.open("wb", buffering=0) as file:
-        for size in (65536, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                assert "No space left" in str(error)
 
 
 def test_a_full_disk_is_waited_for(

@@ -102,6 +102,46 @@ def test_the_late_result_of_a_stale_trial_stands_beside_it(
     assert study.records().failed == ()
 
 
+def test_a_late_result_goes_to_the_trial_that_waits_in_its_place(
+    study: StoredStudy, queue: TrialQueue, layout: ModelLayout
+) -> None:
+    trial = take(study, queue)
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
+    for number in (0, 4):  # what came in its place went stale as well
+        fail_stale(study.optuna_study, number)
+        queue.recover()
+    assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "FAIL", "WAITING"]
+    for _ in range(2):
+        queue.complete(trial, measurement)
+    assert states(study) == ["FAIL", "WAITING", "WAITING", "WAITING", "FAIL", "COMPLETE"]
+    (complete,) = study.records().complete
+    assert (complete.measurement, complete.seed, complete.copy_of) == (measurement, 0, None)
+    assert complete.frozen.values == [measurement.metrics["loss"], measurement.model_bytes]
+
+
+def test_a_late_result_is_not_stored_beside_a_trial_that_measures_the_same(
+    study: StoredStudy, layout: ModelLayout
+) -> None:
+    queue = TrialQueue(study, num_trials=10)
+    trial = take(study, queue)
+    measurement = FakeRunner(layout).run(queue.plan_of(trial), Trial())
+    fail_stale(study.optuna_study, trial.number)
+    queue.recover()
+    again = [take(study, queue) for _ in range(4)][-1]
+    assert (again.number, queue.plan_of(again)) == (4, queue.plan_of(trial))
+    queue.complete(trial, measurement)
+    assert states(study) == ["FAIL", "RUNNING", "RUNNING", "RUNNING", "RUNNING"]
+    queue.complete(again, measurement)
+    assert len(study.records().complete) == 1
+
+
+def test_who_looked_long_ago_takes_no_trial_too_many(study: StoredStudy) -> None:
+    queue = TrialQueue(study, num_trials=40)
+    long_ago = study.records()
+    taken = [queue.take(long_ago) for _ in range(42)]
+    assert [trial is not None for trial in taken] == [True] * 40 + [False] * 2
+
+
 def test_what_is_decided_of_a_stale_trial_comes_too_late(study: StoredStudy, queue: TrialQueue) -> None:
     trial = take(study, queue)
     fail_stale(study.optuna_study, trial.number)
