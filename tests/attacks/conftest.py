@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def fleet(tmp_path: Path) -> Iterator[MakeFleet]:
     """Workers of a study; none outlives the test."""
     fleets = []
 
-    def make(url: str, name: str = "small", **options: float) -> Fleet:
+    def make(url: str, name: str = "small", **options: Any) -> Fleet:
         folder = tmp_path / f"fleet{len(fleets)}"
         folder.mkdir()
         fleets.append(Fleet(url, name, folder, **options))

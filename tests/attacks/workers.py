@@ -13,15 +13,21 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest import mock
 
+from jointsearch import creating, starting
+from jointsearch.cli import main
 from jointsearch.errors import JointSearchError, TrialInterrupted, first_line
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
+from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import Trial
 from jointsearch.study import control
 from jointsearch.study.storage import database, heartbeats, locks, outages
@@ -32,6 +38,9 @@ from jointsearch.study.worker.signals import stop_on_signals
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
+Action = Callable[[str, str, Path, float], None]
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 STALE_SECONDS = 2.0
 
 # Python 3.11's server of forks has no other way to find this module, and would let every child import all
@@ -51,25 +60,62 @@ class TellingRunner:
     """Measures ``expected_loss`` within some milliseconds, and notes the end of each run in a file."""
 
     layout: ModelLayout
-    identity: str
+    url: str
+    name: str
     folder: Path
     longest_seconds: float
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """That of the study as it is stored when its first trial runs."""
+        study = outages.outlast(lambda: load_study(self.name, self.url))
+        assert study is not None
+        return str(study.optuna_study.user_attrs[IDENTITY])
 
     def run(self, plan: Plan, trial: Trial) -> Measurement:
+        identity = self.identity
         end = time.monotonic() + random.uniform(0, self.longest_seconds)
         while time.monotonic() < end:
             if trial.should_stop():
                 raise TrialInterrupted("asked to stop")
             time.sleep(0.002)
         with (self.folder / "ran").open("a") as file:
-            file.write(f"{self.identity} {plan.digest} {trial.seed} {os.getpid()}\n")
-        loss = expected_loss(self.identity, plan, trial.seed)
+            file.write(f"{identity} {plan.digest} {trial.seed} {os.getpid()}\n")
+        loss = expected_loss(identity, plan, trial.seed)
         measured = FakeRunner(self.layout).run(plan, trial)
         return measured.model_copy(update={"metrics": {**measured.metrics, "loss": loss}})
 
+    def sensitivities(self, layout: ModelLayout, rank: int) -> Sensitivities:
+        return FakeRunner(layout).sensitivities(layout, rank)
 
-def work(url: str, name: str, folder: Path, longest_seconds: float, lock_seconds: float) -> None:
-    """One worker; its status is that of the command line: 0, 2 after a line, 130 when it was told twice to
+
+def work(url: str, name: str, folder: Path, longest_seconds: float) -> None:
+    """A worker of a study that is there."""
+    study = outages.outlast(lambda: load_study(name, url))
+    assert study is not None
+    runner = TellingRunner(study.layout, url, name, folder, longest_seconds)
+    assert runner.identity == study.optuna_study.user_attrs[IDENTITY], "made again meanwhile"
+    worker = Worker(study, runner)
+    with stop_on_signals(worker):
+        worker.run()
+
+
+def start(url: str, name: str, folder: Path, longest_seconds: float) -> None:
+    """``jointsearch study start`` of the file in the folder."""
+    layout = ModelLayout.model_validate_json((FIXTURES / "layout.json").read_text())
+    runner = TellingRunner(layout, url, name, folder, longest_seconds)
+    sys.argv = ["jointsearch", "study", "start", str(folder / "study.yaml"), "--storage", url]
+    with (
+        mock.patch.object(starting, "build_runner", lambda config, layout: runner),
+        mock.patch.object(starting, "num_gpus", lambda: 0),
+        mock.patch.object(creating, "read_layout", lambda config: layout),
+    ):
+        main()
+
+
+def run(action: Action, folder: Path, lock_seconds: float, words: tuple[str, str, Path, float]) -> None:
+    """One process; its status is that of the command line: 0, 2 after a line, 130 when it was told twice to
     leave, 1 after a traceback."""
     heartbeats.HEARTBEAT_SECONDS, heartbeats.STALE_SECONDS = 0.2, STALE_SECONDS
     database.LOCK_WAIT_SECONDS = locks.LOCK_WAIT_SECONDS = lock_seconds
@@ -81,18 +127,14 @@ def work(url: str, name: str, folder: Path, longest_seconds: float, lock_seconds
         os.dup2(log.fileno(), 2)
     status = 0
     try:
-        study = outages.outlast(lambda: load_study(name, url))
-        assert study is not None
-        identity = study.optuna_study.user_attrs[IDENTITY]
-        runner = TellingRunner(study.layout, identity, folder, longest_seconds)
-        worker = Worker(study, runner)
-        with stop_on_signals(worker):
-            worker.run()
+        action(*words)
     except JointSearchError as error:
         print("Error:", first_line(error), flush=True)
         status = 2
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
+    except SystemExit as left:
+        status = int(left.code or 0)
     except BaseException as error:
         traceback.print_exc()
         status = 2 if outages.of_database(error) else 1
@@ -113,14 +155,17 @@ class Fleet:
     """Of a trial."""
     lock_seconds: float = 1.0
     """That they wait for a lock at once."""
+    action: Action = work
     living: list[BaseProcess] = field(default_factory=list)
     left: list[BaseProcess] = field(default_factory=list)
     """By themselves."""
 
     def start(self, count: int = 1) -> None:
         for _ in range(count):
-            words = (self.url, self.name, self.folder, self.longest_seconds, self.lock_seconds)
-            process = spawner.Process(target=work, args=words, daemon=True)
+            words = (self.url, self.name, self.folder, self.longest_seconds)
+            process = spawner.Process(
+                target=run, args=(self.action, self.folder, self.lock_seconds, words), daemon=True
+            )
             process.start()
             self.living.append(process)
 

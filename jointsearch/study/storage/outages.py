@@ -27,6 +27,11 @@ class Busy(TimeoutError):
     """A lock that others hold for long: an outage too, in which a worker can be asked to stop."""
 
 
+READ_ONLY_FILE = "readonly database"
+"""SQLite's words."""
+READ_ONLY_SERVER = "read-only transaction"
+"""PostgreSQL's words."""
+
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
 
@@ -45,6 +50,7 @@ def of_database(error: BaseException | None) -> BaseException | None:
             isinstance(error, OperationalError | InterfaceError | PendingRollbackError | Busy)
             or (isinstance(error, DBAPIError) and error.connection_invalidated)
             or _lacks_row(error)
+            or (isinstance(error, DBAPIError) and READ_ONLY_SERVER in str(error.orig))
             or type(error).__module__.startswith("grpc")
         ):
             return root_cause(error)
@@ -62,10 +68,11 @@ def _lacks_row(error: BaseException) -> bool:
 def is_outage(error: BaseException | None) -> bool:
     """Whether the database was away.
 
-    A full disk is an outage too: there may be room again. A database that is read-only stays so.
+    A full disk is an outage too: there may be room again. So is a server that can only be read, until it is
+    promoted; a file that is read-only stays so.
     """
     found = of_database(error)
-    return found is not None and "readonly database" not in str(found)
+    return found is not None and READ_ONLY_FILE not in str(found)
 
 
 def seconds_since_outage() -> float:
