@@ -69,6 +69,7 @@ def start_study(
     Without ``num_workers`` there is one on this machine, or so many on each GPU that the study can use.
     Several workers, and those of other launchers, are processes of their own.
     """
+    find_launcher(launcher, launcher_options)  # says what is wrong with it before anything is stored
     found = find(config, url)
     if found is not None:
         want(found.optuna_study, Wanted.RUN)
@@ -77,7 +78,6 @@ def start_study(
     known = found or draft(config)
     left_out = known.layout.left_out.items()
     _tell_all(audience, [f"left at 16 bits: {name} ({reason})" for name, reason in left_out])
-    find_launcher(launcher, launcher_options)  # says what is wrong with it before anything is stored
     per_gpu = workers_per_gpu if launcher == "local" else 1
     devices = devices_for(known.config.device, num_workers, per_gpu, num_gpus)
     if launcher == "local" and len(devices) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,8 @@ def dashboard(host: str, port: int, auth_token: str, no_token: bool, storage_url
     """
     if no_token and auth_token:
         raise click.UsageError("--no-token and a token (--auth-token, JOINTSEARCH_DASHBOARD_TOKEN): give one")
+    if not re.fullmatch("[!-~]*", auth_token):
+        raise click.UsageError("a token must be of ASCII letters, digits and signs, without spaces")
     _need("dash", "optuna_dashboard", "waitress")
     from jointsearch.dashboard.serving import check_host, serve
 

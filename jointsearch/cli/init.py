@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -28,6 +29,19 @@ def _device(_context: click.Context, _parameter: click.Parameter, value: str | N
     return None if value is None else _valid_device(value)
 
 
+class _Minutes(click.FloatRange):
+    """Click finds NaN and infinity in ranges."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        number: float = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"must be a finite number, but got {value}", parameter, context)
+        return number
+
+
+MINUTES = _Minutes(min=1)
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="study.yaml")
 @click.option("--model", metavar="MODEL", help="An id on the Hub, or a folder.")
@@ -40,7 +54,7 @@ def _device(_context: click.Context, _parameter: click.Parameter, value: str | N
     callback=_device,
     help="auto, cpu, mps, cuda, cuda:1, ….",
 )
-@click.option("--minutes", type=click.FloatRange(min=1), help="How long the search may take.")
+@click.option("--minutes", type=MINUTES, help="How long the search may take.")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def init(
     file: Path,
@@ -68,7 +82,7 @@ def init(
     task = task or _ask("Task", proposed_task(source.columns), type=TASK)
     model = model or _ask_model(task, folder)
     device = device or _ask("Device (auto, cpu, mps, cuda, cuda:1, …)", "auto", value_proc=_valid_device)
-    minutes = minutes or _ask("Minutes that the search may take", 60.0, type=click.FloatRange(min=1))
+    minutes = minutes or _ask("Minutes that the search may take", 60.0, type=MINUTES)
     answers = Answers(model, name, task, device, minutes)
     kind = device.partition(":")[0]
     if kind == "auto":

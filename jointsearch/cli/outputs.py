@@ -12,6 +12,7 @@ from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.suggestions import trials_and_runs
 from jointsearch.cli.tables import print_json
 from jointsearch.errors import OutputError, StudyError, visible
+from jointsearch.files import read_text
 from jointsearch.study.plans import chosen_trial, complete_trial
 from jointsearch.study.study import load_study
 
@@ -70,7 +71,7 @@ def _outputs(source: str, storage_url: str) -> list[dict[str, Any]]:
 def _of_run(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.json"
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["examples"]
+        found: list[dict[str, Any]] = json.loads(read_text(path))["examples"]
     except (OSError, ValueError, KeyError):
         raise OutputError(
             f"the outputs of a run are in its metrics.json, but {path} has none; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from optuna.storages import RDBStorage
 
-from jointsearch.cli.messages import messages
+from jointsearch.cli.messages import messages, say
 from jointsearch.cli.options import storage_option
 from jointsearch.errors import StorageError
 from jointsearch.study.storage.opening import open_storage
@@ -29,5 +29,10 @@ def proxy(host: str, port: int, storage_url: str) -> None:
     opened = open_storage(storage_url, create=True)
     if not isinstance(opened, RDBStorage):
         raise StorageError(f"a proxy must serve a database, but got another proxy ({storage_url})")
-    messages().print(f"serving at grpc://{host}:{port}; Ctrl-C ends it", markup=False, highlight=False)
-    serve(opened, host, port)
+    console = messages()
+    serve(
+        opened,
+        host,
+        port,
+        lambda: say(console, f"serving at grpc://{host}:{port}; Ctrl-C ends it"),
+    )

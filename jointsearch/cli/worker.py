@@ -91,6 +91,9 @@ def parse_seconds(text: str) -> float:
     number, unit = (text[:-1], text[-1]) if text[-1:].isalpha() else (text, "s")
     units = {"s": 1, "m": 60, "h": 3600}
     try:
-        return float(number) * units[unit]
+        seconds = float(number) * units[unit]
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
     except (KeyError, ValueError):
-        raise ValueError(f"a time is a number with s, m or h, but got '{text}'") from None
+        pass
+    raise ValueError(f"a time is a number with s, m or h, but got '{text}'")

@@ -16,6 +16,7 @@ from jointsearch.config.problems import keys_at, problems
 from jointsearch.config.study import StudyConfig, is_folder_id
 from jointsearch.config.trust import untold_trust
 from jointsearch.errors import StudyFileError, first_line
+from jointsearch.files import read_text
 
 MOST_BY_ALIASES = 1000
 """Values that a file may have by aliases, beside those that are written in it."""
@@ -24,7 +25,7 @@ MOST_BY_ALIASES = 1000
 def read_study(path: Path) -> StudyConfig:
     """Read and validate a study file; raises ``StudyFileError`` with the line and the nearest valid key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise StudyFileError(f"{path}: cannot be read ({_reason(error)})") from None
     return parse_study(text, path)

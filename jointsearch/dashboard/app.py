@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dash import Dash, dcc, html
+from dash.exceptions import DependencyException
 from optuna.storages import BaseStorage
 
 from jointsearch.dashboard.live import LiveStudies
@@ -37,6 +38,7 @@ def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
     app.layout = html.Main(
         [dcc.Location(id="address"), dcc.Download(id="download"), html.Div(id="page")], lang="en"
     )
+    app.server.register_error_handler(DependencyException, lambda error: ("no such file", 404))
     live = LiveStudies(storage)
     for page in PAGES:
         page.add_callbacks(app, live)

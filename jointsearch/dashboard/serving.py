@@ -34,7 +34,9 @@ def create_dashboard(storage: BaseStorage, token: str = "", port: int = 8080) ->
 
 
 def check_host(host: str, token: str) -> None:
-    """Raise ``UnsupportedError`` where other machines could come without a token."""
+    """Raise ``UnsupportedError`` where there is none, or other machines could come without a token."""
+    if not host:
+        raise UnsupportedError("--host must be an address of this machine, but it is empty")
     if host not in LOOPBACK and not token:
         raise UnsupportedError(
             f"--no-token needs a --host of {', '.join(LOOPBACK)}, because others could come, but got {host!r}"

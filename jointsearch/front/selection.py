@@ -25,7 +25,7 @@ def parse_bytes(text: str) -> int:
     """``600kB``, ``1.5 MB``, ``2GiB`` or a bare number of bytes, as bytes; raises ``ValueError``."""
     units = {unit.lower(): size for unit, size in BYTE_UNITS.items()}
     units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "": 1}
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", text.lower())
+    match = re.fullmatch(r"\s*([0-9]{,20}\.?[0-9]{1,20})\s*([a-z]*)\s*", text.lower())
     if not match or match[2] not in units:
         raise ValueError(f"a size is a number with {', '.join(BYTE_UNITS)} or kiB…, but got '{text}'")
     return int(Decimal(match[1]) * units[match[2]])

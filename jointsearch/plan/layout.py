@@ -7,10 +7,15 @@ on it is plain data, so that bytes, groups and figures need neither weights nor 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from jointsearch.plan.formats import ModuleKind
 from jointsearch.plan.record import Record
+
+Size = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class Part(StrEnum):
@@ -35,7 +40,7 @@ class ModuleSpec(Record):
     block: str
     """The block that it belongs to (``layers.3``, ``decoder.block.0``); empty outside of blocks."""
     part: Part
-    shape: tuple[int, int]
+    shape: tuple[Size, Size]
     has_bias: bool = False
     tied: tuple[str, ...] = ()
     """Names of further modules that use the same weight (a tied head); counted and stored once."""
@@ -57,9 +62,9 @@ class ModelLayout(Record):
     dtype: Literal["bfloat16", "float16"]
     """The model's 16-bit type: whatever is not quantized is kept, saved and counted in it."""
     modules: tuple[ModuleSpec, ...]
-    other_parameters: int
+    other_parameters: Count
     """Parameters outside of ``modules``: norms, the biases of tied heads, relative positions."""
-    other_bytes: int
+    other_bytes: Count
     """Bytes of every tensor outside of ``modules`` in a saved checkpoint."""
     left_out: dict[str, str] = {}
     """Modules that stay at 16 bits, and why."""

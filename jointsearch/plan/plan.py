@@ -42,7 +42,7 @@ class ModuleChoice(Record):
         if not isinstance(values, dict) or "bits" not in values or "format" in values:
             return values
         bits = values["bits"]
-        if isinstance(bits, bool) or bits not in OF_BITS:
+        if not isinstance(bits, int) or isinstance(bits, bool) or bits not in OF_BITS:
             raise ValueError(f"bits must be among {', '.join(map(str, OF_BITS))}, but got {bits!r}")
         rest = {name: value for name, value in values.items() if name != "bits"}
         return {"format": OF_BITS[bits], **rest}

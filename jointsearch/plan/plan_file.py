@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import PlanError, first_line
-from jointsearch.files import write_text
+from jointsearch.files import read_text, write_text
 from jointsearch.plan.cost import PlanCost, plan_cost
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.peft import lora_config
@@ -91,7 +91,7 @@ class PlanFile(Record):
 def read_plan(path: Path) -> PlanFile:
     """Read a plan; raises ``PlanError`` if it is missing, damaged or has been edited inconsistently."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except json.JSONDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -41,8 +42,10 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
         if CONFIG not in attributes:
             raise StudyError(f"the study '{name}' was not made by jointsearch; choose another name")
         study = identified(study)
-    except KeyError:  # also where it has just been deleted
+    except (KeyError, UnicodeEncodeError):  # has just been deleted; has a name that nothing can have
         return None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise StudyError(f"the study '{name}' must hold JSON, but {first_line(error)}") from None
     try:
         config = StudyConfig.model_validate(attributes[CONFIG])
     except ValidationError as error:

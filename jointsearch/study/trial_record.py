@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ValidationError
 
+from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
@@ -21,6 +23,8 @@ from jointsearch.study.attributes import (
     WORKER,
     stored_origin,
 )
+
+Stored = TypeVar("Stored", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class TrialRecord:
 
     @property
     def values(self) -> dict[str, float]:
-        """Value by objective; empty until the trial is complete."""
+        """Value by objective; empty until the trial is complete. Raises ``StudyError`` where some lack."""
+        if self.state == TrialState.COMPLETE and len(self.frozen.values or ()) != len(self.objectives):
+            raise StudyError(f"trial {self.number} must have values of {', '.join(self.objectives)}")
         return dict(zip(self.objectives, self.frozen.values or (), strict=False))
 
     @cached_property
@@ -87,11 +93,21 @@ class TrialRecord:
 
     @cached_property
     def plan(self) -> Plan:
-        return Plan.model_validate(self._attributes[PLAN])
+        return self._read(PLAN, Plan)
 
     @cached_property
     def measurement(self) -> Measurement:
-        return Measurement.model_validate(self._attributes[MEASUREMENT])
+        return self._read(MEASUREMENT, Measurement)
+
+    def _read(self, key: str, kind: type[Stored]) -> Stored:
+        """Raises ``StudyError`` where another version, or somebody else, has written something else."""
+        try:
+            return kind.model_validate(self._attributes.get(key))
+        except ValidationError as error:
+            raise StudyError(
+                f"the {key} of trial {self.number} must be as this version writes it, but "
+                f"{error.errors()[0]['msg']}"
+            ) from None
 
     @property
     def _attributes(self) -> dict[str, Any]:

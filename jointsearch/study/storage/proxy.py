@@ -5,6 +5,7 @@ It has no heartbeats, which ``heartbeats`` and ``worker.proxy_server`` make up f
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -105,11 +106,21 @@ class StudyProxy(optuna.storages.GrpcStorageProxy):
         return super().set_trial_state_values(*arguments, **options)
 
 
-def serve_proxy(storage: RDBStorage, host: str, port: int) -> None:
-    """Serve ``storage`` to workers until the process is ended."""
+def serve_proxy(storage: RDBStorage, host: str, port: int, tell: Callable[[], None]) -> None:
+    """Serve ``storage`` to workers until the process is ended, after ``tell``; raises ``StorageError``."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would say in its own words what we say
     check_installed()
-    with experimental_optuna():
-        optuna.storages.run_grpc_proxy_server(storage, host=host, port=port)
+    from optuna.storages._grpc.server import make_server
+
+    try:
+        server = make_server(storage, host, port)
+    except RuntimeError:
+        raise StorageError(
+            f"--host and --port must be those of a free address of this machine, but got {host}:{port}"
+        ) from None
+    server.start()
+    tell()
+    server.wait_for_termination()
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jointsearch.errors import StudyError, first_line
 from jointsearch.study.storage.internals import database_of, storage_of, study_id
 
 CHUNK = 5_000
@@ -61,7 +62,19 @@ class ChangedTrials:
         self._known: dict[int, FrozenTrial] = {}
 
     def read(self) -> tuple[FrozenTrial, ...]:
-        """By number. A trial is the same object as before where nothing in it has changed."""
+        """By number. A trial is the same object as before where nothing in it has changed.
+
+        Raises ``StudyError`` where another version, or somebody else, has written what cannot be read.
+        """
+        try:
+            return self._read()
+        except KeyError:
+            raise  # behind a proxy: the study has gone
+        except (json.JSONDecodeError, LookupError, RecursionError) as error:
+            name = self._study.study_name
+            raise StudyError(f"the trials of '{name}' must be readable, but {first_line(error)}") from None
+
+    def _read(self) -> tuple[FrozenTrial, ...]:
         database = database_of(self._study)
         if database is None:  # behind a proxy, whose client keeps finished trials itself
             found = self._study.get_trials(deepcopy=False)

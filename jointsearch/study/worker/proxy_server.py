@@ -7,7 +7,7 @@ a heartbeat in the database, where everyone sees it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import optuna
@@ -38,10 +38,10 @@ class KeptStudy:
         self._stale.recover()
 
 
-def serve(storage: RDBStorage, host: str, port: int) -> None:
-    """Serve ``storage`` to workers until the process is ended."""
+def serve(storage: RDBStorage, host: str, port: int, tell: Callable[[], None]) -> None:
+    """Serve ``storage`` to workers until the process is ended, after ``tell``."""
     with _keeping_heartbeats(storage):
-        serve_proxy(storage, host, port)
+        serve_proxy(storage, host, port, tell)
 
 
 @contextmanager

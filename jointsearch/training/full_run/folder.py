@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from jointsearch.config.study import differences
 from jointsearch.errors import OutputError, first_line
+from jointsearch.files import read_text
 from jointsearch.measurement import FullRunResult
 from jointsearch.plan.plan_file import PlanFile, read_plan
 
@@ -54,7 +55,7 @@ def finished_run(plan: PlanFile, output: Path) -> FullRunResult | None:
         return None
     _check_same(plan, output)
     try:
-        return FullRunResult.model_validate(json.loads((output / METRICS_FILE).read_text(encoding="utf-8")))
+        return FullRunResult.model_validate(json.loads(read_text(output / METRICS_FILE)))
     except (OSError, ValueError) as error:
         raise OutputError(f"the run in {output} is damaged: {METRICS_FILE}: {first_line(error)}") from None
 

@@ -1,0 +1,1 @@
+"""Bad inputs, made by rule from what is good and written by hand."""
