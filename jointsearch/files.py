@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from jointsearch.errors import OutputError
 
 LARGEST_BYTES = 100_000_000
 """Of a text that is read as a whole: a plan of a thousand layers has a few millions."""
+
+
+def as_file_name(text: str) -> str:
+    """``text`` without what leads to another folder, or what a shell or a terminal would obey."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
 def read_text(path: Path) -> str:

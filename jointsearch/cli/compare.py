@@ -13,6 +13,7 @@ from jointsearch.cli.options import storage_option, trust_option
 from jointsearch.cli.suggestions import strategies as strategy_names
 from jointsearch.cli.suggestions import study_files
 from jointsearch.cli.tables import print_table
+from jointsearch.cli.telling import tell
 from jointsearch.errors import OutputError, visible
 from jointsearch.files import write_text
 from jointsearch.front.selection import parse_bytes
@@ -119,13 +120,13 @@ def compare(
     for path in output:
         kind = next(kind for kind, suffix in FORMATS.items() if suffix == path.suffix)
         write_text(path, _text(found, kind))
-        click.echo(f"wrote {path}", err=True)
+        tell(f"wrote {path}")
 
 
 def _print(found: Comparison, output_format: str) -> None:
     if output_format == "table":
         print_table(_short_columns(found), cells(found), title=f"Strategies on '{found.study}'", drop=DROPPED)
-        click.echo(f"{caption(found)} The intervals are at {found.confidence:.0%}.", err=True)
+        tell(f"{caption(found)} The intervals are at {found.confidence:.0%}.")
     elif output_format == "html":
         click.echo(
             _text(found, output_format), nl=False

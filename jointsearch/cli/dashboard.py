@@ -11,6 +11,7 @@ import click
 
 from jointsearch.cli.messages import messages
 from jointsearch.cli.options import name_argument, storage_option
+from jointsearch.cli.telling import tell
 from jointsearch.errors import UnsupportedError
 from jointsearch.files import write_text
 from jointsearch.study.storage.opening import open_if_there, open_storage
@@ -91,10 +92,10 @@ def report(name: str, output: Path | None, folder: Path | None, storage_url: str
     study = load_study(name, storage_url)
     if output is not None:
         write_text(output, report_html(study))
-        click.echo(f"wrote {output}", err=True)
+        tell(f"wrote {output}")
     if folder is not None:
         for path in write_pictures(study, folder):
-            click.echo(f"wrote {path}", err=True)
+            tell(f"wrote {path}")
 
 
 def _need(*modules: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from jointsearch.cli.telling import tell
 from jointsearch.errors import OutputError
 
 
@@ -46,7 +47,7 @@ def demo(folder: Path | None, trials: int | None) -> None:
         click.secho(f"\n$ jointsearch {shlex.join(words)}", bold=True)
         status = _run(words, folder)
         if status != 0:
-            click.echo(f"The demo has ended early; what there is of it is in {folder}", err=True)
+            tell(f"The demo has ended early; what there is of it is in {folder}")
             sys.exit(status)
     click.echo(f"\nEverything is in {folder}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from jointsearch.cli.options import name_argument, storage_option
+from jointsearch.cli.telling import tell
 from jointsearch.export import TARGETS, ExportSource
 from jointsearch.export import export as export_to
 from jointsearch.front.objectives import format_bytes
@@ -43,4 +44,4 @@ def export(name: str, target: str, output: Path, force: bool, storage_url: str) 
     export_to(ExportSource(plan), target, output, overwrite=force)
     assert plan.origin is not None
     size = format_bytes(plan.cost.model_bytes)
-    click.echo(f"wrote {output}: trial {plan.origin.trial} of '{name}', {size}", err=True)
+    tell(f"wrote {output}: trial {plan.origin.trial} of '{name}', {size}")

@@ -16,6 +16,7 @@ from jointsearch.cli.new_study.data_source import DataSource, find_source, likel
 from jointsearch.cli.new_study.task_columns import proposed_task
 from jointsearch.cli.new_study.writing import Answers, model_id, study_text
 from jointsearch.cli.suggestions import devices, num_gpus
+from jointsearch.cli.telling import tell
 from jointsearch.config.task import TASKS, tasks_of_files
 from jointsearch.config.yaml_file import parse_study
 from jointsearch.errors import JointSearchError, OutputError
@@ -91,10 +92,10 @@ def init(
     parse_study(text, file)
     make_folder_of(file)
     write_text(file, text)
-    click.echo(f"wrote {file}: {effort.trials} trials of {effort.steps} steps", err=True)
+    tell(f"wrote {file}: {effort.trials} trials of {effort.steps} steps")
     if effort.minutes > 2 * minutes:
-        click.echo(f"fewer would show nothing, but they may take some {effort.minutes} minutes", err=True)
-    click.echo(f"next: jointsearch study start {shlex.quote(str(file))}", err=True)
+        tell(f"fewer would show nothing, but they may take some {effort.minutes} minutes")
+    tell(f"next: jointsearch study start {shlex.quote(str(file))}")
 
 
 def _check_free(file: Path, force: bool) -> None:

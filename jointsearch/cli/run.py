@@ -11,6 +11,7 @@ from jointsearch.cli.messages import messages
 from jointsearch.cli.options import format_option, trust_option
 from jointsearch.cli.suggestions import plan_files, study_files
 from jointsearch.cli.tables import print_json, print_table
+from jointsearch.cli.telling import tell
 from jointsearch.cli.training_progress import TrainingProgress
 from jointsearch.errors import OutputError
 from jointsearch.front.objectives import format_value
@@ -54,8 +55,8 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
     with TrainingProgress(messages()) as progress:
         result = full_run(content, output, resume=resume, listener=progress, tell=progress.tell)
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items())
-    click.echo(f"trained {result.steps} steps into {output}; validation: {numbers}", err=True)
-    click.echo(f"next: jointsearch evaluate {output}", err=True)
+    tell(f"trained {result.steps} steps into {output}; validation: {numbers}")
+    tell(f"next: jointsearch evaluate {output}")
 
 
 @click.command()

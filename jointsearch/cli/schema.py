@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from jointsearch.cli.telling import tell
 from jointsearch.config.schema import schema_text
 from jointsearch.files import make_folder_of, write_text
 
@@ -30,4 +31,4 @@ def schema(output: Path | None) -> None:
         return
     make_folder_of(output)
     write_text(output, schema_text())
-    click.echo(f"wrote {output}", err=True)
+    tell(f"wrote {output}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 
+from jointsearch.plan.record import read_stored
 from jointsearch.search.probe import Probe
 
 PLAN = "plan"
@@ -18,4 +19,4 @@ PROBE = "probe"
 def stored_probe(study: optuna.Study) -> Probe | None:
     """The probe's result, once a worker has stored it with the study."""
     stored = study.user_attrs.get(PROBE)
-    return None if stored is None else Probe.model_validate(stored)
+    return None if stored is None else read_stored(Probe, stored, "the probe")

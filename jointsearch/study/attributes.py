@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jointsearch.plan.origin import Origin
+from jointsearch.plan.record import read_stored
 from jointsearch.search.attributes import PLAN, SEED
 
 CONFIG = "config"
@@ -44,5 +45,5 @@ PLAN_ATTRIBUTES = (PLAN, DIGEST, ORIGIN, LABEL, SEED, REQUESTED)
 def stored_origin(attributes: Mapping[str, Any]) -> Origin:
     """Where the plan of a trial with these attributes comes from."""
     if ORIGIN in attributes:
-        return Origin.model_validate(attributes[ORIGIN])
+        return read_stored(Origin, attributes[ORIGIN], "the origin of a trial")
     return Origin.of_label(str(attributes.get(LABEL, "")))

@@ -17,7 +17,7 @@ from functools import cache
 import optuna
 
 from jointsearch.errors import StorageError, StudyGone, either
-from jointsearch.study.storage.outages import repeat
+from jointsearch.study.storage.outages import outlast, repeat
 
 WANTED = "wanted"
 POLL_SECONDS = 2.0
@@ -58,7 +58,7 @@ def _warn(value: str) -> None:
 @contextmanager
 def watch(study: optuna.Study, tell: Callable[[Wanted], None]) -> Iterator[None]:
     """Tell what is wanted, now and whenever it changes, from a thread of its own."""
-    known = wanted(study)
+    known = outlast(lambda: wanted(study)) or Wanted.RUN
     tell(known)
 
     def look() -> None:

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 
 from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
-from jointsearch.plan.record import Record
+from jointsearch.plan.record import Record, read_stored
 from jointsearch.study.attributes import SELECTION
 from jointsearch.study.storage.locks import study_lock
 
@@ -126,7 +126,7 @@ def selected(study: optuna.Study) -> int | None:
 def selections(attributes: Mapping[str, Any]) -> dict[int, Selection]:
     """The selections among a study's user attributes by trial, the last one last."""
     found = [
-        Selection.model_validate(value)
+        read_stored(Selection, value, key)
         for key, value in attributes.items()
         if key.startswith(SELECTION_OF) and value is not None
     ]
@@ -143,7 +143,7 @@ def full_runs(attributes: Mapping[str, Any]) -> dict[int, FullRun]:
     They have the note that their trial has now, and are in the order in which they were selected.
     """
     stored = [
-        FullRun.model_validate(value) for key, value in attributes.items() if key.startswith(FULL_RUN_OF)
+        read_stored(FullRun, value, key) for key, value in attributes.items() if key.startswith(FULL_RUN_OF)
     ]
     begun = {run.trial: run for run in stored}
     selected = selections(attributes)

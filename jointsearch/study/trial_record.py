@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel, ValidationError
 
 from jointsearch.errors import StudyError
 from jointsearch.measurement import Measurement
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
+from jointsearch.plan.record import read_stored
 from jointsearch.search.attributes import COPY_OF, PLAN, SEED
 from jointsearch.study.attributes import (
     DIGEST,
@@ -23,8 +23,6 @@ from jointsearch.study.attributes import (
     WORKER,
     stored_origin,
 )
-
-Stored = TypeVar("Stored", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -93,21 +91,12 @@ class TrialRecord:
 
     @cached_property
     def plan(self) -> Plan:
-        return self._read(PLAN, Plan)
+        return read_stored(Plan, self._attributes.get(PLAN), f"the plan of trial {self.number}")
 
     @cached_property
     def measurement(self) -> Measurement:
-        return self._read(MEASUREMENT, Measurement)
-
-    def _read(self, key: str, kind: type[Stored]) -> Stored:
-        """Raises ``StudyError`` where another version, or somebody else, has written something else."""
-        try:
-            return kind.model_validate(self._attributes.get(key))
-        except ValidationError as error:
-            raise StudyError(
-                f"the {key} of trial {self.number} must be as this version writes it, but "
-                f"{error.errors()[0]['msg']}"
-            ) from None
+        stored = self._attributes.get(MEASUREMENT)
+        return read_stored(Measurement, stored, f"the measurement of trial {self.number}")
 
     @property
     def _attributes(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
+from jointsearch.plan.record import read_stored
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.runner import SensitivityProber, Trial
 from jointsearch.space import Baseline, SearchSpace
@@ -89,7 +90,7 @@ def sensitivities_of(study: StoredStudy, probe: Callable[[], SensitivityProber])
     """How sensitive each module is: measured once by ``probe``, then kept with the study."""
     stored = study.optuna_study.user_attrs.get(SENSITIVITIES)
     if stored is not None:
-        return Sensitivities.model_validate(stored)
+        return read_stored(Sensitivities, stored, "the sensitivities")
     rank = StrategySettings.of(study.space, study.config.search_space).rank
     measured = probe().sensitivities(study.layout, rank)
     outlast(lambda: study.optuna_study.set_user_attr(SENSITIVITIES, measured.model_dump(mode="json")))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from jointsearch.cli.options import name_argument, storage_option
+from jointsearch.cli.telling import tell
+from jointsearch.errors import visible
 from jointsearch.study.busy import busy_workers
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import delete_study, open_study
@@ -28,8 +30,8 @@ def delete(name: str, yes: bool, force: bool, storage_url: str) -> None:
     study = open_study(storage, name)
     num_trials = len(study.records().trials)
     if force and (busy := busy_workers(study)):
-        click.echo(f"still at work: {', '.join(busy)}", err=True)
+        tell(f"still at work: {', '.join(busy)}")
     if not yes:
-        click.confirm(f"Delete study '{name}' with {num_trials} trials?", abort=True, err=True)
+        click.confirm(visible(f"Delete study '{name}' with {num_trials} trials?"), abort=True, err=True)
     delete_study(storage, name, force=force)
-    click.echo(f"deleted study '{name}' with {num_trials} trials", err=True)
+    tell(f"deleted study '{name}' with {num_trials} trials")

@@ -6,6 +6,7 @@ import click
 
 from jointsearch.cli.options import name_argument, storage_option
 from jointsearch.cli.suggestions import study_names
+from jointsearch.cli.telling import tell
 from jointsearch.study.imports import import_trials
 from jointsearch.study.study import load_study
 
@@ -33,4 +34,4 @@ def import_command(name: str, other: str, from_storage: str | None, storage_url:
     """
     target = load_study(name, storage_url)
     count = import_trials(target, load_study(other, from_storage or storage_url))
-    click.echo(f"imported {count} trials of study '{other}' into '{name}'", err=True)
+    tell(f"imported {count} trials of study '{other}' into '{name}'")

@@ -9,6 +9,7 @@ import click
 
 from jointsearch.cli.options import format_option, storage_option
 from jointsearch.cli.tables import print_json, print_table
+from jointsearch.cli.telling import tell
 from jointsearch.config.study import is_folder_id
 from jointsearch.errors import one_line
 from jointsearch.study.records import StudyRecords
@@ -35,7 +36,7 @@ def list_studies(storage_url: str, output_format: str) -> None:
 
     rows, unreadable = read_each(study_names(storage), read)
     for line in unreadable:
-        click.echo(one_line(line), err=True)
+        tell(one_line(line))
     if output_format == "json":
         print_json(rows)
         return

@@ -6,6 +6,7 @@ import click
 
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
+from jointsearch.cli.telling import tell
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.front.selection import parse_bytes
 from jointsearch.study.analysis.refine import refine as request_seeds
@@ -78,4 +79,4 @@ def refine(name: str, seeds: int, storage_url: str) -> None:
     """
     num = request_seeds(load_study(name, storage_url), seeds)
     text = f"{num} trials put into the queue" if num else "nothing to do: all of these trials are there"
-    click.echo(f"study '{name}': {text}", err=True)
+    tell(f"study '{name}': {text}")

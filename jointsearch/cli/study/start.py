@@ -9,6 +9,7 @@ from jointsearch.assemble import read_study_file
 from jointsearch.cli.messages import messages, say
 from jointsearch.cli.on_console import OnConsole
 from jointsearch.cli.options import log_format_option, storage_option, study_file_argument, trust_option
+from jointsearch.cli.telling import tell
 from jointsearch.config.study import StudyConfig
 from jointsearch.creating import find_or_create
 from jointsearch.launchers import LAUNCHERS
@@ -113,7 +114,7 @@ def create(file: str, trials: int | None, storage_url: str) -> None:
       jointsearch worker quickstart
     """
     created = find_or_create(_config(file, trials), storage_url)
-    click.echo(f"study '{created.name}' is there; next: jointsearch worker {created.name}", err=True)
+    tell(f"study '{created.name}' is there; next: jointsearch worker {created.name}")
 
 
 def _config(file: str, trials: int | None) -> StudyConfig:

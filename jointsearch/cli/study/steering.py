@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jointsearch.cli.options import name_argument, storage_option
+from jointsearch.cli.telling import tell
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.queue import requeue_failed
 from jointsearch.study.study import load_study
@@ -80,9 +81,9 @@ def retry(name: str, trial: int | None, storage_url: str) -> None:
     """
     numbers = requeue_failed(load_study(name, storage_url), trial)
     text = f"trials {', '.join(map(str, numbers))}" if numbers else "no trial has failed: nothing"
-    click.echo(f"{text} put back into the queue of study '{name}'", err=True)
+    tell(f"{text} put back into the queue of study '{name}'")
 
 
 def _want(name: str, storage_url: str, state: Wanted, effect: str) -> None:
     want(load_study(name, storage_url).optuna_study, state)
-    click.echo(f"study '{name}': {effect}", err=True)
+    tell(f"study '{name}': {effect}")

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from jointsearch.errors import StorageError
+from jointsearch.files import as_file_name
 from jointsearch.study.storage.database import LOCK_WAIT_SECONDS
 from jointsearch.study.storage.internals import engine_of
 from jointsearch.study.storage.outages import Busy
@@ -80,7 +81,7 @@ def _lock_of(study: optuna.Study, name: str = "") -> Lock:
     if path is None:
         return AdvisoryLock(engine, f"{study.study_name} {name}".rstrip())
     # without a name it is the lock of all that is in the file, which creation takes too
-    return LockFile(f"{path}.{study.study_name}.{name}.lock" if name else f"{path}.lock")
+    return LockFile(f"{path}.{as_file_name(study.study_name)}.{name}.lock" if name else f"{path}.lock")
 
 
 class LockFile:

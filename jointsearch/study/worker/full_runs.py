@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jointsearch.errors import JointSearchError, RunInterrupted, StudyError, first_line
+from jointsearch.files import as_file_name
 from jointsearch.front.objectives import format_value
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan_file import PlanFile
@@ -110,7 +111,7 @@ class FullRunWorker:
         """That of the run where it has begun, if this machine has it; else a new one."""
         if run.state is not RunState.WAITING and Path(run.folder).is_dir():
             return Path(run.folder)
-        return (self._output / f"{self._study.name}-trial-{run.trial}").absolute()
+        return (self._output / f"{as_file_name(self._study.name)}-trial-{run.trial}").absolute()
 
     def _run(self, run: FullRun) -> None:
         held = HeldRun(self._study.optuna_study, run)

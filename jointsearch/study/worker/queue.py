@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
+from jointsearch.plan.record import read_stored
 from jointsearch.search.attributes import COPY_OF, PLAN, SEED
 from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
@@ -81,7 +82,7 @@ class TrialQueue:
         space = self._study.space
         known = stored(trial).user_attrs  # the answer to an earlier call may have been lost
         if PLAN in known:
-            return Plan.model_validate(known[PLAN])
+            return read_stored(Plan, known[PLAN], f"the plan of trial {trial.number}")
         choices = distributions(space)
         params = writing.suggest(trial, choices)
         plan = space.plan(params)

@@ -67,7 +67,9 @@ class Worker:
         Trials of other workers are waited for: one that is stale, its worker being gone, comes back. So is a
         database that is away; what has been measured is written when it is back.
         """
-        records = self._study.records()
+        records = self._loop.outlast(self._study.records)
+        if records is None:
+            return
         self._study.optuna_study.sampler = self._sampler(records)
         worker_event("worker started", self._study.name)
         with self._loop.obeying():
