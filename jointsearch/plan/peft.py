@@ -25,6 +25,13 @@ _BY_CLASS = {
 _VARIANTS = {"use_rslora": False, "use_dora": False}
 """Plan files say which of PEFT's variants of LoRA it is, also where it is none."""
 
+SAVED_BY_PEFT = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""Modules that PEFT adds to ``modules_to_save``, by its ``task_type``."""
+
 NO_MODULE = "dummy-target-modules"
 """PEFT's own word for an adapter that has none but the modules to save."""
 
@@ -36,13 +43,14 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     a module of rank 0 is left out, because PEFT knows no such rank. Empty ``target_modules`` means
     that the plan has no adapter.
     """
+    peft_type = _by_class(layout.architecture) if task_type == "custom" else TASKS[task_type].peft_type
     ranks = plan.ranks
     default = max(ranks.values(), default=1)
     other = {re.escape(name): rank for name, rank in ranks.items() if rank != default}
     alpha = plan.lora.alpha_of
-    heads = [spec.name for spec in layout.modules if spec.trained]
+    heads = _saved_heads(layout, peft_type)
     return {
-        "task_type": _by_class(layout.architecture) if task_type == "custom" else TASKS[task_type].peft_type,
+        "task_type": peft_type,
         "r": default,
         "lora_alpha": alpha(default),
         "target_modules": list(ranks) or (NO_MODULE if heads else []),
@@ -55,6 +63,20 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
         "fan_in_fan_out": any(layout[name].kind == "conv1d" for name in ranks),
         "modules_to_save": heads or None,
     }
+
+
+def _saved_heads(layout: ModelLayout, peft_type: str | None) -> list[str]:
+    """The new heads, each as the outermost module that PEFT saves by itself: it cannot save both.
+
+    RoBERTa's ``classifier.dense`` and ``classifier.out_proj`` are in PEFT's ``classifier``.
+    """
+    saved = []
+    for spec in layout.modules:
+        if spec.trained:
+            path = spec.name.split(".")
+            ends = [i for i, part in enumerate(path, 1) if part in SAVED_BY_PEFT.get(peft_type or "", ())]
+            saved.append(".".join(path[: ends[0]]) if ends else spec.name)
+    return list(dict.fromkeys(saved))
 
 
 def _by_class(architecture: str) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from jointsearch.training.model.architecture import model_class, needs_trust
 from jointsearch.training.model.setup import autocast
 from jointsearch.training.tasks import build_task
 
+LOSS_TOLERANCE = 1e-3
+"""How much the loss of a saved model may differ from that in memory: GPUs add up in other orders."""
+
 
 def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
     """A finished run's plan and its model with the adapter; raises ``OutputError`` if it is damaged."""
@@ -31,6 +36,11 @@ def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
             f"`jointsearch train PLAN -o {folder}` makes one (--resume goes on with one)"
         )
     plan = read_plan(folder / PLAN_FILE)
+    return plan, load_saved(plan, folder)
+
+
+def load_saved(plan: PlanFile, folder: Path) -> PreTrainedModel:
+    """What a run of ``plan`` has saved; raises ``OutputError`` if it is damaged."""
     needed = [MODEL, ADAPTER] if plan.cost.trainable_parameters else [MODEL]
     for part in needed:
         if not (folder / part).is_dir():
@@ -45,12 +55,24 @@ def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
         )
         if ADAPTER in needed:
             model = PeftModel.from_pretrained(model, (folder / ADAPTER).resolve())
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if needs_trust(error):
             raise ModelError(f"the model in {folder} comes with code that must run; {HOW}") from None
         reason = first_line(error)
         raise OutputError(f"the run in {folder} is damaged: {reason}") from None
-    return plan, model.eval()
+    return model.requires_grad_(False).eval()
+
+
+def check_saved(
+    plan: PlanFile, folder: Path, trained: float, loss: Callable[[PreTrainedModel], float]
+) -> None:
+    """Raise ``OutputError`` unless what the run has saved has the same ``loss`` as what was ``trained``."""
+    loaded = loss(load_saved(plan, folder))
+    if not math.isclose(loaded, trained, rel_tol=LOSS_TOLERANCE, abs_tol=LOSS_TOLERANCE):
+        raise OutputError(
+            f"a run must be saved as it was trained, but what {folder} holds has the loss {loaded:.4f} "
+            f"instead of {trained:.4f} once it is loaded; use another model, and report this one"
+        )
 
 
 def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:

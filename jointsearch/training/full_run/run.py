@@ -6,7 +6,8 @@
     OUTPUT/checkpoints/      the Trainer's, to resume from
     OUTPUT/metrics.json      written last: a run without it is not finished
 
-``model`` and ``adapter`` appear whole or not at all.
+``model`` and ``adapter`` appear whole or not at all. Before a run calls itself finished, both are loaded back
+and must have the loss that was trained.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from jointsearch.training.device import (
     resolve_device,
 )
 from jointsearch.training.full_run.callbacks import Listener
+from jointsearch.training.full_run.evaluation import check_saved
 from jointsearch.training.full_run.folder import (
     ADAPTER,
     CHECKPOINTS,
@@ -54,6 +56,9 @@ from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 from jointsearch.training.model.setup import autocast, prepare_for_training
 from jointsearch.training.tasks import Evaluation, build_task
+
+NUM_CHECKED = 8
+"""Validation examples that what was saved must have the same loss on."""
 
 
 @failures_named()
@@ -106,6 +111,7 @@ def _full_run(
         save_base(plan, model, task.tokenizer, output)
     processes.wait_for_everyone()
 
+    batch_size = study.full_run.batch_size
     set_seed(study.full_run.seed)
     prepare_for_training(model, study.training)
     training = FullTraining(
@@ -121,10 +127,17 @@ def _full_run(
     with measure_peak_memory(device) as peak:
         trained = train(training, resume=resume, listener=listener, should_stop=should_stop)
         with autocast(device):
-            found = task.evaluate(training.model, "validation", None, study.full_run.batch_size)
+            found = task.evaluate(training.model, "validation", None, batch_size)
+            few = task.loss(training.model, "validation", NUM_CHECKED, batch_size)
     result = result_of(plan, trained, found, peak.num_bytes, task.notes, device)
     if processes.is_main_process:
-        save_trained(training.model, result, output)
+        save_adapter(training.model, output)
+        del training, model  # a device may not have room for two
+        with autocast(device):
+            check_saved(
+                plan, output, few, lambda loaded: task.loss(loaded, "validation", NUM_CHECKED, batch_size)
+            )
+        save_metrics(result, output)
     return result
 
 
@@ -167,11 +180,15 @@ def save_base(plan: PlanFile, model: PreTrainedModel, tokenizer: Any, output: Pa
             tokenizer.save_pretrained(folder)
 
 
-def save_trained(model: Any, result: FullRunResult, output: Path) -> None:
-    """Save the adapter, if there is one, and then the metrics: with them a run is finished."""
+def save_adapter(model: Any, output: Path) -> None:
+    """Save the adapter, if there is one."""
     if hasattr(model, "peft_config"):
         with whole_folder(output / ADAPTER) as folder:
             model.save_pretrained(folder)
+
+
+def save_metrics(result: FullRunResult, output: Path) -> None:
+    """With them a run is finished."""
     write_text(output / METRICS_FILE, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
 
 

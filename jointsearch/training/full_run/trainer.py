@@ -15,6 +15,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.task import TASKS
 from jointsearch.config.training import FullRunSettings
 from jointsearch.errors import RunInterrupted
 from jointsearch.measurement import Stability
@@ -22,6 +23,7 @@ from jointsearch.training.full_run.callbacks import ClippedSteps, Listener, Repo
 from jointsearch.training.methods.base import TrainingMethod
 from jointsearch.training.model.setup import build_optimizer
 from jointsearch.training.tasks import Batch, Task
+from jointsearch.training.tasks.base import num_targets
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def _trainer(training: FullTraining, clipped: ClippedSteps) -> _Trainer:
     )
     trainer = _Trainer(
         clipped,
-        training.task.num_tokens,
+        training.task,
+        shift=int(TASKS[training.study.task.type].peft_type == "CAUSAL_LM"),
         model=training.model,
         args=_arguments(training),
         train_dataset=_Examples(training.task, "train"),
@@ -170,20 +173,55 @@ def _step(checkpoint: Path) -> int:
 
 
 class _Trainer(Trainer):
-    """Transformers' own, which also tells the losses, counts tokens and times its evaluations."""
+    """Transformers' own, which also tells the losses, counts tokens and times its evaluations.
 
-    def __init__(self, clipped: ClippedSteps, count: Callable[[Batch], int], **arguments: Any) -> None:
+    A step's loss is the mean over all targets of its batches, whatever their number and sizes. Transformers
+    leaves that to the models, and many of them take no notice.
+    """
+
+    def __init__(self, clipped: ClippedSteps, task: Task, shift: int, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True
         self._clipped = clipped
-        self._count = count
+        self._task = task
+        self._shift = shift
         self.num_tokens = 0
         self.evaluation_seconds = 0.0
 
     def training_step(self, model: Any, inputs: Batch, *arguments: Any, **keywords: Any) -> torch.Tensor:
-        self.num_tokens += self._count(inputs)
+        self.num_tokens += self._task.num_tokens(inputs)
         loss = super().training_step(model, inputs, *arguments, **keywords)
         self._clipped.losses.append(loss.item())
         return loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor]:
+        """The batches of a step, and how many targets they have in the mean over the processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        total = torch.tensor(sum(num_targets(batch, self._shift) for batch in batches), dtype=torch.float32)
+        return batches, self.accelerator.reduce(total.to(device), reduction="mean")
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """The batch's part of its step's loss; the whole loss in evaluations."""
+        outputs = model(**inputs)
+        loss = outputs["loss"]
+        if num_items_in_batch is not None:
+            targets = num_targets(inputs, self._shift)
+            # a batch without targets has a loss that is no number
+            loss = (
+                loss * (targets / num_items_in_batch)
+                if targets
+                else torch.zeros_like(loss, requires_grad=True)
+            )
+        return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
         start = time.perf_counter()

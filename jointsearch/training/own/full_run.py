@@ -22,9 +22,9 @@ from jointsearch.quantization.in_place import quantize_in_place
 from jointsearch.quantization.plugin import JointSearchConfig
 from jointsearch.training.device import failures_named, measure_peak_memory
 from jointsearch.training.full_run.callbacks import Listener, Report
-from jointsearch.training.full_run.evaluation import load_run
+from jointsearch.training.full_run.evaluation import check_saved, load_run
 from jointsearch.training.full_run.folder import CHECKPOINTS, check_output
-from jointsearch.training.full_run.run import check_model, result_of, save_base, save_trained
+from jointsearch.training.full_run.run import check_model, result_of, save_adapter, save_base, save_metrics
 from jointsearch.training.full_run.trainer import Trained, last_whole_checkpoint
 from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import needs_original
@@ -79,9 +79,18 @@ def train_in_full(
     with measure_peak_memory(runner.device) as peak:
         trained = _trained(trainer, last_whole_checkpoint(output / CHECKPOINTS) if resume else None)
         found = evaluation(trainer)
+        few = _loss_of_few(trainer)
     result = result_of(plan, trained, found, peak.num_bytes, [], runner.device)
-    save_trained(model, result, output)
+    save_adapter(model, output)
+    check_saved(plan, output, few, lambda loaded: _loss_of_few(runner.trainer(loaded, plan.plan, args, [])))
+    save_metrics(result, output)
     return result
+
+
+def _loss_of_few(trainer: Any) -> float:
+    """The loss of the first batch that the Trainer measures on."""
+    batch = next(iter(trainer.get_eval_dataloader()))
+    return float(trainer.prediction_step(trainer.model.eval(), batch, prediction_loss_only=True)[0])
 
 
 def evaluate_run(runner: OwnTrainer, folder: Path) -> FullRunResult:

@@ -88,6 +88,17 @@ class TokenizedTask:
             yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
+def num_targets(batch: Batch, shift: int) -> int:
+    """What a model's loss of a batch is a mean over: labels of tokens that count, or else examples.
+
+    ``shift`` is 1 where a logit is for the next token: such a model has no logit for the first label.
+    """
+    labels = batch.get("labels")
+    if labels is None or labels.dim() < 2 or labels.is_floating_point():
+        return len(next(iter(batch.values())))
+    return int((labels[:, shift:] != IGNORED).sum())
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Without dropout and gradients."""
