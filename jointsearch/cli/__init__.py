@@ -46,7 +46,10 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:
         if (cause := _of_database(error)) is not None:
-            _say_error(f"the storage must be there, readable and writable, but {first_line(cause)}")
+            gone = isinstance(cause, KeyError)
+            rule = "a study must be there" if gone else "the storage must be there, readable and writable"
+            reason = "this one was deleted while the command used it" if gone else first_line(cause)
+            _say_error(f"{rule}, but {reason}")
             sys.exit(USER_MISTAKE)
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             _say_error(_of_files(error))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-from optuna.storages import RDBStorage
 
 from jointsearch.cli.messages import messages, say
 from jointsearch.cli.options import storage_option
 from jointsearch.errors import StorageError
+from jointsearch.study.storage.database import Database
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.worker.proxy_server import serve
 
@@ -27,7 +27,7 @@ def proxy(host: str, port: int, storage_url: str) -> None:
       jointsearch worker quickstart --storage grpc://10.0.0.5:13000
     """
     opened = open_storage(storage_url, create=True)
-    if not isinstance(opened, RDBStorage):
+    if not isinstance(opened, Database):
         raise StorageError(f"a proxy must serve a database, but got another proxy ({storage_url})")
     console = messages()
     serve(

@@ -32,6 +32,7 @@ from jointsearch.runner import Trial
 from jointsearch.study import control
 from jointsearch.study.storage import database, heartbeats, locks, outages
 from jointsearch.study.storage.identity import IDENTITY
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
 from jointsearch.study.worker import loop
 from jointsearch.study.worker.signals import stop_on_signals
@@ -92,7 +93,13 @@ class TellingRunner:
 
 def work(url: str, name: str, folder: Path, longest_seconds: float) -> None:
     """A worker of a study that is there."""
-    study = outages.outlast(lambda: load_study(name, url))
+
+    def load() -> StoredStudy:
+        study = load_study(name, url)
+        assert study.layout
+        return study
+
+    study = outages.outlast(load)
     assert study is not None
     runner = TellingRunner(study.layout, url, name, folder, longest_seconds)
     assert runner.identity == study.optuna_study.user_attrs[IDENTITY], "made again meanwhile"

@@ -38,13 +38,13 @@ def identified(study: optuna.Study) -> optuna.Study:
     identity = study.user_attrs.get(IDENTITY)
     if isinstance(database, Database):
         identity = identity or _given(database, study_id(study))
-        own: Any = database.of_study(_check(study_id(study), name, identity))
+        own: Any = database.of_study(check_of(study_id(study), name, identity))
     elif database is None:
         if identity is None:
             study.set_user_attr(IDENTITY, uuid.uuid4().hex)
             identity = study.user_attrs[IDENTITY]
         own = StudyProxy(
-            storage, study_id(study), lambda found: _compare(name, found.get(IDENTITY), identity)
+            storage, study, identity, lambda found: _compare(name, found.get(IDENTITY), identity)
         )
     else:
         own = storage
@@ -71,7 +71,7 @@ def _given(database: RDBStorage, number: int) -> str | None:
         return None
 
 
-def _check(number: int, name: str, identity: str | None) -> Callable[[Connection], None]:
+def check_of(number: int, name: str, identity: str | None) -> Callable[[Connection], None]:
     """Looks, inside a transaction, whether the study is still the same."""
     attribute = StudyUserAttributeModel
     query = (

@@ -5,19 +5,28 @@ It has no heartbeats, which ``heartbeats`` and ``worker.proxy_server`` make up f
 
 from __future__ import annotations
 
-import os
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from jointsearch.errors import StorageError, UnsupportedError
+from jointsearch.errors import StorageError, StudyGone, UnsupportedError
 from jointsearch.search.optuna_compat import experimental_optuna
+from jointsearch.study.storage.internals import study_id
 
 REACH_SECONDS = 10.0
+
+SERVICE, WRITE = "jointsearch.Storage", "Write"
+"""What our proxy has beside Optuna's service."""
+MEANT = "jointsearch-study-bin"
+"""Metadata of a call: the study that it means."""
+CHECKED = "jointsearch-checked"
+"""Metadata of an answer: the proxy has looked for that study in the transaction."""
 
 
 def open_proxied(url: str) -> BaseStorage:
@@ -41,18 +50,67 @@ def open_proxied(url: str) -> BaseStorage:
 class StudyProxy(optuna.storages.GrpcStorageProxy):
     """A connection to the proxy for one study, which looks whether the study is still the same.
 
-    The proxy knows no transactions: it is asked just before.
+    Our own proxy does so in the transaction of each call, and says so. Another one is asked just before.
     """
 
     def __init__(
-        self, storage: BaseStorage, study_id: int, check: Callable[[Mapping[str, Any]], None]
+        self,
+        storage: BaseStorage,
+        study: optuna.Study,
+        identity: str,
+        check: Callable[[Mapping[str, Any]], None],
     ) -> None:
         """``check`` is given the study's user attributes; its own connection has a cache of its own."""
         assert isinstance(storage, optuna.storages.GrpcStorageProxy)
+        self._study = study_id(study)
+        self._meant = json.dumps({"id": self._study, "name": study.study_name, "identity": identity})
+        self._check = check
+        self._is_checked = False
         with experimental_optuna():
             super().__init__(host=storage._host, port=storage._port)
-        self._study = study_id
-        self._check = check
+
+    def _setup(self) -> None:
+        super()._setup()
+        import grpc
+        from optuna.storages._grpc.auto_generated.api_pb2_grpc import StorageServiceStub
+        from optuna.storages._grpc.client import GrpcClientCache
+
+        proxy = self
+
+        class Meaning(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc has no types
+            """Says with each call which study is meant."""
+
+            def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+                metadata = [*(details.metadata or ()), (MEANT, proxy._meant.encode())]
+                answer = continuation(details._replace(metadata=metadata), request)
+                if answer.code() is grpc.StatusCode.ABORTED:
+                    raise StudyGone(answer.details())
+                proxy._is_checked = any(key == CHECKED for key, _ in answer.initial_metadata() or ())
+                return answer
+
+        self._meaning = grpc.intercept_channel(self._channel, Meaning())
+        self._stub = StorageServiceStub(self._meaning)  # type: ignore[no-untyped-call]
+        self._cache = GrpcClientCache(self._stub)
+
+    def write(self, trial_id: int, attributes: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+        """Store user attributes and parameters in one transaction; False where the proxy cannot.
+
+        ``params``: internal values and distributions in JSON, by name.
+        """
+        import grpc
+
+        if not self._is_checked:
+            return False
+        wanted = {"trial": trial_id, "attributes": dict(attributes), "params": dict(params)}
+        try:
+            self._meaning.unary_unary(f"/{SERVICE}/{WRITE}")(json.dumps(wanted).encode())
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise UpdateFinishedTrialError(error.details()) from error
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise KeyError(error.details()) from error
+            raise
+        return True
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         try:
@@ -63,7 +121,8 @@ class StudyProxy(optuna.storages.GrpcStorageProxy):
         return found
 
     def _look(self) -> None:
-        self.get_study_user_attrs(self._study)
+        if not self._is_checked:
+            self.get_study_user_attrs(self._study)
 
     def delete_study(self, study_id: int) -> None:
         self._look()
@@ -104,23 +163,6 @@ class StudyProxy(optuna.storages.GrpcStorageProxy):
     def set_trial_state_values(self, *arguments: Any, **options: Any) -> bool:
         self._look()
         return super().set_trial_state_values(*arguments, **options)
-
-
-def serve_proxy(storage: RDBStorage, host: str, port: int, tell: Callable[[], None]) -> None:
-    """Serve ``storage`` to workers until the process is ended, after ``tell``; raises ``StorageError``."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would say in its own words what we say
-    check_installed()
-    from optuna.storages._grpc.server import make_server
-
-    try:
-        server = make_server(storage, host, port)
-    except RuntimeError:
-        raise StorageError(
-            f"--host and --port must be those of a free address of this machine, but got {host}:{port}"
-        ) from None
-    server.start()
-    tell()
-    server.wait_for_termination()
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -86,7 +86,8 @@ class ChangedTrials:
         for trial in read:
             if not self._is_finished(trial._trial_id) and self._known.get(trial._trial_id) != trial:
                 self._known[trial._trial_id] = trial
-        return tuple(self._known[key] for key in ids)
+        # what is missing has just been deleted with its study: the next use of this says so
+        return tuple(self._known[key] for key in ids if key in self._known)
 
     def _is_finished(self, trial_id: int) -> bool:
         return trial_id in self._known and self._known[trial_id].state.is_finished()

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import select
 
 from jointsearch.study.storage.internals import database_of, storage_of, study_id
+from jointsearch.study.storage.proxy import StudyProxy
 
 Internal = dict[str, tuple[float, BaseDistribution]]
 """Parameters as Optuna stores them."""
@@ -97,8 +98,15 @@ def write(
     }
     storage, database = storage_of(trial.study), database_of(trial.study)
     if database is not None:
-        _write_at_once(database, trial._trial_id, attributes, new)
-    else:
+        write_at_once(database, trial._trial_id, attributes, new)
+    elif not (
+        isinstance(storage, StudyProxy)
+        and storage.write(
+            trial._trial_id,
+            attributes,
+            {name: (value, distribution_to_json(kind)) for name, (value, kind) in new.items()},
+        )
+    ):
         for name, (value, distribution) in new.items():
             storage.set_trial_param(trial._trial_id, name, value, distribution)
         for key, attribute in attributes.items():
@@ -106,7 +114,7 @@ def write(
     trial._cached_frozen_trial = storage.get_trial(trial._trial_id)
 
 
-def _write_at_once(
+def write_at_once(
     database: RDBStorage, trial_id: int, attributes: Mapping[str, Any], params: Internal
 ) -> None:
     with _create_scoped_session(database.scoped_session) as session:

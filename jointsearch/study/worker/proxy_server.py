@@ -7,6 +7,7 @@ a heartbeat in the database, where everyone sees it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,10 +16,11 @@ from optuna.storages import RDBStorage
 
 from jointsearch.errors import StudyGone, first_line
 from jointsearch.study.storage import heartbeats
+from jointsearch.study.storage.database import Database
 from jointsearch.study.storage.heartbeats import relay_heartbeats
 from jointsearch.study.storage.identity import identified
 from jointsearch.study.storage.outages import is_outage, repeat
-from jointsearch.study.storage.proxy import serve_proxy
+from jointsearch.study.storage.proxy import check_installed
 from jointsearch.study.study import study_names
 from jointsearch.study.worker.stale import StaleTrials
 
@@ -38,8 +40,12 @@ class KeptStudy:
         self._stale.recover()
 
 
-def serve(storage: RDBStorage, host: str, port: int, tell: Callable[[], None]) -> None:
+def serve(storage: Database, host: str, port: int, tell: Callable[[], None]) -> None:
     """Serve ``storage`` to workers until the process is ended, after ``tell``."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would say in its own words what we say
+    check_installed()
+    from jointsearch.study.storage.proxy_service import serve_proxy
+
     with _keeping_heartbeats(storage):
         serve_proxy(storage, host, port, tell)
 

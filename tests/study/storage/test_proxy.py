@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from jointsearch.config.study import StudyConfig
@@ -23,7 +24,7 @@ from jointsearch.study.storage.heartbeats import BEAT, record_heartbeat
 from jointsearch.study.storage.identity import IDENTITY
 from jointsearch.study.storage.internals import is_stored
 from jointsearch.study.storage.opening import open_storage
-from jointsearch.study.storage.proxy import open_proxied
+from jointsearch.study.storage.proxy import StudyProxy, open_proxied
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import create_study
 
@@ -119,6 +120,29 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_a_proxy_of_a_proxy_is_refused(study: StoredStudy, port: int, command: Callable[..., Any]) -> None:
     said = command("storage", "proxy", "--storage", f"grpc://127.0.0.1:{port}", status=2).stderr
     assert "a proxy must serve a database, but got another proxy" in said
+
+
+def test_a_trial_is_written_as_one_behind_the_proxy(
+    study: StoredStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = study.optuna_study
+    trial = own.ask()
+
+    def apart(*_: Any, **__: Any) -> None:
+        raise AssertionError("a call of its own")
+
+    for name in ("set_trial_user_attr", "set_trial_param"):
+        monkeypatch.setattr(StudyProxy, name, apart)
+    choices = {"more": optuna.distributions.IntDistribution(0, 3)}
+    for _ in range(2):  # the answer to the first call may have been lost
+        writing.write(trial, {"a": [1], "b": 2}, {"more": 2}, choices)
+    stored = own.get_trials()[trial.number]
+    assert stored.params["more"] == 2
+    assert (stored.user_attrs["a"], stored.user_attrs["b"]) == ([1], 2)
+    own.tell(trial, state=TrialState.FAIL)
+    with pytest.raises(UpdateFinishedTrialError):
+        writing.write(trial, {"a": 3})
+    assert own.get_trials()[trial.number].user_attrs["a"] == [1]
 
 
 def test_nothing_is_stored_under_a_study_that_was_made_again_behind_the_proxy(
