@@ -70,9 +70,8 @@ class TellingRunner:
     @cached_property
     def identity(self) -> str:
         """That of the study as it is stored when its first trial runs."""
-        study = outages.outlast(lambda: load_study(self.name, self.url))
-        assert study is not None
-        return str(study.optuna_study.user_attrs[IDENTITY])
+        found = outages.outlast(lambda: load_study(self.name, self.url).optuna_study.user_attrs[IDENTITY])
+        return str(found)
 
     def run(self, plan: Plan, trial: Trial) -> Measurement:
         identity = self.identity
@@ -94,15 +93,16 @@ class TellingRunner:
 def work(url: str, name: str, folder: Path, longest_seconds: float) -> None:
     """A worker of a study that is there."""
 
-    def load() -> StoredStudy:
-        study = load_study(name, url)
-        assert study.layout
-        return study
+    def load() -> tuple[StoredStudy, str]:
+        found = load_study(name, url)
+        assert found.layout  # read while the storage is waited for
+        return found, found.optuna_study.user_attrs[IDENTITY]
 
-    study = outages.outlast(load)
-    assert study is not None
+    loaded = outages.outlast(load)
+    assert loaded is not None
+    study, identity = loaded
     runner = TellingRunner(study.layout, url, name, folder, longest_seconds)
-    assert runner.identity == study.optuna_study.user_attrs[IDENTITY], "made again meanwhile"
+    vars(runner)["identity"] = identity  # of this very study, whatever has its name by now
     worker = Worker(study, runner)
     with stop_on_signals(worker):
         worker.run()
