@@ -130,18 +130,21 @@ class TrialQueue:
         if self._end(trial, TrialState.COMPLETE, result, list(values.values())):
             self._event("trial complete", trial, values=values, seconds=measurement.seconds)
         elif (frozen := stored(trial)).state == TrialState.FAIL:
-            late = {**result, **{key: frozen.user_attrs.get(key) for key in (SEED, COPY_OF, WORKER)}}
+            late = {**result, **{key: frozen.user_attrs.get(key) for key in (SEED, WORKER)}}
             self._store_late(frozen, late, list(values.values()))
 
     def _store_late(self, stale: FrozenTrial, result: dict[str, Any], values: list[float]) -> None:
         """Give a result to the trial that has the plan now; raises ``Busy``.
 
-        Where another worker measures it already, its result will be the same; where nobody has the plan yet,
-        the result is a trial of its own.
+        Where another worker measures it already, or the same plan under another number, the result will be
+        the same; where nobody has the plan yet, it is a trial of its own.
         """
         study = self._study.optuna_study
         with study_lock(study):
-            heir = self._study.records().heir(stale.number)
+            records = self._study.records()
+            heir = records.heir(stale.number)
+            if _twin(records, heir, stale.user_attrs[SEED]) is not None:
+                return
             if heir.state == TrialState.FAIL:
                 study.add_trial(
                     create_trial(
@@ -186,3 +189,10 @@ class TrialQueue:
 
     def _event(self, event: str, trial: optuna.Trial, **details: Any) -> None:
         worker_event(event, self._study.name, trial=trial.number, **details)
+
+
+def _twin(records: StudyRecords, trial: TrialRecord, seed: int) -> TrialRecord | None:
+    """Another trial that has measured the same plan with this seed, or is at it."""
+    others = (*records.complete, *records.running)
+    same = [t for t in others if t.digest == trial.digest and t.seed == seed and t.number != trial.number]
+    return next((other for other in same if other.copy_of is None), None)

@@ -13,6 +13,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.runner import Trial
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.attributes import FAILURE, RETRY_OF
+from jointsearch.study.queue import request
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.storage.writing import fail_stale
@@ -133,6 +134,27 @@ def test_a_late_result_is_not_stored_beside_a_trial_that_measures_the_same(
     assert states(study) == ["FAIL", "RUNNING", "RUNNING", "RUNNING", "RUNNING"]
     queue.complete(again, measurement)
     assert len(study.records().complete) == 1
+
+
+def test_a_late_result_is_not_stored_beside_the_same_plan_of_another_trial(
+    study: StoredStudy, layout: ModelLayout
+) -> None:
+    queue = TrialQueue(study, num_trials=10)
+    trial = take(study, queue)
+    plan = queue.plan_of(trial)
+    measurement = FakeRunner(layout).run(plan, Trial())
+    fail_stale(study.optuna_study, trial.number)
+    request(study, plan)  # comes between, and is taken first
+    other = queue.take(study.records())
+    assert other is not None
+    assert queue.claim(other, queue.plan_of(other)).twin is None
+    queue.recover()
+    queue.complete(trial, measurement)
+    assert study.records().complete == ()
+    assert study.records().heir(trial.number).state.name == "WAITING"
+    queue.complete(other, measurement)
+    again = [take(study, queue) for _ in range(4)][-1]
+    assert study.records().trials[again.number].copy_of == other.number
 
 
 def test_who_looked_long_ago_takes_no_trial_too_many(study: StoredStudy) -> None:
