@@ -50,9 +50,9 @@ def plot_plan(study: Study | StoredStudy, trial: int | None = None) -> go.Figure
 
 
 def plot_hypervolume(study: Study | StoredStudy) -> go.Figure:
-    """What the front dominates, along the trials, as a share of the box below the uniform plans.
+    """What the front dominates, along the trials, that of the trained uniform plans being 1.
 
-    Raises ``StudyError`` before a trial is complete; without a point before two uniform plans are.
+    Raises ``StudyError`` before a trial is complete; without a point before two trained uniform plans are.
     """
     stored = _stored(study)
     return hypervolume_figure(progress_table(stored, records_with_front(stored)))

@@ -172,13 +172,13 @@ class Study:
         request(self._stored, plan, REQUEST, seed=seed)
 
     def refine(self, seeds: int = 3) -> Verdict:
-        """Measure the front, and the uniform plans near it, with so many further seeds; what that shows."""
-        refine(self._stored, seeds)
-        self._run_requested()
+        """Measure the front, and its rivals of equal bytes, with so many further seeds; what that shows."""
+        while refine(self._stored, seeds):
+            self._run_requested()
         return self.verdict()
 
     def verdict(self) -> Verdict:
-        """Whether searching has paid: ``paid`` (None while that is open), ``sentence``, ``comparisons``."""
+        """Whether searching has paid: ``paid`` (None while open), ``sentence``, ``p_value``, ``gains``."""
         return judge(self._stored)
 
     def compare(

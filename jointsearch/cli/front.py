@@ -116,8 +116,9 @@ def _spread(row: dict[str, Any], quality: str) -> str:
 
 
 def _comparison(row: dict[str, Any], quality: str) -> str:
-    """How much better than the uniform plan, where further seeds can tell."""
-    if row["confidence"] is None:
+    """How much better than its rival of equal bytes, where further seeds can tell."""
+    if row["p_value"] is None:
         return ""
-    ahead = f"{format_value(quality, row['gain'])} better than {row['compared_to']}"
-    return f"{ahead} ({row['confidence']:.1%})"
+    way = "better" if row["gain"] >= 0 else "worse"
+    ahead = f"{format_value(quality, abs(row['gain']))} {way} than {row['compared_to']}"
+    return f"{ahead} (p = {row['p_value']:.2g})"

@@ -14,13 +14,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from jointsearch.front.objectives import OBJECTIVES
-from jointsearch.front.pareto import growing_hypervolume, is_on_front
+from jointsearch.front.pareto import growing_hypervolume, hypervolume, is_on_front
 from jointsearch.front.selection import FrontPoint
 from jointsearch.study.attributes import RETRY_OF, RUNG
 from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.seed_offsets import seed_offsets
 from jointsearch.study.storage.reading import ChangedTrials
 from jointsearch.study.trial_record import TrialRecord
+
+MARGIN = 0.1
+"""Of the ranges of trained uniform plans, so that the smallest and the largest of them count too."""
 
 
 @dataclass(frozen=True)
@@ -142,29 +145,28 @@ class StudyRecords:
 
     @property
     def hypervolume(self) -> float | None:
-        """The last share of ``hypervolume_curve``; None before the search's uniform plans make a box."""
+        """The last ratio of ``hypervolume_curve``; None before uniform plans make a yardstick."""
         return self.hypervolume_curve[-1][1] if self.hypervolume_curve else None
 
     @cached_property
     def hypervolume_curve(self) -> tuple[tuple[int, float], ...]:
-        """(trial, what the first two objectives' front of the plans up to it dominates, as a share of a box).
+        """(trial, what the first two objectives' front of the plans up to it dominates, in that of the
+        search's uniform plans): above 1 the front is more than they are.
 
-        The box reaches from the best value of each objective to the worst one among the search's uniform
-        plans, all as they are now: the share never falls, and is comparable within one moment of a study.
-        Plans that only persons asked for (a comparison's, say) neither move the box nor count. Empty before
-        two uniform plans are there.
+        Both are counted below one corner, ``MARGIN`` beyond the worst values of the trained uniform plans,
+        all as they are now: the ratio never falls along the trials. Plans that only persons asked for (a
+        comparison's, say) do not count. Empty before two trained uniform plans differ in both.
         """
         searched = [point for point in self.measured if point.searched]
-        uniform = [self._signed(point)[:2] for point in searched if point.origin.kind == "uniform"]
-        if len(uniform) < 2:
+        uniform = np.array(
+            [self._signed(p)[:2] for p in searched if p.origin.kind == "uniform" and p.plan.ranks]
+        ).reshape(-1, 2)
+        if len(uniform) < 2 or not np.ptp(uniform, axis=0).all():
             return ()
+        corner = uniform.max(axis=0) + MARGIN * np.ptp(uniform, axis=0)
         points = np.array([self._signed(point)[:2] for point in searched])
-        worst = np.max(uniform, axis=0)
-        box = float(np.prod(worst - points.min(axis=0)))
-        if box <= 0:
-            return ()
-        shares = growing_hypervolume(points, worst) / box
-        return tuple((point.number, float(share)) for point, share in zip(searched, shares, strict=True))
+        ratios = growing_hypervolume(points, corner) / hypervolume(uniform, corner)
+        return tuple((point.number, float(ratio)) for point, ratio in zip(searched, ratios, strict=True))
 
     def _in_state(self, state: TrialState) -> tuple[TrialRecord, ...]:
         return tuple(trial for trial in self.trials if trial.state == state)

@@ -51,6 +51,12 @@ class StoredStudy:
         return build_space(self.config, self.layout)
 
     @property
+    def searched_seeds(self) -> range:
+        """Those under which the search measures plans; what it has chosen is judged by others."""
+        first = self.config.calibration.seed
+        return range(first, first + self.config.search.repeats)
+
+    @property
     def context(self) -> PlanContext:
         """What the study's plans are made for."""
         return PlanContext(self.layout, self.config)

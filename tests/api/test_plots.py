@@ -79,9 +79,10 @@ def dominated_share(points: list[tuple[float, float]], worst: tuple[float, float
 def test_the_hypervolume_is_what_the_trials_dominate(study: js.Study) -> None:
     (curve,) = js.plot_hypervolume(study).data
     values = {trial.number: (trial.values[0], trial.values[1]) for trial in study.trials[:16]}
-    uniform = [values[number] for number in range(12)]
-    worst = (max(x for x, _ in uniform), max(y for _, y in uniform))
-    box = (worst[0] - min(x for x, _ in values.values())) * (worst[1] - min(y for _, y in values.values()))
+    uniform = [values[number] for number in range(12) if study.plan(number).ranks]
+    axes = [[point[axis] for point in uniform] for axis in (0, 1)]
+    worst = tuple(max(axis) + 0.1 * (max(axis) - min(axis)) for axis in axes)
+    box = dominated_share(uniform, worst, 1.0)
     for number, share in zip(curve.x, curve.y, strict=True):
         so_far = [point for other, point in values.items() if other <= number]
         assert share == pytest.approx(dominated_share(so_far, worst, box))

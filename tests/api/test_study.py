@@ -91,7 +91,8 @@ def test_refining_measures_and_the_verdict_follows(study: js.Study) -> None:
     verdict = study.refine(seeds=2)
     more = [t for t in study.trials if t.state == TrialState.COMPLETE and t.number not in before]
     first = study.config.calibration.seed
-    assert {trial.user_attrs["seed"] for trial in more} == {first + 1, first + 2}
+    # the ladder's plans under the search's own seed, then all with two further ones
+    assert {trial.user_attrs["seed"] for trial in more} == {first, first + 1, first + 2}
     assert verdict.sentence == study.verdict().sentence
     assert study.verdict().paid in (True, False)
     # the rows of the front are means over the seeds

@@ -17,6 +17,9 @@ from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 
+Create = Callable[..., StoredStudy]
+Add = Callable[..., Plan]
+
 START = datetime(2026, 1, 1, 12)
 """When the first trial of ``small`` began."""
 
@@ -153,12 +156,19 @@ def test_progress(small: StoredStudy) -> None:
     assert table.seconds_by_phase == {"train": 2.0, "evaluate": 1.0}
 
 
-def test_the_hypervolume_grows_to_the_one_of_now(small: StoredStudy) -> None:
-    records = small.records()
-    curve = progress_table(small, records).hypervolume
-    assert [trial for trial, _ in curve] == [0, 2, 3, 4]
-    # only two baselines make the box: they touch its sides and dominate nothing inside of it
-    sizes = {point.trial: point.model_bytes for point in front_table(small, records).points}
-    inside = (3.1 - 2.1) * (sizes[2] - sizes[3]) / ((3.1 - 2.0) * (sizes[2] - sizes[0]))
-    assert [share for _, share in curve] == pytest.approx([0.0, 0.0, inside, inside])
+def test_the_hypervolume_grows_to_the_one_of_now(create: Create, add: Add) -> None:
+    study = create(search_space={"enqueue": []})
+    add(study, 4, 4, {0: 3.0}, label="uniform 4-bit rank 4")
+    add(study, 16, 4, {0: 2.0}, label="uniform 16-bit rank 4")
+    add(study, 4, 4, {0: 2.1}, changes={"embed": (16, 0)})
+    records = study.records()
+    curve = progress_table(study, records).hypervolume
+    small, large, middle = (point.model_bytes for point in front_table(study, records).points)
+    corner = 3.1, large + 0.1 * (large - small)
+    uniform = 0.1 * (corner[1] - small) + 1.0 * (corner[1] - large)
+    more = uniform + 0.9 * (large - middle)
+    assert [trial for trial, _ in curve] == [0, 1, 2]
+    assert [ratio for _, ratio in curve] == pytest.approx(
+        [0.1 * (corner[1] - small) / uniform, 1.0, more / uniform]
+    )
     assert curve[-1][1] == pytest.approx(records.hypervolume)

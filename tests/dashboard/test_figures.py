@@ -103,7 +103,7 @@ def test_bytes_and_losses_of_a_plan(small: StoredStudy) -> None:
 def test_progress(small: StoredStudy) -> None:
     table = progress_table(small, small.records())
     (curve,) = hypervolume_figure(table).data
-    assert list(curve.x) == [0, 2, 3, 4]
+    assert list(curve.x) == [trial for trial, _ in table.hypervolume]
     assert list(curve.y) == [share for _, share in table.hypervolume]
     drawn = traces(timeline_figure(table))
     assert [list(pair) for pair in drawn["failed"].customdata] == [[5, 30.0]]

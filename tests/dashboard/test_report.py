@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.report import report_html, sections
+from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.stored import StoredStudy
 
@@ -34,7 +35,7 @@ def test_it_is_one_small_file_without_foreign_tags(hostile: StoredStudy, url: st
 def test_it_has_the_verdict_the_prediction_and_the_effects(small: StoredStudy) -> None:
     front, plan, _ = sections(small)
     assert front.texts[0] == ("some/model, causal-lm: 5 of 10 trials complete, 0 stopped early, 1 failed.")
-    assert front.texts[1].startswith("undecided: 1 points of the front look better")
+    assert front.texts[1] == judge(small).sentence
     assert "predicted" in [trace.name for trace in front.figures["front"].data]
     assert list(plan.figures) == ["plan", "bytes", "calibration", "effects"]
     assert plan.heading == "The chosen plan (knee)"

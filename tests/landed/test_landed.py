@@ -27,7 +27,7 @@ from jointsearch.study.study import open_study
 
 HERE = Path(__file__).parent
 VERDICT = ("compared_to", "gain", "confidence", "significant")
-"""Of the best uniform plan, for which 0.1.0 took every plan with a label."""
+"""0.1.0 compared with the best uniform plan of no more bytes, for which it took every plan with a label."""
 TEXTS = ("*.json", "*.sql", "*.yaml")
 
 Command = Callable[..., Any]
@@ -102,7 +102,7 @@ def test_the_front_of_a_compared_study_has_the_same_numbers(say: Say) -> None:
 
 @pytest.mark.parametrize("name", ["landed", "half", "genetic"])
 def test_the_status_is_what_it_was(say: Say, name: str) -> None:
-    but = ("best", "hypervolume") if name == "landed" else ()
+    but = ("best", "hypervolume") if name == "landed" else ("hypervolume",)
     check_same(*say(f"status-{name}", "study", "status", name), but=but)
 
 

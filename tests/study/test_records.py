@@ -9,6 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 from jointsearch.study.records import StudyRecords
 
 OBJECTIVES = ("loss", "model_bytes")
+TRAINED = {"modules": {"m": {"format": "nf4", "rank": 4}}}
+UNTRAINED = {"modules": {"m": {"format": "nf4", "rank": 0}}}
 
 
 def trial(
@@ -34,7 +36,7 @@ def trial(
         datetime_complete=begin + timedelta(seconds=number) if values else None,
         params={},
         distributions={},
-        user_attrs={"digest": digest or f"plan {number}", "label": label, **attributes},
+        user_attrs={"digest": digest or f"plan {number}", "label": label, "plan": TRAINED, **attributes},
         system_attrs={},
         intermediate_values={},
     )
@@ -123,39 +125,42 @@ def test_nothing_is_there_before_the_first_trial_ends() -> None:
     assert found.hypervolume is None
 
 
-def test_hypervolume_is_the_share_of_the_box() -> None:
-    # the box reaches from (1, 200) to the worst baseline, (5, 1000): 4 · 800
+def test_hypervolume_is_in_that_of_the_trained_uniform_plans() -> None:
+    # trained uniform plans (2, 1000) and (5, 300): the corner is a tenth of their ranges beyond, (5.3, 1070)
     found = records(
         trial(0, (5.0, 300), label="uniform 4-bit"),
         trial(1, (2.0, 1000), label="uniform 16-bit"),
-        trial(2, (1.0, 600)),
-        trial(3, (3.0, 200)),
-        trial(4, (9.0, 9000)),  # beyond the box
+        trial(2, (9.0, 100), label="uniform 4-bit rank 0", plan=UNTRAINED),  # moves no corner
+        trial(3, (1.0, 600)),
+        trial(4, (9.0, 9000)),  # beyond the corner
     )
-    expected = ((5 - 1) * (1000 - 600) + (5 - 3) * (600 - 200)) / (4 * 800)
-    assert found.hypervolume == pytest.approx(expected, rel=1e-12)
-    assert numbers(found.baselines) == [0, 1]
+    uniform = 3.3 * 70 + 0.3 * 700
+    whole = 4.3 * (1070 - 600) + 0.3 * (600 - 300)
+    assert [number for number, _ in found.hypervolume_curve] == [0, 1, 2, 3, 4]
+    ratios = [0.3 * 770 / uniform, 1.0, 1.0, whole / uniform, whole / uniform]
+    assert [ratio for _, ratio in found.hypervolume_curve] == pytest.approx(ratios, rel=1e-12)
+    assert found.hypervolume == pytest.approx(whole / uniform, rel=1e-12)
+    assert numbers(found.baselines) == [0, 1, 2]
 
 
 def test_hypervolume_of_quality_that_grows() -> None:
-    # accuracy from 0.1 to 0.9, bytes from 100 to 1000
+    # accuracy from 0.1 to 0.8, bytes from 100 to 1000: the corner is (0.03, 1090)
     found = records(
         trial(0, (0.1, 100), label="uniform a"),
         trial(1, (0.8, 1000), label="uniform b"),
         trial(2, (0.9, 500)),
         objectives=("accuracy", "model_bytes"),
     )
-    assert found.hypervolume == pytest.approx((0.9 - 0.1) * (1000 - 500) / (0.8 * 900), rel=1e-12)
+    uniform = 0.07 * 990 + 0.7 * 90
+    assert found.hypervolume == pytest.approx((0.07 * 990 + 0.8 * 590) / uniform, rel=1e-12)
 
 
 def test_hypervolume_needs_two_baselines_that_differ() -> None:
     assert records(trial(0, (5.0, 300), label="uniform a"), trial(1, (1.0, 100))).hypervolume is None
     flat = records(trial(0, (5.0, 300), label="uniform a"), trial(1, (5.0, 900), label="uniform b"))
     assert flat.hypervolume is None
-    assert (
-        records(trial(0, (5.0, 300), label="uniform a"), trial(1, (2.0, 900), label="uniform b")).hypervolume
-        == 0
-    )
+    two = records(trial(0, (5.0, 300), label="uniform a"), trial(1, (2.0, 900), label="uniform b"))
+    assert two.hypervolume == pytest.approx(1.0)
 
 
 def test_a_plan_with_several_seeds_has_means_and_errors() -> None:

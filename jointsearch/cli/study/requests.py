@@ -62,21 +62,28 @@ def measure(name: str, max_bytes: str, storage_url: str, output_format: str) -> 
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Further seeds for each plan; two or more give a confidence.",
+    help="Further seeds for each plan; from two on there is a verdict.",
 )
 @storage_option
 def refine(name: str, seeds: int, storage_url: str) -> None:
     """Measure the front with further seeds.
 
-    The uniform plans of study NAME near it are measured, too. The trials go into the queue;
-    `study start` or workers run them. `front` then shows means with standard errors, and whether
-    searching has paid.
+    Its rivals are measured, too: plans of equal bytes that need no search. First those next to the front of
+    study NAME, under the search's own seed; called again after that, the points and their rivals with further
+    seeds. The trials go into the queue; `study start` or workers run them. `front` then shows means with
+    standard errors, and whether searching has paid.
 
     \b
     Example:
       jointsearch study refine quickstart --seeds 3
       jointsearch study start quickstart
+      jointsearch study refine quickstart --seeds 3
+      jointsearch study start quickstart
     """
     num = request_seeds(load_study(name, storage_url), seeds)
-    text = f"{num} trials put into the queue" if num else "nothing to do: all of these trials are there"
+    text = (
+        f"{num} trials put into the queue; once they are measured, call this again"
+        if num
+        else "nothing to do: all of these trials are there"
+    )
     tell(f"study '{name}': {text}")

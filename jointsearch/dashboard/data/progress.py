@@ -28,8 +28,8 @@ class ProgressTable:
     """How a search goes."""
 
     hypervolume: tuple[tuple[int, float], ...]
-    """(trial, share of the box that the plans up to it dominate); the box is the one of now (see
-    ``StudyRecords.hypervolume_curve``), so that the share never falls."""
+    """(trial, what the plans up to it dominate, that of the uniform plans = 1); see
+    ``StudyRecords.hypervolume_curve``."""
     timeline: tuple[FinishedTrial, ...]
     failures: tuple[tuple[str, int], ...]
     """Reasons with how often each was met, the most frequent first."""

@@ -15,7 +15,7 @@ STATE_SYMBOLS = {"complete": "circle", "pruned": "triangle-down", "failed": "x"}
 
 def hypervolume_figure(table: ProgressTable) -> go.Figure:
     """The dominated share of the box over the trials."""
-    figure = blank_figure("Hypervolume", "trial", "share of the box below the uniform plans")
+    figure = blank_figure("Hypervolume", "trial", "that of the uniform plans = 1")
     figure.add_trace(
         go.Scatter(
             x=[trial for trial, _ in table.hypervolume],

@@ -142,7 +142,7 @@ def front_rows(table: FrontTable, verdict: Verdict) -> list[dict[str, Any]]:
     What a trial reports beside its objectives is rounded.
     """
     fallen = {point.number for point in verdict.fallen}
-    comparisons = {entry.point.number: entry for entry in verdict.comparisons}
+    comparisons = {entry.trial: entry for entry in verdict.comparisons}
     others = [point for point in table.points if not point.on_front]
     shown = (
         *table.front,
@@ -153,7 +153,6 @@ def front_rows(table: FrontTable, verdict: Verdict) -> list[dict[str, Any]]:
 
 
 def _row(point: PlanPoint, comparison: PointVerdict | None, *, fallen: bool) -> dict[str, Any]:
-    baseline = comparison.baseline if comparison else None
     return {
         "trial": point.trial,
         "on_front": point.on_front,
@@ -169,9 +168,9 @@ def _row(point: PlanPoint, comparison: PointVerdict | None, *, fallen: bool) -> 
         "num_seeds": point.num_seeds,
         "standard_error": point.standard_error,
         "fallen": fallen,
-        "compared_to": baseline.origin.name if baseline else "",
+        "compared_to": comparison.rival if comparison else "",
         "gain": comparison.gain if comparison else None,
-        "confidence": comparison.confidence if comparison else None,
+        "p_value": comparison.p_value if comparison else None,
         "significant": comparison.significant if comparison else False,
         "knee": point.knee,
         "selected": point.selected,

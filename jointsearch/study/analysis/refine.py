@@ -1,42 +1,66 @@
-"""Measures the front's points, and the uniform plans near them, again with further seeds."""
+"""Has the front's points, and their rivals of equal bytes, measured again with further seeds."""
 
 from __future__ import annotations
 
-from jointsearch.study.analysis.verdict import best_baseline
-from jointsearch.study.measured_plan import MeasuredPlan
+from collections.abc import Iterable, Iterator
+
+from jointsearch.plan.origin import Origin
+from jointsearch.plan.plan import Plan
+from jointsearch.study.analysis.ladder import ladder, neighbours
+from jointsearch.study.analysis.verdict import chosen, judge
 from jointsearch.study.plans import records_with_front
 from jointsearch.study.queue import request
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
+Wanted = tuple[Plan, Origin]
+
 
 def refine(study: StoredStudy, num_seeds: int) -> int:
-    """Put the trials into the queue so that each of these plans has ``num_seeds`` further seeds.
+    """Put into the queue what the verdict needs next; the number of trials. Raises ``StudyError`` where no
+    trial is complete.
 
-    Further seeds follow those of the search. What is there, waits or runs is not asked for again, so
-    that a second call adds what the front has gained since. The number of trials put into the queue; raises
-    ``StudyError`` where no trial is complete.
+    First, under the search's own seed, the ladder's plans next to the points of the front: they tell which
+    rivals are worth more. Once those are measured, ``num_seeds`` further seeds of every point and its rivals.
+    What is there, waits or runs is not asked for again, so that a call that finds nothing to do gives 0.
     """
     records = records_with_front(study)
-    first = study.config.calibration.seed + study.config.search.repeats
-    asked = {(trial.digest, trial.seed) for trial in (*records.complete, *records.running, *records.waiting)}
+    searched = study.searched_seeds
+    further = range(searched.stop, searched.stop + num_seeds)
+    return _ask(study, records, list(_near(study, records)), searched[:1]) or _ask(
+        study, records, list(_rivals(study, records)), further
+    )
+
+
+def _ask(study: StoredStudy, records: StudyRecords, wanted: list[Wanted], seeds: Iterable[int]) -> int:
+    """The number of trials of these plans with these seeds that were not there."""
+    there = (*records.complete, *records.running, *records.waiting, *records.failed)
+    asked = {(trial.digest, trial.seed) for trial in there}
+    wanted = list(dict.fromkeys(wanted))
     # seed by seed, so that whatever is finished early can be compared in pairs
-    wanted = [
-        (point, seed)
-        for seed in range(first, first + num_seeds)
-        for point in worth_refining(study, records)
-        if (point.digest, seed) not in asked
+    missing = [
+        (plan, origin, seed) for seed in seeds for plan, origin in wanted if (plan.digest, seed) not in asked
     ]
-    for point, seed in wanted:
-        request(study, point.plan, point.origin, seed=seed)
-    return len(wanted)
+    for plan, origin, seed in missing:
+        request(study, plan, origin, seed=seed)
+    return len(missing)
 
 
-def worth_refining(study: StoredStudy, records: StudyRecords) -> list[MeasuredPlan]:
-    """The points of the front, each once, and the best uniform plan of no more bytes for each."""
-    found = {point.digest: point for point in records.front}
-    for point in records.front:
-        baseline = best_baseline(records, point, study.config.quality)
-        if baseline is not None:
-            found.setdefault(baseline.digest, baseline)
-    return list(found.values())
+def _near(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
+    """The ladder's plans next to the points of the front."""
+    rungs = ladder(study.space, study.layout)
+    for point in chosen(study, records):
+        for rung in neighbours(rungs, point.measurement.model_bytes):
+            yield rung.plan, rung.origin
+
+
+def _rivals(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
+    """The points of the front, and the plans of the ladder that are their rivals, each once."""
+    by_number = {point.number: point for point in records.measured}
+    comparisons = judge(study, records).comparisons
+    numbers = [point.number for point in records.front]
+    for entry in comparisons:
+        rungs = [rung for rival in entry.rivals for rung in (rival.lower, rival.upper)]
+        numbers += [entry.trial, *(rung.number for rung in rungs)]
+    for number in dict.fromkeys(numbers):
+        yield by_number[number].plan, by_number[number].origin

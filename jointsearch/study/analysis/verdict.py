@@ -1,44 +1,53 @@
-"""Whether searching has paid: the front's points against the best uniform plans of no more bytes.
+"""Whether searching has paid: the search's front against the ladder, at equal bytes.
 
-A point of the front was chosen because it looked good, under the seeds that the search used; so it is
-judged by the other seeds alone, which ``study refine`` measures. Point and uniform plan are compared seed
-by seed (both saw the same batches), with a one-sided paired t-test; over all points the false discovery
-rate is controlled (Benjamini and Hochberg, JRSS B 57, 1995; both from SciPy).
+The ladder is what anyone can write down without a search (``study.analysis.ladder``): uniform plans of
+every format and rank, simple rules at the same sizes, and what has been measured of named strategies. A
+point of the front was chosen because it looked good under the seeds that the search used; so it is judged by
+further seeds alone, which ``study refine`` measures.
+
+Two questions, in this order: is the front better than the ladder in the mean over its points? If so, which
+points are? Both together are wrong with probability ``LEVEL`` at the most, however often one looks
+(``study.analysis.equal_bytes``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.front.objectives import OBJECTIVES, format_value
+from jointsearch.study.analysis.equal_bytes import Entry, Rival, holm, rivals_of, sequential_p
 from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.trial_record import TrialRecord
 
-Floats = NDArray[np.float64]
-
-SIGNIFICANT = 0.05
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class PointVerdict:
-    """One point of the front that is no uniform plan."""
+    """One point that the search has put on the front."""
 
-    point: MeasuredPlan
-    baseline: MeasuredPlan | None
-    """The best uniform plan of no more bytes; None where none is so small."""
-    seeds: tuple[int, ...]
-    """Seeds that the search did not use, under which both were measured."""
-    gain: float | None
-    """How much better the point is, in the quality's units, over ``seeds``; over all without any."""
-    confidence: float | None
-    """One minus the p-value of the gain; None below two seeds."""
+    trial: int
+    """That measured the point first."""
+    rivals: tuple[Rival, ...]
+    """What the ladder has at its bytes; empty where no rung is as small, or none as large."""
+    seeds: tuple[int, ...] = ()
+    """Seeds that the search did not use, under which all of them were measured."""
+    gain: float | None = None
+    """How much better the point is than the kindest rival, in the quality's units, over ``seeds``; under the
+    search's own seed without any."""
+    p_value: float | None = None
+    """That it is no better than one of its rivals; None below two seeds."""
     significant: bool = False
-    """Beyond the false discovery rate of all points."""
+    """Beyond doubt, all points together."""
+
+    @property
+    def rival(self) -> str:
+        """The name of the kindest one."""
+        return self.rivals[0].name if self.rivals else ""
 
 
 @dataclass(frozen=True)
@@ -52,34 +61,105 @@ class Verdict:
     paid: bool | None
     """Whether searching has paid; None while that is undecided."""
     sentence: str
+    p_value: float | None = None
+    """That the front is no better than the ladder in the mean; None below two further seeds."""
+    mean_gain: float | None = None
+    """Over the points, at equal bytes, in the quality's units."""
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """Of the points that have a rival, by rising bytes."""
+        return tuple(entry.gain for entry in self.comparisons if entry.gain is not None)
 
 
 def judge(study: StoredStudy, records: StudyRecords | None = None) -> Verdict:
     """The verdict on a study's front as it is now."""
     records = records or study.records()
-    quality = study.config.quality
-    searched = range(
-        study.config.calibration.seed, study.config.calibration.seed + study.config.search.repeats
+    points = [_entry(point) for point in chosen(study, records)]
+    ladder = [_entry(rung) for rung in records.baselines if is_rung(study, rung)]
+    found = compare(points, ladder, study.searched_seeds)
+    if not any(not point.origin.is_named for point in records.measured):
+        sentence = (
+            "undecided: no searched plan is measured yet "
+            f"({len(records.measured)} uniform and named ones are)"
+        )
+        return replace(found, fallen=fallen(records), paid=None, sentence=sentence)
+    return replace(found, fallen=fallen(records), sentence=_sentence(found, study.name, study.config.quality))
+
+
+def chosen(study: StoredStudy, records: StudyRecords) -> list[MeasuredPlan]:
+    """What the search has put on the front under its own seeds, by rising bytes: others can judge it."""
+    by_digest = {point.digest: point for point in records.measured}
+    seen = StudyRecords(
+        records.objectives, tuple(t for t in records.trials if t.seed in study.searched_seeds)
     )
-    comparisons = [
-        _compare(point, best_baseline(records, point, quality), searched, quality)
-        for point in records.front
-        if point.origin.kind != "uniform"
-    ]
-    comparisons = _judged(comparisons)
-    paid, sentence = _conclusion(study.name, records, comparisons)
-    return Verdict(tuple(comparisons), fallen(records), paid, sentence)
+    front = [by_digest[point.digest] for point in seen.front]
+    return [point for point in front if not point.origin.is_named and is_trained(study, point)]
 
 
-def best_baseline(records: StudyRecords, point: MeasuredPlan, quality: str) -> MeasuredPlan | None:
-    """The best uniform plan of no more bytes than ``point``."""
-    sign = OBJECTIVES[quality].sign
-    smaller = [
-        baseline
-        for baseline in records.uniform
-        if baseline.measurement.model_bytes <= point.measurement.model_bytes
-    ]
-    return min(smaller, key=lambda baseline: sign * baseline.values[quality], default=None)
+def is_rung(study: StoredStudy, point: MeasuredPlan) -> bool:
+    """Whether a plan that has a name can be a rival: of the study's adapters, and trained."""
+    return point.plan.lora == study.space.lora and is_trained(study, point)
+
+
+def is_trained(study: StoredStudy, point: MeasuredPlan) -> bool:
+    return bool(point.plan.ranks) or any(spec.trained for spec in study.layout.modules)
+
+
+def compare(points: Sequence[Entry], ladder: Sequence[Entry], searched: Sequence[int]) -> Verdict:
+    """Points of a front against a ladder; ``searched``: the seeds under which both were chosen."""
+    known = [seed for seed in searched if all(seed in point.losses for point in points)]
+    comparisons = []
+    gains: list[dict[int, float]] = []
+    for point in points:
+        rivals = rivals_of(point, ladder, known)
+        if not rivals:
+            comparisons.append(PointVerdict(point.number, ()))
+            continue
+        entries = [point, *(rung for rival in rivals for rung in (rival.lower, rival.upper))]
+        common = set.intersection(*(set(entry.losses) for entry in entries))
+        fresh = tuple(sorted(seed for seed in common if seed not in searched))
+        paired = [
+            dict(zip(fresh or known, _ahead(point, rival, fresh or known), strict=True)) for rival in rivals
+        ]
+        kindest = min(paired, key=lambda ahead: statistics.fmean(ahead.values()))
+        tested = [sequential_p([ahead[seed] for seed in fresh]) for ahead in paired]
+        first = rivals[paired.index(kindest)]
+        comparisons.append(
+            PointVerdict(
+                point.number,
+                (first, *(rival for rival in rivals if rival is not first)),
+                fresh,
+                statistics.fmean(kindest.values()),
+                None if None in tested else max(p for p in tested if p is not None),
+            )
+        )
+        gains.append({seed: kindest[seed] for seed in fresh})
+    return _with_claims(comparisons, gains)
+
+
+def _ahead(point: Entry, rival: Rival, seeds: Sequence[int]) -> list[float]:
+    return [theirs - point.losses[seed] for seed, theirs in zip(seeds, rival.losses(seeds), strict=True)]
+
+
+def _with_claims(comparisons: list[PointVerdict], gains: list[dict[int, float]]) -> Verdict:
+    """First the mean over all points; its points only where that is better."""
+    if not gains:
+        return Verdict(tuple(comparisons), (), None if comparisons else False, "")
+    seeds = sorted(set.intersection(*(set(gain) for gain in gains)))
+    means = [statistics.fmean(gain[seed] for gain in gains) for seed in seeds]
+    p_value = sequential_p(means)
+    if p_value is None:
+        return Verdict(tuple(comparisons), (), None, "")
+    paid = p_value <= LEVEL
+    tested = [entry for entry in comparisons if entry.p_value is not None]
+    if paid:
+        rejected = iter(holm([entry.p_value or 0.0 for entry in tested], LEVEL))
+        comparisons = [
+            entry if entry.p_value is None else replace(entry, significant=next(rejected))
+            for entry in comparisons
+        ]
+    return Verdict(tuple(comparisons), (), paid, "", p_value, statistics.fmean(means))
 
 
 def fallen(records: StudyRecords) -> tuple[MeasuredPlan, ...]:
@@ -95,83 +175,38 @@ def fallen(records: StudyRecords) -> tuple[MeasuredPlan, ...]:
     )
 
 
-def _compare(
-    point: MeasuredPlan, baseline: MeasuredPlan | None, searched: range, quality: str
-) -> PointVerdict:
-    if baseline is None:
-        return PointVerdict(point, None, (), None, None)
+def _entry(point: MeasuredPlan) -> Entry:
+    quality = point.trials[0].objectives[0]
     sign = OBJECTIVES[quality].sign
-    ours, theirs = (
-        {trial.seed: sign * trial.values[quality] for trial in measured.trials if trial.seed is not None}
-        for measured in (point, baseline)
-    )
-    seeds = tuple(sorted(seed for seed in ours.keys() & theirs.keys() if seed not in searched))
-    if not seeds:
-        return PointVerdict(
-            point, baseline, (), sign * (baseline.values[quality] - point.values[quality]), None
-        )
-    ahead = np.array([theirs[seed] - ours[seed] for seed in seeds])
-    return PointVerdict(point, baseline, seeds, float(ahead.mean()), _confidence(ahead))
+    losses = {trial.seed: sign * trial.values[quality] for trial in point.trials if trial.seed is not None}
+    return Entry(point.number, point.origin.name, point.measurement.model_bytes, losses)
 
 
-def _confidence(ahead: Floats) -> float | None:
-    """That the mean of paired differences is above zero."""
-    if len(ahead) < 2:
-        return None
-    if np.ptp(ahead) <= 1e-12 * np.abs(ahead).max():  # the test divides by their spread
-        return float(ahead[0] > 0)
-    from scipy.stats import ttest_rel  # takes most of a second, which the other studies should not wait
-
-    return 1.0 - float(ttest_rel(ahead, np.zeros(len(ahead)), alternative="greater").pvalue)
-
-
-def _judged(comparisons: list[PointVerdict]) -> list[PointVerdict]:
-    tested = [entry.confidence for entry in comparisons if entry.confidence is not None]
-    if not tested:
-        return comparisons
-    from scipy.stats import false_discovery_control
-
-    adjusted = iter(false_discovery_control([1.0 - confidence for confidence in tested]))
-    return [
-        entry
-        if entry.confidence is None
-        else PointVerdict(
-            entry.point,
-            entry.baseline,
-            entry.seeds,
-            entry.gain,
-            entry.confidence,
-            bool(next(adjusted) <= SIGNIFICANT),
-        )
-        for entry in comparisons
-    ]
-
-
-def _conclusion(name: str, records: StudyRecords, comparisons: list[PointVerdict]) -> tuple[bool | None, str]:
-    """Whether searching has paid, and the sentence that says so."""
-    if all(point.origin.is_named for point in records.measured):
-        return None, (
-            "undecided: no searched plan is measured yet "
-            f"({len(records.measured)} uniform and named ones are)"
-        )
-    compared = [entry for entry in comparisons if entry.baseline is not None]
+def _sentence(verdict: Verdict, name: str, quality: str) -> str:
+    compared = [entry for entry in verdict.comparisons if entry.rivals]
     if not compared:
-        return False, "searching has not paid: the front is made of uniform plans, or of none as small"
-    tested = [entry for entry in compared if entry.confidence is not None]
-    if not tested:
-        return None, (
-            f"undecided: {len(compared)} points of the front look better than the uniform plans of no more "
-            f"bytes, under one seed; `jointsearch study refine {name}` measures them with further ones"
+        return (
+            "searching has not paid: the front is made of plans that need no search"
+            if not verdict.comparisons
+            else f"undecided: no uniform plan is measured on both sides of the front's points; "
+            f"`jointsearch study refine {name}` measures those"
         )
-    winners = [entry for entry in tested if entry.significant]
-    if not winners:
-        closest = max(tested, key=lambda entry: entry.confidence or 0.0)
-        assert closest.baseline is not None
-        return False, f"searching has not paid: {closest.baseline.origin.name} is within noise"
-    best = max(winners, key=lambda entry: entry.gain or 0.0)
-    assert best.baseline is not None
-    return True, (
-        f"searching has paid: {len(winners)} of {len(tested)} tested points of the front beat the best "
-        f"uniform plan of no more bytes; trial {best.point.number} beats {best.baseline.origin.name} "
-        f"by {best.gain:.4f} with {best.confidence:.1%} confidence ({len(best.seeds)} further seeds)"
+    better = sum((entry.gain or 0.0) > 0 for entry in compared)
+    if verdict.p_value is None or verdict.mean_gain is None:
+        return (
+            f"undecided: {better} of {len(compared)} points of the front look better than plans of equal "
+            "bytes that need no search, under the search's own seed; "
+            f"`jointsearch study refine {name}` measures both with further ones"
+        )
+    num_seeds = min(len(entry.seeds) for entry in compared)
+    gains = sorted(verdict.gains)
+    shown = [format_value(quality, value) for value in (statistics.median(gains), gains[0], gains[-1])]
+    facts = (
+        f"at equal bytes the front's {quality} is {format_value(quality, verdict.mean_gain)} better in the "
+        "mean than that of plans that need no search "
+        f"(p = {verdict.p_value:.2g}, {num_seeds} further seeds); "
+        f"median {shown[0]}, from {shown[1]} to {shown[2]}; {better} of {len(compared)} points are better"
     )
+    if not verdict.paid:
+        return f"searching has not paid: {facts}"
+    return f"searching has paid: {facts}, {sum(entry.significant for entry in compared)} of them beyond doubt"
