@@ -47,7 +47,8 @@ from jointsearch.front.pareto import hypervolume, is_on_front
 from jointsearch.knapsack import undominated
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.search.additive.options import Options
-from jointsearch.search.samplers import build_sampler, distributions, generation_of
+from jointsearch.search.optuna_compat import generation_of
+from jointsearch.search.samplers import build_sampler, distributions
 from jointsearch.space import SearchSpace
 
 Floats = NDArray[np.float64]

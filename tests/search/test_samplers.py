@@ -110,9 +110,9 @@ def test_a_larger_study_has_a_larger_population(layout: ModelLayout) -> None:
         return sampler.inner.population_size
 
     assert population(8, 0) == 4
-    assert population(100, 12) == 25
+    assert population(60, 12) == 15
     assert population(40, 12) == 12
-    assert population(10_000, 12) == 50
+    assert population(10_000, 12) == 20
     assert population(10_000, 60) == 60
 
 

@@ -1,7 +1,7 @@
 """How much the task pulls at each module: gradients along a training run, and how far adapters have moved.
 
 ∂L/∂W = δᵀ X from a module's inputs X and the gradient δ of its output, so no weight needs a gradient of its
-own.
+own. Of one example with T tokens its squared norm is the sum of (δ δᵀ) ∘ (X Xᵀ), two matrices of T × T.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class GradientProbe:
         """‖∂L/∂A‖² and ‖∂L/∂B‖² by module, one per step."""
         self._fisher: dict[str, float] = defaultdict(float)
         self._num_steps = 0
+        self._num_examples = 0
+        """Of the batch that is at it."""
 
     @contextmanager
     def watching(self, model: Any) -> Iterator[None]:
@@ -47,7 +49,7 @@ class GradientProbe:
                 module = model.get_submodule(f"base_model.model.{spec.name}")
                 hooks.append(module.register_forward_hook(partial(self._see_output, spec.name)))
         # the first module's own pre-hook counts steps, before anything of the step is seen
-        hooks.append(model.register_forward_pre_hook(self._begin))
+        hooks.append(model.register_forward_pre_hook(self._begin, with_kwargs=True))
         try:
             yield
         finally:
@@ -66,7 +68,12 @@ class GradientProbe:
 
     @property
     def fishers(self) -> dict[str, float]:
-        """Mean over the first steps and the weight's elements of (∂L/∂W)², uses of a shared weight apart."""
+        """Mean over the examples of the first steps and the weight's elements of (∂L/∂W)², where L is an
+        example's share of its batch's loss times the batch's size; uses of a shared weight apart.
+
+        The empirical Fisher information is that of examples: squares of a batch's gradient, in which examples
+        cancel each other, are several times smaller, and unevenly so.
+        """
         steps = min(self._num_steps, NUM_FISHER_STEPS)
         return {
             spec.name: self._fisher[spec.name] / steps / spec.num_weights
@@ -77,8 +84,9 @@ class GradientProbe:
     def _both(self, name: str) -> tuple[list[float], list[float]]:
         return self._squares[name, "A"], self._squares[name, "B"]
 
-    def _begin(self, model: nn.Module, inputs: Any) -> None:
+    def _begin(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._num_steps += model.training
+        self._num_examples = len(next(t for t in (*inputs, *named.values()) if isinstance(t, torch.Tensor)))
 
     def _see_adapter(self, key: tuple[str, str], weight: nn.Parameter) -> None:
         assert weight.grad is not None
@@ -86,23 +94,30 @@ class GradientProbe:
 
     def _see_output(
         self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-    ) -> None:
+    ) -> torch.Tensor | None:
         if not module.training or not torch.is_grad_enabled() or self._num_steps > NUM_FISHER_STEPS:
-            return
+            return None
         if not output.requires_grad:  # an embedding: nothing before it is trained
             output.requires_grad_(True)
         seen = inputs[0].detach()
+        if isinstance(module, nn.Embedding) and len(seen) == 1:  # positions, looked up once for all examples
+            seen = seen.expand(self._num_examples, *seen.shape[1:])
+            output = output.expand(self._num_examples, *output.shape[1:])
 
         def see_gradient(gradient: torch.Tensor) -> None:
-            rows = gradient.detach().flatten(0, -2).float()  # (tokens, out)
+            # (examples, tokens, out), and the inputs alike; where a module is shown rows, each is an example
+            rows = gradient.detach().float().reshape(len(gradient), -1, gradient.shape[-1])
             if seen.is_floating_point():
-                total = rows.T @ seen.flatten(0, -2).float()
+                inputs = seen.float().reshape(len(seen), -1, seen.shape[-1])
+                products = inputs @ inputs.mT
             else:
-                ids, positions = seen.flatten().unique(return_inverse=True)
-                total = rows.new_zeros(len(ids), rows.shape[1]).index_add_(0, positions, rows)
-            self._fisher[name] += total.norm().item() ** 2
+                ids = seen.reshape(len(seen), -1)
+                products = (ids[:, :, None] == ids[:, None, :]).float()
+            squares = (rows @ rows.mT * products).sum()
+            self._fisher[name] += squares.item() * len(rows)  # (B ∂L/∂W)² of each, over B of them
 
         output.register_hook(see_gradient)
+        return output
 
 
 def movements(model: Any, norms: dict[str, float]) -> dict[str, float]:
