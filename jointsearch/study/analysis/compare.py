@@ -94,10 +94,15 @@ def compare(
                 raise StudyError(f"{name} needs a complete trial of {DISTILLED_FROM}, but all have failed")
             settings = replace(settings, distilled_ranks=ranks)
             later[name] = _plan(study, settings, name, wanted.max_bytes)
-    later |= _front_plans(study.records(), study.config.quality, {**plans, **later}, wanted.max_bytes)
-    if not _measure(study, later, seeds, work):
+    front = _front_plans(study.records(), study.config.quality, {**plans, **later}, wanted.max_bytes)
+    # the seeds that chose a point of the front say nothing of it
+    further = range(study.searched_seeds.stop, study.searched_seeds.stop + wanted.num_seeds)
+    beside = {REFERENCE: plans[REFERENCE], **front} if front else {}
+    if not (_measure(study, later, seeds, work) and _measure(study, beside, further, work)):
         return None
-    return comparison_table(study, {**plans, **later}, seeds, wanted.max_bytes)
+    return comparison_table(
+        study, {**plans, **later, **front}, seeds, wanted.max_bytes, dict.fromkeys(front, further)
+    )
 
 
 def _plan(study: StoredStudy, settings: StrategySettings, name: str, max_bytes: int | None) -> Plan:

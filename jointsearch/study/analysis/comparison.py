@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.plan import Plan
@@ -75,19 +76,32 @@ class Comparison(Record):
 
 
 def comparison_table(
-    study: StoredStudy, plans: Mapping[str, Plan], seeds: Sequence[int], max_bytes: int | None = None
+    study: StoredStudy,
+    plans: Mapping[str, Plan],
+    seeds: Sequence[int],
+    max_bytes: int | None = None,
+    own_seeds: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Comparison:
-    """The rows of the plans as they are measured now, the reference first, the others by their bytes."""
+    """The rows of the plans as they are measured now, the reference first, the others by their bytes.
+
+    ``own_seeds``: of plans that other seeds than ``seeds`` are to judge, by name.
+    """
     records = study.records()
     front = {point.digest for point in records.front}
-    found = {name: trials_of(records.complete, plan, seeds) for name, plan in plans.items()}
+    found = {
+        name: trials_of(records.complete, plan, own_seeds.get(name, seeds)) for name, plan in plans.items()
+    }
+    all_seeds = sorted({*seeds, *(seed for own in own_seeds.values() for seed in own)})
+    reference = trials_of(records.complete, plans[REFERENCE], all_seeds)
     rows = [
         _row(
             name,
             found[name],
-            found[REFERENCE] if name != REFERENCE else {},
+            reference if name != REFERENCE else {},
             on_front=plan.digest in front,
-            failures=[trial.failure for trial in trials_of(records.failed, plan, seeds).values()],
+            failures=[
+                t.failure for t in trials_of(records.failed, plan, own_seeds.get(name, seeds)).values()
+            ],
         )
         for name, plan in plans.items()
     ]
@@ -98,7 +112,7 @@ def comparison_table(
         quality=study.config.quality,
         reference=REFERENCE,
         confidence=CONFIDENCE,
-        seeds=tuple(seeds),
+        seeds=tuple(all_seeds),
         max_bytes=max_bytes,
         steps=study.config.calibration.steps,
         device=measured.device if measured else "",

@@ -38,7 +38,8 @@ def caption(comparison: Comparison) -> str:
         f"{comparison.study}: {comparison.steps} steps a trial, seeds "
         f"{', '.join(map(str, comparison.seeds))}, on {comparison.device or 'no device'}{budget}. "
         "Differences are paired by seed; each interval stands for itself. "
-        "* marks an interval that does not hold 0, ^ a plan on the study's front."
+        "* marks an interval that does not hold 0, ^ a plan on the study's front. "
+        "What the search has chosen is shown under seeds that did not choose it."
     )
 
 

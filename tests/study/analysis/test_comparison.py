@@ -112,9 +112,15 @@ def test_the_search_s_trials_count_and_its_front_is_compared(create: Create, run
     assert by_name["qlora"].trials[0] == uniform.number
     front = {name: row for name, row in by_name.items() if name.startswith("front")}
     assert front
+    qlora = study.records().trials[by_name["qlora"].trials[0]].digest
+    reference = {t.seed: t.values["loss"] for t in study.records().complete if t.digest == qlora}
     for name, row in front.items():
         number = int(name.split()[-1].rstrip(")"))
-        assert row.trials[0] == number
+        assert list(row.qualities) == [1, 2]  # seed 0 has chosen it
+        assert number not in row.trials
+        pairs = [row.qualities[s] - reference[s] for s in (1, 2)]
+        assert row.difference is not None
+        assert row.difference.mean == pytest.approx(statistics.fmean(pairs))
         size = searched.trials[number].measurement.model_bytes
         limits = [by_name[n].model_bytes for n in ("qlora", "ilp") if by_name[n].model_bytes >= size]
         # the best of all that the search has found at that size
@@ -123,7 +129,8 @@ def test_the_search_s_trials_count_and_its_front_is_compared(create: Create, run
             == min(t.values["loss"] for t in searched.complete if t.measurement.model_bytes <= limit)
             for limit in limits
         )
-    assert len(runner.runs) - num_runs == 1 + 2 + len(front)
+    # qlora's seeds 1 and 2, ilp's 0 and 1, and two of each point
+    assert len(runner.runs) - num_runs == 2 + 2 + 2 * len(front)
     again = compared(study, runner, ComparisonSettings(("qlora", "ilp"), num_seeds=2))
     assert again == found
 
