@@ -32,6 +32,8 @@ READ_ONLY_FILE = "readonly database"
 READ_ONLY_SERVER = "read-only transaction"
 """PostgreSQL's words."""
 
+ABORTED = "25P02"
+"""PostgreSQL's code of in_failed_sql_transaction."""
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
 
@@ -48,7 +50,7 @@ def of_database(error: BaseException | None) -> BaseException | None:
         if (
             # the last where Optuna asks in another way in the session whose connection has just broken
             isinstance(error, OperationalError | InterfaceError | PendingRollbackError | Busy)
-            or (isinstance(error, DBAPIError) and error.connection_invalidated)
+            or (isinstance(error, DBAPIError) and (error.connection_invalidated or _is_aborted(error)))
             or _lacks_row(error)
             or (isinstance(error, DBAPIError) and READ_ONLY_SERVER in str(error.orig))
             or type(error).__module__.startswith("grpc")
@@ -63,6 +65,12 @@ def _lacks_row(error: BaseException) -> bool:
     if isinstance(error, IntegrityError):
         return "foreign key" in str(error.orig)
     return isinstance(error, KeyError) and error.args == (NOT_FOUND_MSG,)
+
+
+def _is_aborted(error: DBAPIError) -> bool:
+    """Whether PostgreSQL refuses a statement because one before it in the transaction has failed: Optuna asks
+    in another way where a list of trials cannot be had, in the same transaction."""
+    return getattr(error.orig, "sqlstate", None) == ABORTED
 
 
 def is_outage(error: BaseException | None) -> bool:

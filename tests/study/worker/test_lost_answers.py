@@ -15,7 +15,7 @@ from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from jointsearch.errors import TrialFailed, TrialPruned
 from jointsearch.measurement import Measurement
@@ -23,7 +23,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.study.storage import locks, writing
+from jointsearch.study.storage import database, locks, writing
 from jointsearch.study.storage.heartbeats import last_heartbeats, record_heartbeat
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.storage.opening import open_storage
@@ -161,6 +161,27 @@ def test_postgresqls_lock_is_given_up(postgres_url: str, monkeypatch: pytest.Mon
         raise AssertionError("held twice")
     with study_lock(study):
         pass
+    storage.engine.dispose()
+
+
+def test_a_list_of_trials_that_a_lock_keeps_is_an_outage(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna asks again in the same transaction, which PostgreSQL refuses with another error."""
+    monkeypatch.setattr(database, "LOCK_WAIT_SECONDS", 0.2)
+    storage = open_storage(postgres_url, create=True)
+    study = optuna.create_study(study_name="s", storage=storage)
+    with experimental_optuna():
+        study.ask()
+    engine = create_engine(postgres_url)
+    with engine.connect() as connection:
+        connection.execute(text("LOCK TABLE trials IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(StorageInternalError) as caught:
+            study.get_trials(deepcopy=False)
+    engine.dispose()
+    assert isinstance(caught.value.__cause__, InternalError)
+    assert is_outage(caught.value)
+    assert len(outlast(lambda: study.get_trials(deepcopy=False)) or ()) == 1
     storage.engine.dispose()
 
 
