@@ -88,10 +88,9 @@ def comparison_table(
     """
     records = study.records()
     front = {point.digest for point in records.front}
-    found = {
-        name: trials_of(records.complete, plan, own_seeds.get(name, seeds)) for name, plan in plans.items()
-    }
-    all_seeds = sorted({*seeds, *(seed for own in own_seeds.values() for seed in own)})
+    seeds_of = {name: own_seeds.get(name, seeds) for name in plans}
+    all_seeds = sorted(set().union(*seeds_of.values()))
+    found = {name: trials_of(records.complete, plan, seeds_of[name]) for name, plan in plans.items()}
     reference = trials_of(records.complete, plans[REFERENCE], all_seeds)
     rows = [
         _row(
@@ -99,9 +98,7 @@ def comparison_table(
             found[name],
             reference if name != REFERENCE else {},
             on_front=plan.digest in front,
-            failures=[
-                t.failure for t in trials_of(records.failed, plan, own_seeds.get(name, seeds)).values()
-            ],
+            failures=[trial.failure for trial in trials_of(records.failed, plan, seeds_of[name]).values()],
         )
         for name, plan in plans.items()
     ]

@@ -20,6 +20,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Entry:
     """By seed; the negative of a quality that is maximized."""
 
     def mean(self, seeds: Iterable[int]) -> float:
-        return float(np.mean([self.losses[seed] for seed in seeds]))
+        return fmean(self.losses[seed] for seed in seeds)
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def rivals_of(plan: Entry, ladder: Sequence[Entry], seeds: Sequence[int]) -> tup
         return ()
 
     def kindness(rival: Rival) -> float:
-        return float(np.mean(rival.losses(seeds)))
+        return fmean(rival.losses(seeds))
 
-    # of rungs of equal bytes or fewer, no other can make a kinder line than the best ones of each size
+    # of rungs of equal bytes only the best can be an end of the kindest line
     pairs = [
         Rival(*pair, plan.model_bytes) for pair in itertools.product(_best(lower, seeds), _best(upper, seeds))
     ]

@@ -7,12 +7,13 @@ in attention only; embeddings and head one format up. Ranks go from 1 to the spa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.formats import FORMATS, by_precision
-from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
+from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.plan.origin import Kind, Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.space import SearchSpace
@@ -58,24 +59,23 @@ def ladder(space: SearchSpace, layout: ModelLayout) -> list[Rung]:
     """All rungs, each plan once, series by series and by rising rank."""
     formats = by_precision({name for group in space.groups for name in group.formats})
     ranks = ladder_ranks(max((rank for group in space.groups for rank in group.ranks), default=0))
-    seen: set[Plan] = set()
-    found = []
+    found: dict[Plan, Rung] = {}
     for series in _SERIES:
-        for position, weight_format in enumerate(formats):
-            finer = formats[position + 1 : position + 2]
-            if series.raised and not finer:
+        for weight_format, finer in zip(formats, [*formats[1:], None], strict=True):
+            if series.raised and finer is None:
                 continue
+            ends = finer if series.raised and finer else weight_format
             for rank in ranks:
-                plan = _plan(space, series, weight_format, (*finer, weight_format)[0], rank)
-                if plan in seen or not plan.ranks:
-                    continue
-                seen.add(plan)
-                name = f"{series.name} {FORMATS[weight_format].shown} rank {rank}"
-                origin = Origin(kind=series.kind, name=name)
-                found.append(
-                    Rung(f"{series.name} {weight_format}", origin, plan, plan_cost(layout, plan).model_bytes)
-                )
-    return found
+                plan = _plan(space, series, weight_format, ends, rank)
+                if plan not in found and plan.ranks:
+                    name = f"{series.name} {FORMATS[weight_format].shown} rank {rank}"
+                    found[plan] = Rung(
+                        series=f"{series.name} {weight_format}",
+                        origin=Origin(kind=series.kind, name=name),
+                        plan=plan,
+                        model_bytes=plan_cost(layout, plan).model_bytes,
+                    )
+    return list(found.values())
 
 
 def neighbours(rungs: list[Rung], model_bytes: int) -> Iterator[Rung]:
@@ -92,26 +92,24 @@ def neighbours(rungs: list[Rung], model_bytes: int) -> Iterator[Rung]:
 
 def _around(rungs: list[Rung], model_bytes: int) -> list[Rung]:
     """The nearest on each side, as far as there is one; both are the same where one has just these bytes."""
-    key: Callable[[Rung], int] = lambda rung: rung.model_bytes  # noqa: E731
+    size = attrgetter("model_bytes")
     lower = [rung for rung in rungs if rung.model_bytes <= model_bytes]
     upper = [rung for rung in rungs if rung.model_bytes >= model_bytes]
-    return [*([max(lower, key=key)] if lower else []), *([min(upper, key=key)] if upper else [])]
+    return [*([max(lower, key=size)] if lower else []), *([min(upper, key=size)] if upper else [])]
 
 
-def _plan(space: SearchSpace, series: _Series, weight_format: str, finer: str, rank: int) -> Plan:
-    """With the nearest format where a group does not offer this one, and no adapters where it offers none."""
+def _plan(space: SearchSpace, series: _Series, weight_format: str, ends: str, rank: int) -> Plan:
+    """One plan of a series; ``ends``: the format of embeddings and head.
+
+    A group that does not offer a format has the nearest one, a group without ranks no adapters, and a module
+    no higher rank than its smaller side, where more could add nothing.
+    """
+    positions = {name: space.uniform(name, rank) for name in {weight_format, ends}}
     modules = dict(space.fixed)
     for group in space.groups:
         for spec in group.modules:
-            wanted = finer if series.raised and spec.part in _ENDS else weight_format
-            position = space.uniform(wanted, rank).get(group.format_parameter, 0)
+            wanted = ends if spec.part in _ENDS else weight_format
+            chosen = group.formats[positions[wanted].get(group.format_parameter, 0)]
             adapts = spec.part in series.adapted and group.ranks[-1] > 0
-            modules[spec.name] = group.choice(
-                spec, group.formats[position], _rank(spec, rank) if adapts else 0
-            )
+            modules[spec.name] = group.choice(spec, chosen, min(rank, *spec.shape) if adapts else 0)
     return Plan(modules=modules, quantization=space.quantization, lora=space.lora)
-
-
-def _rank(spec: ModuleSpec, rank: int) -> int:
-    """No higher than the smaller side, where more could add nothing."""
-    return min(rank, *spec.shape)

@@ -27,19 +27,19 @@ def refine(study: StoredStudy, num_seeds: int) -> int:
     records = records_with_front(study)
     searched = study.searched_seeds
     further = range(searched.stop, searched.stop + num_seeds)
-    return _ask(study, records, list(_near(study, records)), searched[:1]) or _ask(
-        study, records, list(_rivals(study, records)), further
+    return _ask(study, records, _near(study, records), searched[:1]) or _ask(
+        study, records, _rivals(study, records), further
     )
 
 
-def _ask(study: StoredStudy, records: StudyRecords, wanted: list[Wanted], seeds: Iterable[int]) -> int:
+def _ask(study: StoredStudy, records: StudyRecords, wanted: Iterable[Wanted], seeds: Iterable[int]) -> int:
     """The number of trials of these plans with these seeds that were not there."""
     there = (*records.complete, *records.running, *records.waiting, *records.failed)
     asked = {(trial.digest, trial.seed) for trial in there}
-    wanted = list(dict.fromkeys(wanted))
+    plans = dict.fromkeys(wanted)
     # seed by seed, so that whatever is finished early can be compared in pairs
     missing = [
-        (plan, origin, seed) for seed in seeds for plan, origin in wanted if (plan.digest, seed) not in asked
+        (plan, origin, seed) for seed in seeds for plan, origin in plans if (plan.digest, seed) not in asked
     ]
     for plan, origin, seed in missing:
         request(study, plan, origin, seed=seed)
@@ -55,12 +55,11 @@ def _near(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
 
 
 def _rivals(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
-    """The points of the front, and the plans of the ladder that are their rivals, each once."""
+    """The points of the front, and the plans of the ladder that are their rivals."""
     by_number = {point.number: point for point in records.measured}
-    comparisons = judge(study, records).comparisons
     numbers = [point.number for point in records.front]
-    for entry in comparisons:
+    for entry in judge(study, records).comparisons:
         rungs = [rung for rival in entry.rivals for rung in (rival.lower, rival.upper)]
         numbers += [entry.trial, *(rung.number for rung in rungs)]
-    for number in dict.fromkeys(numbers):
+    for number in numbers:
         yield by_number[number].plan, by_number[number].origin

@@ -78,7 +78,7 @@ def judge(study: StoredStudy, records: StudyRecords | None = None) -> Verdict:
     points = [_entry(point) for point in chosen(study, records)]
     ladder = [_entry(rung) for rung in records.baselines if is_rung(study, rung)]
     found = compare(points, ladder, study.searched_seeds)
-    if not any(not point.origin.is_named for point in records.measured):
+    if all(point.origin.is_named for point in records.measured):
         sentence = (
             "undecided: no searched plan is measured yet "
             f"({len(records.measured)} uniform and named ones are)"
@@ -184,11 +184,11 @@ def _entry(point: MeasuredPlan) -> Entry:
 
 def _sentence(verdict: Verdict, name: str, quality: str) -> str:
     compared = [entry for entry in verdict.comparisons if entry.rivals]
+    if not verdict.comparisons:
+        return "searching has not paid: the front is made of plans that need no search"
     if not compared:
         return (
-            "searching has not paid: the front is made of plans that need no search"
-            if not verdict.comparisons
-            else f"undecided: no uniform plan is measured on both sides of the front's points; "
+            "undecided: no uniform plan is measured on both sides of the front's points; "
             f"`jointsearch study refine {name}` measures those"
         )
     better = sum((entry.gain or 0.0) > 0 for entry in compared)
