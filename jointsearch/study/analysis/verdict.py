@@ -107,8 +107,11 @@ def is_trained(study: StoredStudy, point: MeasuredPlan) -> bool:
 
 
 def compare(points: Sequence[Entry], ladder: Sequence[Entry], searched: Sequence[int]) -> Verdict:
-    """Points of a front against a ladder; ``searched``: the seeds under which both were chosen."""
-    known = [seed for seed in searched if all(seed in point.losses for point in points)]
+    """Points of a front against a ladder; ``searched``: the seeds under which the points were chosen.
+
+    Rivals are chosen under the first of those that all points have: ``refine`` has the ladder measured there.
+    """
+    known = [seed for seed in searched if all(seed in point.losses for point in points)][:1]
     comparisons = []
     gains: list[dict[int, float]] = []
     for point in points:

@@ -139,6 +139,16 @@ def test_the_kinder_of_two_rivals_counts(two_rungs: StoredStudy) -> None:
     assert found.gain == pytest.approx(-0.05)
 
 
+def test_rivals_need_the_first_seed_of_a_search_that_repeats_plans(create: Create) -> None:
+    """``refine`` has the ladder measured under that one alone."""
+    study = create(search_space={"enqueue": []}, search={"repeats": 2})
+    add(study, "u", 100, {0: 2.0}, "uniform 4-bit rank 4")
+    add(study, "v", 400, {0: 1.8}, "uniform 8-bit rank 4")
+    add(study, "p", 200, {0: 1.85, 1: 1.75})
+    (found,) = judge(study).comparisons
+    assert found.gain == pytest.approx(1.9 - 1.85)
+
+
 def test_many_points_raise_the_bar(study: StoredStudy) -> None:
     """Holm: what is beyond doubt alone may not be so beside others."""
     seeds = range(1, 4)
