@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from jointsearch.cli.messages import messages
 from jointsearch.cli.options import name_argument, storage_option
 from jointsearch.cli.telling import tell
 from jointsearch.errors import UnsupportedError
@@ -58,16 +57,8 @@ def dashboard(host: str, port: int, auth_token: str, no_token: bool, storage_url
 
     # a token that a person has given is known to that person, and is not printed
     query = f"?token={made}" if made else ""
-
-    def tell() -> None:
-        messages().print(
-            f"serving at http://{shown}:{port}/{query} ; Ctrl-C ends it",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    serve(opened, host, port, token, tell)
+    line = f"serving at http://{shown}:{port}/{query} ; Ctrl-C ends it"
+    serve(opened, host, port, token, lambda: tell(line))
 
 
 @click.command()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from jointsearch.cli.messages import messages, say
 from jointsearch.cli.options import storage_option
+from jointsearch.cli.telling import tell
 from jointsearch.errors import StorageError
 from jointsearch.study.storage.database import Database
 from jointsearch.study.storage.opening import open_storage
@@ -29,10 +29,4 @@ def proxy(host: str, port: int, storage_url: str) -> None:
     opened = open_storage(storage_url, create=True)
     if not isinstance(opened, Database):
         raise StorageError(f"a proxy must serve a database, but got another proxy ({storage_url})")
-    console = messages()
-    serve(
-        opened,
-        host,
-        port,
-        lambda: say(console, f"serving at grpc://{host}:{port}; Ctrl-C ends it"),
-    )
+    serve(opened, host, port, lambda: tell(f"serving at grpc://{host}:{port}; Ctrl-C ends it"))

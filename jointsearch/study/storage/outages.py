@@ -31,9 +31,9 @@ READ_ONLY_FILE = "readonly database"
 """SQLite's words."""
 READ_ONLY_SERVER = "read-only transaction"
 """PostgreSQL's words."""
-
 ABORTED = "25P02"
 """PostgreSQL's code of in_failed_sql_transaction."""
+
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
 
@@ -50,9 +50,8 @@ def of_database(error: BaseException | None) -> BaseException | None:
         if (
             # the last where Optuna asks in another way in the session whose connection has just broken
             isinstance(error, OperationalError | InterfaceError | PendingRollbackError | Busy)
-            or (isinstance(error, DBAPIError) and (error.connection_invalidated or _is_aborted(error)))
+            or (isinstance(error, DBAPIError) and _is_refused(error))
             or _lacks_row(error)
-            or (isinstance(error, DBAPIError) and READ_ONLY_SERVER in str(error.orig))
             or type(error).__module__.startswith("grpc")
         ):
             return root_cause(error)
@@ -67,10 +66,17 @@ def _lacks_row(error: BaseException) -> bool:
     return isinstance(error, KeyError) and error.args == (NOT_FOUND_MSG,)
 
 
-def _is_aborted(error: DBAPIError) -> bool:
-    """Whether PostgreSQL refuses a statement because one before it in the transaction has failed: Optuna asks
-    in another way where a list of trials cannot be had, in the same transaction."""
-    return getattr(error.orig, "sqlstate", None) == ABORTED
+def _is_refused(error: DBAPIError) -> bool:
+    """Whether the connection is gone, the server can only be read, or a statement before has failed.
+
+    Where Optuna cannot have a list of trials it asks in another way, which PostgreSQL refuses in the same
+    transaction.
+    """
+    return (
+        error.connection_invalidated
+        or READ_ONLY_SERVER in str(error.orig)
+        or getattr(error.orig, "sqlstate", None) == ABORTED
+    )
 
 
 def is_outage(error: BaseException | None) -> bool:

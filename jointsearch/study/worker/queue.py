@@ -96,14 +96,9 @@ class TrialQueue:
         """
         with study_lock(self._study.optuna_study):
             records = self._study.records()
-            others = [
-                other
-                for other in (*records.complete, *records.running)
-                if other.digest == plan.digest and other.number != trial.number
-            ]
+            others = _others(records, plan.digest, trial.number)
             seed = self._seed(trial, {other.seed for other in others})
-            same = [other for other in others if other.seed == seed and other.copy_of is None]
-            twin = same[0] if same else None
+            twin = _twin(others, seed)
             found = {SEED: seed, COPY_OF: twin and twin.number, WORKER: worker_name()}
             if changed := {k: v for k, v in found.items() if trial.user_attrs.get(k) != v}:
                 writing.write(trial, changed)
@@ -143,7 +138,7 @@ class TrialQueue:
         with study_lock(study):
             records = self._study.records()
             heir = records.heir(stale.number)
-            if _twin(records, heir, stale.user_attrs[SEED]) is not None:
+            if _twin(_others(records, heir.digest, heir.number), stale.user_attrs[SEED]) is not None:
                 return
             if heir.state == TrialState.FAIL:
                 study.add_trial(
@@ -191,8 +186,12 @@ class TrialQueue:
         worker_event(event, self._study.name, trial=trial.number, **details)
 
 
-def _twin(records: StudyRecords, trial: TrialRecord, seed: int) -> TrialRecord | None:
-    """Another trial that has measured the same plan with this seed, or is at it."""
-    others = (*records.complete, *records.running)
-    same = [t for t in others if t.digest == trial.digest and t.seed == seed and t.number != trial.number]
-    return next((other for other in same if other.copy_of is None), None)
+def _others(records: StudyRecords, digest: str, number: int) -> list[TrialRecord]:
+    """The trials but that of ``number`` that have measured the plan, or are at it."""
+    known = (*records.complete, *records.running)
+    return [trial for trial in known if trial.digest == digest and trial.number != number]
+
+
+def _twin(others: Sequence[TrialRecord], seed: int) -> TrialRecord | None:
+    """Of trials of one plan that which measures it with this seed, itself."""
+    return next((other for other in others if other.seed == seed and other.copy_of is None), None)
