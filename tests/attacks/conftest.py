@@ -28,15 +28,6 @@ def sized() -> Sized:
     return lambda usual, at_full_size: at_full_size if full else usual
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/studies.db"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
 @pytest.fixture
 def make(configure: Callable[..., StudyConfig], layout: ModelLayout) -> Iterator[Make]:
     """A study of so many trials in the database of a URL."""

@@ -11,6 +11,7 @@ from optuna.storages import RDBStorage
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from attacks.bad.case import DIGITS, ESCAPES
+from fixtures.clicks import selecting
 from jointsearch.dashboard.router import csrf_cookie
 from jointsearch.dashboard.serving import create_dashboard
 from jointsearch.study.stored import StoredStudy
@@ -86,19 +87,7 @@ HEADERS = (
     {"Transfer-Encoding": "chunked"},
 )
 
-CLICK: dict[str, Any] = {
-    "output": "full-run.children",
-    "outputs": {"id": "full-run", "property": "children"},
-    "inputs": [
-        {"id": "select", "property": "n_clicks", "value": 1},
-        {"id": "plan-clock", "property": "n_intervals", "value": 0},
-    ],
-    "state": [
-        {"id": "note", "property": "value", "value": ""},
-        {"id": "address", "property": "pathname", "value": "/study/small/plan/x"},
-    ],
-    "changedPropIds": ["select.n_clicks"],
-}
+CLICK = selecting("/study/small/plan/x")
 
 BODIES = (
     b"",

@@ -10,6 +10,7 @@ import pytest
 from optuna.storages import RDBStorage
 from werkzeug.test import Client, TestResponse
 
+from fixtures.clicks import selecting
 from jointsearch.dashboard.router import OPTUNA_PATHS, csrf_cookie, token_cookie
 from jointsearch.dashboard.serving import check_host, create_dashboard
 from jointsearch.errors import UnsupportedError
@@ -48,19 +49,7 @@ def csrf(client: Client) -> dict[str, str]:
 
 def click_select(client: Client, trial: int, headers: dict[str, str]) -> TestResponse:
     """What Dash's page sends when a person presses the button."""
-    body: dict[str, Any] = {
-        "output": "full-run.children",
-        "outputs": {"id": "full-run", "property": "children"},
-        "inputs": [
-            {"id": "select", "property": "n_clicks", "value": 1},
-            {"id": "plan-clock", "property": "n_intervals", "value": 0},
-        ],
-        "state": [
-            {"id": "note", "property": "value", "value": "<b>the smallest</b>"},
-            {"id": "address", "property": "pathname", "value": f"/study/small/plan/{trial}"},
-        ],
-        "changedPropIds": ["select.n_clicks"],
-    }
+    body = selecting(f"/study/small/plan/{trial}", "<b>the smallest</b>")
     return client.post("/_dash-update-component", json=body, headers=headers)
 
 

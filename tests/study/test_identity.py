@@ -43,12 +43,6 @@ Reopen = Callable[[str], RDBStorage]
 TABLES = ("trials", "trial_user_attributes", "trial_params", "trial_values", "trial_heartbeats")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest, url: str) -> str:
-    found: str = url if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def opened() -> Iterator[Reopen]:
     """The storage at a URL as another process sees it."""

@@ -43,15 +43,6 @@ def begin(processes: list[subprocess.Popen[str]]) -> None:
         process.stdin.flush()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/studies.db"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
 @pytest.fixture
 def make(configure: Configure, layout: ModelLayout) -> Iterator[Make]:
     """A study of so many trials in the database of a URL."""
