@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jointsearch.assemble import read_layout, with_labels
+from jointsearch.config.fields import with_former_defaults
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.space import build_space
@@ -45,7 +46,7 @@ def find(config: StudyConfig, url: str) -> StoredStudy | None:
     study = stored(config.name, url)
     if study is None:
         return None
-    config = with_labels(config, study.config)
+    config = with_labels(with_former_defaults(config, study.config), study.config)
     check_unchanged(study, config)
     return study.with_config(config)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from jointsearch.errors import either
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -44,6 +46,26 @@ class _NotIdentity:
 
 NOT_IDENTITY = _NotIdentity()
 """Marks a field that may change while a study runs: its finished trials do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Formerly:
+    """Marks a field by the default that it had before: a study that was made with it goes on with it."""
+
+    default: Any
+
+
+def with_former_defaults(record: Kind, stored: BaseModel) -> Kind:
+    """``record`` with what ``stored`` has in fields that it leaves open, where that was the default once."""
+    changes: dict[str, Any] = {}
+    for name, field in type(record).model_fields.items():
+        now, before = getattr(record, name), getattr(stored, name, None)
+        if isinstance(now, BaseModel) and isinstance(before, BaseModel):
+            resumed = with_former_defaults(now, before)
+            changes |= {name: resumed} if resumed is not now else {}
+        elif name not in record.model_fields_set and Formerly(before) in field.metadata:
+            changes[name] = before
+    return record.model_copy(update=changes) if changes else record
 
 
 def identity_of(record: BaseModel) -> dict[str, Any]:

@@ -43,6 +43,9 @@ LONGEST_PROBLEM = 400
 
 _LONGEST_VALUE = 80
 
+_FOLLOWS = ("default_factory_not_called",)
+"""Where a default follows from another field, which is wrong itself."""
+
 _MAPPINGS = ("model_type", "model_attributes_type")
 _LISTS = ("tuple_type", "list_type")
 _FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -71,7 +74,7 @@ def study_from(values: Mapping[str, Any]) -> StudyConfig:
 
 def problems(error: ValidationError, values: Mapping[str, Any]) -> list[Problem]:
     """All that is wrong with a study's ``values``."""
-    found = [_problem(details, values) for details in error.errors()]
+    found = [_problem(details, values) for details in error.errors() if details["type"] not in _FOLLOWS]
     return [Problem(problem.place, one_line(problem.text, LONGEST_PROBLEM)) for problem in found]
 
 

@@ -66,7 +66,7 @@ def _with_absolute_paths(config: StudyConfig, path: Path) -> StudyConfig:
         except (ValueError, RuntimeError) as error:
             raise StudyFileError(f"{path}: {text!r} must be a path, but {first_line(error)}") from None
 
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude_unset=True)
     if is_folder_id(config.model.id):
         values["model"]["id"] = absolute(config.model.id)
     data = config.task.data

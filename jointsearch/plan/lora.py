@@ -1,17 +1,19 @@
 """What all adapters of a plan have in common: variant, start, scale, type.
 
-LoRA adds s B A to a frozen weight, with a scale s = alpha / rank: Hu et al., arXiv 2106.09685.
+LoRA adds s B A to a frozen weight, with a scale s = alpha / rank: Hu et al., arXiv 2106.09685. With one alpha
+for all ranks the best learning rate hardly depends on the rank (Schulman et al., "LoRA Without Regret", 2025;
+``studies/benchmarks/rates.md``), so that plans are judged by what they are and not by their rate.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jointsearch.config.fields import Known
+from jointsearch.config.fields import Formerly, Known
 from jointsearch.plan.formats import FORMATS, OF_BITS, UNQUANTIZED
-from jointsearch.plan.methods import METHODS, Method, methods_with
+from jointsearch.plan.methods import METHODS, Method, lora_scale, methods_with
 from jointsearch.plan.record import Record
 
 
@@ -28,11 +30,12 @@ class LoraSettings(Record):
     """Where adapters start: at nothing, at the largest part of a 16-bit weight (``pissa``), or at what
     NF4 took away from it (``loftq``)."""
 
-    alpha_over_rank: float = Field(default=2.0, gt=0)
-    """The scale alpha / rank of every adapter: constant, so that rank is the only difference."""
+    alpha_over_rank: Annotated[float | None, Formerly(2.0)] = Field(default=None, gt=0)
+    """In place of ``alpha``: one scale alpha / rank for all ranks. A high rank then learns faster than a low
+    one, and the best learning rate falls as the rank grows."""
 
-    alpha: float | None = Field(default=None, gt=0)
-    """The alpha of every adapter, for ``rslora`` alone; by default 8, a scale of 2 at rank 16."""
+    alpha: Annotated[float | None, Formerly(None)] = Field(default_factory=lambda known: _alpha(known), gt=0)
+    """The alpha of every adapter, whatever its rank: 16, or 8 for ``rslora``."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the adapters' inputs, while they train."""
@@ -42,9 +45,10 @@ class LoraSettings(Record):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        if self.alpha is not None and not self.method.same_alpha:
-            known = ", ".join(methods_with(lambda method: method.same_alpha))
-            raise ValueError(f"alpha is for variant: {known}; others have alpha_over_rank")
+        if self.alpha is not None and self.alpha_over_rank is not None and self.method.scale is lora_scale:
+            raise ValueError(
+                f"adapters have alpha or alpha_over_rank, but got {self.alpha:g} and {self.alpha_over_rank:g}"
+            )
         if self.init != "default" and not self.method.other_starts:
             known = " and ".join(methods_with(lambda method: method.other_starts))
             raise ValueError(f"init: {self.init} is for the variants {known}, but got {self.variant}")
@@ -57,7 +61,9 @@ class LoraSettings(Record):
 
     def alpha_of(self, rank: int) -> float:
         """PEFT's ``lora_alpha`` of an adapter of that rank."""
-        return (self.alpha or 8.0) if self.method.same_alpha else self.alpha_over_rank * rank
+        if self.alpha_over_rank is not None and self.method.scale is lora_scale:
+            return self.alpha_over_rank * rank
+        return self.alpha or self.method.alpha
 
     def scale(self, rank: int) -> float:
         """What B A is multiplied by."""
@@ -76,3 +82,10 @@ class LoraSettings(Record):
             case "loftq":
                 return weight_format == UNQUANTIZED or FORMATS[weight_format].loftq
         return weight_format in FORMATS
+
+
+def _alpha(known: dict[str, Any]) -> float | None:
+    """What ``alpha`` is where nothing is said of it, beside the fields before it."""
+    if known.get("alpha_over_rank") is not None or known.get("variant") not in METHODS:
+        return None
+    return METHODS[known["variant"]].alpha

@@ -118,7 +118,9 @@ def work(job: Job) -> Job | None:
     layout = read_layout(_study.model, _study.task.type, _study.task.head)
     ranks = sorted({job["rank"]})
     settings = {
-        "lora": _study.lora.model_copy(update={"alpha_over_rank": SCALES[job["scaling"]](job["rank"])}),
+        "lora": _study.lora.model_copy(
+            update={"alpha_over_rank": SCALES[job["scaling"]](job["rank"]), "alpha": None}
+        ),
         "search_space": _study.search_space.model_copy(update={"bits": (4,), "ranks": tuple(ranks)}),
         "calibration": _study.calibration.model_copy(
             update={"steps": job["steps"], "learning_rate": job["rate"], "measure_at": (0.25, 0.5, 0.75)}

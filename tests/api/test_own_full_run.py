@@ -43,7 +43,8 @@ def test_a_plan_is_trained_in_full_and_loaded_by_anyone(own: js.Study, rows: Dat
         progress=lambda step, steps, logs: logged.append((step, steps)),
     )
     assert {"loss", "wrong"} <= result.metrics.keys()
-    assert result.metrics["loss"] < own.trials[1].user_attrs["measurement"]["metrics"]["loss"] - 0.1
+    untrained = own.trials[0].user_attrs["measurement"]["metrics"]["loss"]
+    assert result.metrics["loss"] < untrained - 0.3
     assert (4, 12) in logged
     assert result.adapter_dir is not None
     base = AutoModelForCausalLM.from_pretrained(result.model_dir)

@@ -101,7 +101,7 @@ def adalora_config(wanted: Adaptation) -> AdaLoraConfig:
         lora_dropout=shared["lora_dropout"],
         fan_in_fan_out=shared["fan_in_fan_out"],
         modules_to_save=shared["modules_to_save"],
-        lora_alpha=plan.lora.alpha_over_rank * initial,  # PEFT divides by the initial rank
+        lora_alpha=plan.lora.alpha_of(initial),  # PEFT divides by the initial rank
         init_r=initial,
         target_r=target,
         tinit=int(INITIAL_SHARE * num_steps),

@@ -78,7 +78,7 @@ def test_every_module_has_its_rank_scale_and_start(
             continue
         layer = layers[name]
         assert layer.r["default"] == choice.rank
-        assert layer.scaling["default"] == plan.lora.alpha_over_rank
+        assert layer.scaling["default"] == 16 / choice.rank
         start = layer.lora_A["default"].weight
         assert torch.equal(start, initial_rows(7, name, choice.rank, layer.in_features))
         assert layer.lora_B["default"].weight.abs().sum() == 0

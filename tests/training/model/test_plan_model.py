@@ -121,7 +121,7 @@ def test_loftq_starts_from_what_quantization_took_away(family_folder: Path) -> N
     name = "model.layers.0.mlp.up_proj"
     modules = {other: js.ModuleChoice(format="16bit", rank=0) for other in plan.modules}
     modules[name] = js.ModuleChoice(format="nf4", rank=64)
-    lora = plan.lora.model_copy(update={"init": "loftq", "alpha_over_rank": 1.0})
+    lora = plan.lora.model_copy(update={"init": "loftq", "alpha": 64.0})
     plan = js.Plan(modules=modules, lora=lora).within(context)
     before = AutoModelForCausalLM.from_pretrained(settings.id).get_submodule(name).weight.detach().clone()
     model = js.get_plan_model(AutoModelForCausalLM.from_pretrained(settings.id), plan).eval()
