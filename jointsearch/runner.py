@@ -35,6 +35,8 @@ class Trial:
     """Told the step and the validation loss along the run; may raise ``TrialPruned``."""
     rungs: bool = True
     """Whether losses along the run are wanted; a runner may save itself the trouble where they are not."""
+    learning_rate: float | None = None
+    """In place of the study's, where that is ``auto``."""
     number: int | None = None
     """In its study; None where a plan is run outside of one."""
 
@@ -97,6 +99,16 @@ class TrainsInFull(Protocol):
 
     def evaluate_run(self, folder: Path) -> FullRunResult:
         """Measure what ``train_in_full`` has left in ``folder``; ``validation`` holds what was found."""
+        ...
+
+
+@runtime_checkable
+class TakesLearningRate(Protocol):
+    """A runner that trains at ``Trial.learning_rate``, so that a study can sweep over rates."""
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Those that a sweep may try, rising."""
         ...
 
 

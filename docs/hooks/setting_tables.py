@@ -72,7 +72,7 @@ def _section(path: str, model: type[BaseModel]) -> str:
     root = model.model_json_schema()
     rows = []
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else _default(field.get_default())
+        default = "required" if field.is_required() else _default(_default_of(model, name))
         shown, meaning = _type(root["properties"][name], root), meanings.get(name, "")
         if nested := _models_in(field.annotation):
             place = f"{path.partition(' ')[0]}.{name}".strip(".")
@@ -83,6 +83,12 @@ def _section(path: str, model: type[BaseModel]) -> str:
         rows.append((code(name), shown, default, _line(meaning)))
     parts = [f"## {path or 'The top of the file'}", _line(inspect.getdoc(model) or "")]
     return "\n\n".join([*parts, table(["setting", "value", "default", "meaning"], rows)])
+
+
+def _default_of(model: type[BaseModel], name: str) -> Any:
+    field = model.model_fields[name]
+    # a default that follows from other fields is that beside their defaults
+    return getattr(model(), name) if field.default_factory else field.get_default()
 
 
 def _line(text: str) -> str:

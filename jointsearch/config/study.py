@@ -135,6 +135,14 @@ class StudyConfig(Record):
         """The name of the quality objective."""
         return self.objectives[0]
 
+    def at(self, learning_rate: float | None = None) -> StudyConfig:
+        """The same with numbers where a learning rate is ``auto``."""
+        calibration = self.calibration.at(learning_rate)
+        full_run = self.full_run
+        if full_run.learning_rate == "auto":
+            full_run = full_run.model_copy(update={"learning_rate": calibration.learning_rate})
+        return self.model_copy(update={"calibration": calibration, "full_run": full_run})
+
     def with_trials(self, trials: int) -> StudyConfig:
         """The same study with so many trials in all."""
         return self.model_copy(update={"search": self.search.model_copy(update={"trials": trials})})

@@ -6,8 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jointsearch.config.fields import NOT_IDENTITY, Positive
+from jointsearch.config.fields import NOT_IDENTITY, Formerly, Positive
 from jointsearch.plan.record import Record
+
+FIRST_LEARNING_RATE = 1e-3
+"""Where a sweep begins, and what is trained with where nobody has swept."""
+
+LearningRate = Annotated[
+    Annotated[float, Field(gt=0)] | Literal["auto"], Field(union_mode="left_to_right"), Formerly(1e-3)
+]
 
 
 class CalibrationSettings(Record):
@@ -17,8 +24,9 @@ class CalibrationSettings(Record):
     """Training steps of a trial."""
     batch_size: Positive = 8
     """Examples in a batch."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Its highest value: after the warmup it falls linearly to 0."""
+    learning_rate: LearningRate = "auto"
+    """Its highest value: after the warmup it falls linearly to 0. ``auto``: what a sweep finds before the
+    first trial, with the smallest and the largest rank, for each kind of adapters."""
     warmup_steps: int = Field(default=5, ge=0)
     """Steps in which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -37,6 +45,17 @@ class CalibrationSettings(Record):
     """A trial that takes longer fails; if it hangs for a minute more, its worker is ended."""
     checkpoint_every: Annotated[Positive | None, NOT_IDENTITY] = None
     """Keep a trial's state every so many steps: a worker goes on from there if another was interrupted."""
+
+    def at(self, learning_rate: float | None = None, steps: int | None = None) -> CalibrationSettings:
+        """The same with a number in place of ``auto``, and for ``steps``, of which as many are the warmup in
+        proportion."""
+        if learning_rate is None:
+            learning_rate = FIRST_LEARNING_RATE if self.learning_rate == "auto" else self.learning_rate
+        steps = steps or self.steps
+        warmup = round(self.warmup_steps * steps / self.steps)
+        return self.model_copy(
+            update={"learning_rate": learning_rate, "steps": steps, "warmup_steps": warmup}
+        )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
@@ -69,8 +88,8 @@ class FullRunSettings(Record):
     """Examples in a batch, of each process."""
     gradient_accumulation_steps: Positive = 1
     """Batches whose gradients make one step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Its highest value, after the warmup."""
+    learning_rate: LearningRate = "auto"
+    """Its highest value, after the warmup. ``auto``: that of the trials."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from 0."""
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"

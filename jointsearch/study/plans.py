@@ -58,4 +58,4 @@ def export_plan(study: StoredStudy, number: int | None = None) -> PlanFile:
         metrics=trial.measurement.metrics,
     )
     plan = trial.plan.distilled(trial.measurement.ranks)
-    return PlanFile.build(plan, study.layout, study.config, source)
+    return PlanFile.build(plan, study.layout, study.trained_config(trial.plan), source)

@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
-from jointsearch.plan.plan import PlanContext
+from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.plan import Plan, PlanContext
 from jointsearch.space import SearchSpace, build_space
 from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
+from jointsearch.study.learning_rate import stored_sweep
 from jointsearch.study.records import RecordReader, StudyRecords
 
 
@@ -60,6 +62,28 @@ class StoredStudy:
     def context(self) -> PlanContext:
         """What the study's plans are made for."""
         return PlanContext(self.layout, self.config)
+
+    def trains(self, plan: Plan) -> bool:
+        """Whether training changes anything: adapters, or a new head."""
+        return bool(plan.ranks) or any(spec.trained for spec in self.layout.modules)
+
+    def learning_rate(self, lora: LoraSettings) -> float | None:
+        """What a sweep has found for these adapters; None before it has, and where there was none."""
+        if lora not in self._learning_rates:
+            sweep = stored_sweep(self.optuna_study.user_attrs, lora)
+            if sweep is None or sweep.learning_rate is None:
+                return None
+            self._learning_rates[lora] = sweep.learning_rate
+        return self._learning_rates[lora]
+
+    @cached_property
+    def _learning_rates(self) -> dict[LoraSettings, float]:
+        return {}
+
+    def trained_config(self, plan: Plan) -> StudyConfig:
+        """The config as ``plan`` was trained under it: with the learning rate that was found."""
+        rate = self.learning_rate(plan.lora)
+        return self.config if rate is None else self.config.at(rate)
 
     def records(self) -> StudyRecords:
         """All trials as they are now, without parameters: ``optuna_study.get_trials()`` has them."""

@@ -35,6 +35,8 @@ from jointsearch.training.probes.sensitivity import measure_sensitivities
 from jointsearch.training.probes.weight_sharing import WeightSharing
 from jointsearch.training.tasks import Evaluation, build_task
 
+LEARNING_RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 0) for digit in (1, 3))
+
 
 class CalibrationRunner:
     """Runs plans on one device; loads the model and the data once. Not safe for several threads."""
@@ -49,13 +51,19 @@ class CalibrationRunner:
         self.task = build_task(config, self.models.bank.model.config)
 
     @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Two of every power of ten: neighbours differ by about what a fine-tune notices."""
+        return LEARNING_RATES
+
+    @property
     def notes(self) -> list[str]:
         """What a person should know about the data."""
         return self.task.notes
 
     def run(self, plan: Plan, trial: Trial) -> Measurement:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
-        settings = self._config.calibration
+        config = self._config.at(trial.learning_rate)
+        settings = config.calibration
         clock = Clock()
         method = method_of(plan.lora)
         checkpoint = None
@@ -64,7 +72,7 @@ class CalibrationRunner:
         with failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
                 model = self.models.assemble(plan, trial.seed)
-            progress = TrainingLoop(model, self.task, self._config, method).run(trial, clock, checkpoint)
+            progress = TrainingLoop(model, self.task, config, method).run(trial, clock, checkpoint)
             with clock("evaluate"), autocast(self.device):
                 found = self.task.evaluate(
                     model, "validation", settings.validation_examples, settings.batch_size
@@ -76,7 +84,7 @@ class CalibrationRunner:
 
     def probe(self, space: SearchSpace, steps: int, trial: Trial) -> Callable[[Plan], float]:
         """Shared adapters, trained for ``steps``; gives a plan's validation loss with them."""
-        sharing = WeightSharing(self.models, self.task, space, trial.seed)
+        sharing = WeightSharing(self.models, self.task, space, trial)
         sharing.train(steps, trial.should_stop)
         return sharing.score
 

@@ -35,14 +35,13 @@ class TrainingLoop:
         self._model = model
         self._task = task
         self._method = method
-        self._settings = settings = config.calibration
+        self._settings = settings = config.calibration.at()
         self._device = next(model.parameters()).device
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if self._trainable:
-            groups = method.parameter_groups(model, settings.learning_rate)
-            self._optimizer = build_optimizer(
-                groups, config.training, settings.learning_rate, settings.weight_decay
-            )
+            rate = float(settings.learning_rate)
+            groups = method.parameter_groups(model, rate)
+            self._optimizer = build_optimizer(groups, config.training, rate, settings.weight_decay)
             self._scheduler = get_scheduler("linear", self._optimizer, settings.warmup_steps, settings.steps)
 
     def run(self, trial: Trial, clock: Clock, checkpoint: Checkpoint | None = None) -> Progress:

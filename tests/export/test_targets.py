@@ -54,7 +54,7 @@ def test_peft_reads_its_config(source: ExportSource, tmp_path: Path) -> None:
     assert {name.replace("\\", ""): rank for name, rank in read.rank_pattern.items()} == {
         name: rank for name, rank in ranks.items() if rank != 16
     }
-    assert (read.r, read.lora_alpha, read.lora_dropout) == (16, 32, 0.1)
+    assert (read.r, read.lora_alpha, read.lora_dropout) == (16, 16, 0.1)
 
 
 def test_peft_has_no_plan_without_an_adapter(

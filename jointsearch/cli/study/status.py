@@ -19,6 +19,7 @@ from jointsearch.search.attributes import PROBE
 from jointsearch.study.analysis.progress import Snapshot, running_trials
 from jointsearch.study.control import Wanted, wanted
 from jointsearch.study.full_runs import FullRun, full_runs, selected
+from jointsearch.study.learning_rate import stored_sweep
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
@@ -76,6 +77,7 @@ def _status(study: StoredStudy) -> dict[str, Any]:
         "selected": selected(study.optuna_study),
         "best": snapshot.best,
         "hypervolume": snapshot.hypervolume,
+        "learning_rate": _learning_rate(study),
         "steps_saved": records.share_saved(study.config.calibration.steps),
         "probe_correlation": _probe_correlation(study, records),
         "trials_per_hour": snapshot.trials_per_hour,
@@ -84,6 +86,14 @@ def _status(study: StoredStudy) -> dict[str, Any]:
         "failures": {str(trial.number): trial.failure for trial in records.failed},
         "full_runs": [_full_run(run) for run in full_runs(study.optuna_study.user_attrs).values()],
     }
+
+
+def _learning_rate(study: StoredStudy) -> dict[str, Any] | None:
+    """The sweep for the study's own adapters, as far as it has come."""
+    sweep = stored_sweep(study.optuna_study.user_attrs, study.space.lora)
+    if sweep is None:
+        return None
+    return {"found": sweep.learning_rate, "best": sweep.best, "runs": len(sweep.runs), "notes": sweep.notes}
 
 
 def _probe_correlation(study: StoredStudy, records: StudyRecords) -> float | None:
@@ -102,6 +112,7 @@ def _full_run(run: FullRun) -> dict[str, Any]:
 
 def _print(current: dict[str, Any]) -> None:
     rows = [[label, text] for label, text in _in_words(current).items()]
+    rows += [["note", note] for note in (current["learning_rate"] or {}).get("notes", ())]
     rows += [[f"trial {number} failed", reason] for number, reason in current["failures"].items()]
     print_table(["study", current["name"]], rows)
     if current["workers"]:
@@ -140,6 +151,9 @@ def _in_words(current: dict[str, Any]) -> dict[str, str]:
         "trials per hour": _number(current["trials_per_hour"], ".1f"),
         "time left": _duration(current["seconds_left"]),
     }
+    if (rate := current["learning_rate"]) is not None:
+        so_far = "looked for" if rate["found"] is None else f"{rate['found']:g}"
+        found["learning rate"] = f"{so_far} (a sweep of {rate['runs']} runs)"
     if current["steps_saved"]:
         found["early stopping"] = f"spared {current['steps_saved']:.0%} of the training steps"
     if current["probe_correlation"] is not None:

@@ -35,8 +35,8 @@ def adalora_mixed(layout: ModelLayout, settings: StrategySettings, max_bytes: in
 def _adaptive(
     layout: ModelLayout, settings: StrategySettings, bits: Mapping[str, Bits], max_bytes: int | None
 ) -> Plan:
-    # no start or scale of another kind: AdaLoRA has its own
-    lora = settings.lora.model_copy(update={"variant": "adalora", "init": "default", "alpha": None})
+    # no other start: AdaLoRA has its own
+    lora = settings.lora.model_copy(update={"variant": "adalora", "init": "default"})
     settings = replace(settings, lora=lora)
     rank = settings.rank
     if max_bytes is not None:

@@ -94,16 +94,12 @@ def chosen(study: StoredStudy, records: StudyRecords) -> list[MeasuredPlan]:
         records.objectives, tuple(t for t in records.trials if t.seed in study.searched_seeds)
     )
     front = [by_digest[point.digest] for point in seen.front]
-    return [point for point in front if not point.origin.is_named and is_trained(study, point)]
+    return [point for point in front if not point.origin.is_named and study.trains(point.plan)]
 
 
 def is_rung(study: StoredStudy, point: MeasuredPlan) -> bool:
     """Whether a plan that has a name can be a rival: of the study's adapters, and trained."""
-    return point.plan.lora == study.space.lora and is_trained(study, point)
-
-
-def is_trained(study: StoredStudy, point: MeasuredPlan) -> bool:
-    return bool(point.plan.ranks) or any(spec.trained for spec in study.layout.modules)
+    return point.plan.lora == study.space.lora and study.trains(point.plan)
 
 
 def compare(points: Sequence[Entry], ladder: Sequence[Entry], searched: Sequence[int]) -> Verdict:

@@ -20,6 +20,7 @@ from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_h
 from jointsearch.study.worker.events import Listener, worker_event
 from jointsearch.study.worker.loop import WorkLoop
 from jointsearch.study.worker.queue import TrialQueue
+from jointsearch.study.worker.rate_sweep import learning_rate_for
 from jointsearch.study.worker.time_limit import time_limit
 
 
@@ -59,6 +60,7 @@ class TrialRun:
 
     def _run(self, plan: Plan, seed: int, *, rungs: bool) -> Measurement:
         """Have the plan run; raises ``TrialFailed`` after ``calibration.max_seconds``."""
+        rate = learning_rate_for(self.study, self.runner, plan, self.loop)
         about = {"trial": self.trial.number, "plan": plan.digest, "seed": seed}
         worker_event("trial started", self.study.name, **about)
         limit = self.study.config.calibration.max_seconds
@@ -67,6 +69,7 @@ class TrialRun:
             told = runners.Trial(
                 seed,
                 rungs=rungs,
+                learning_rate=rate,
                 number=self.trial.number,
                 should_stop=lambda: self.loop.stopping or over(),
                 report=lambda step, loss: self._report(plan, step, loss),

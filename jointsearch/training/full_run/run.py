@@ -118,7 +118,7 @@ def _full_run(
         model=method.attach(model, wanted, starts),
         method=method,
         task=task,
-        study=study,
+        study=study.at(),
         steps=steps,
         device=device,
         num_processes=processes.num_processes,

@@ -109,10 +109,9 @@ def train(
 
 def _trainer(training: FullTraining, clipped: ClippedSteps) -> _Trainer:
     settings = training.study.full_run
-    groups = training.method.parameter_groups(training.model, settings.learning_rate)
-    optimizer = build_optimizer(
-        groups, training.study.training, settings.learning_rate, settings.weight_decay
-    )
+    rate = float(settings.learning_rate)
+    groups = training.method.parameter_groups(training.model, rate)
+    optimizer = build_optimizer(groups, training.study.training, rate, settings.weight_decay)
     trainer = _Trainer(
         clipped,
         training.task,
@@ -138,7 +137,7 @@ def _arguments(training: FullTraining) -> TrainingArguments:
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=settings.learning_rate,
+        learning_rate=float(settings.learning_rate),
         warmup_steps=round(settings.warmup_ratio * num_steps),
         lr_scheduler_type=settings.lr_scheduler,
         weight_decay=settings.weight_decay,

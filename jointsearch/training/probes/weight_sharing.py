@@ -21,6 +21,7 @@ from transformers import get_scheduler
 
 from jointsearch.errors import TrialInterrupted, UnsupportedError
 from jointsearch.plan.plan import Plan
+from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.training.loop import batches
 from jointsearch.training.model.setup import autocast, build_optimizer
@@ -34,7 +35,7 @@ AVERAGED_SHARE = 1 / 3
 class WeightSharing:
     """Shared adapters for the plans of a space, on the models and the data of the study's trials."""
 
-    def __init__(self, models: TrialModels, task: Task, space: SearchSpace, seed: int = 0) -> None:
+    def __init__(self, models: TrialModels, task: Task, space: SearchSpace, trial: Trial) -> None:
         lora = space.lora
         if lora.init != "default" or not lora.method.nested:
             raise UnsupportedError(
@@ -43,10 +44,11 @@ class WeightSharing:
             )
         self._models = models
         self._task = task
-        self._settings = models.config.calibration
+        self._settings = models.config.calibration.at(trial.learning_rate)
         self._space = space
-        self._seed = seed
-        largest = models.assemble(space.plan({n: len(c) - 1 for n, c in space.parameters.items()}), seed)
+        self._seed = trial.seed
+        params = {name: len(choices) - 1 for name, choices in space.parameters.items()}
+        largest = models.assemble(space.plan(params), trial.seed)
         self._shared = nn.ParameterDict(
             {_key(name): nn.Parameter(p.detach().clone()) for name, p in _trained(largest).items()}
         )
@@ -58,7 +60,7 @@ class WeightSharing:
         optimizer = build_optimizer(
             [{"params": list(self._shared.parameters())}],
             self._models.config.training,
-            settings.learning_rate,
+            float(settings.learning_rate),
             settings.weight_decay,
         )
         scheduler = get_scheduler("linear", optimizer, settings.warmup_steps, steps)

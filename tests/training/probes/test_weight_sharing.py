@@ -32,7 +32,7 @@ def adapters(sharing: WeightSharing, space: SearchSpace, weight_format: str, ran
 
 
 def test_ranks_are_nested(runner: CalibrationRunner, space: SearchSpace) -> None:
-    sharing = WeightSharing(runner.models, runner.task, space)
+    sharing = WeightSharing(runner.models, runner.task, space, Trial())
     sharing.train(6)
     small, large = adapters(sharing, space, "nf4", 2), adapters(sharing, space, "16bit", 8)
     assert small.keys() == large.keys()
@@ -46,7 +46,7 @@ def test_a_small_rank_trains_its_own_rows_alone(
     runner: CalibrationRunner, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SearchSpace, "sample", lambda self, chance: space.uniform("nf4", 2))
-    sharing = WeightSharing(runner.models, runner.task, space)
+    sharing = WeightSharing(runner.models, runner.task, space, Trial())
     before = adapters(sharing, space, "16bit", 8)
     sharing.train(3)
     for name, after in adapters(sharing, space, "16bit", 8).items():
@@ -61,7 +61,7 @@ def test_of_one_plan_it_is_plain_training_with_the_last_third_averaged(
 ) -> None:
     settings = SpaceSettings(bits=(8,), ranks=(4,))
     space = SearchSpace.build(tiny_layout, settings, config.quantization, config.lora)
-    sharing = WeightSharing(runner.models, runner.task, space, seed=3)
+    sharing = WeightSharing(runner.models, runner.task, space, Trial(seed=3))
     sharing.train(6)
 
     plan = space.plan(dict.fromkeys(space.parameters, 0))
@@ -115,4 +115,4 @@ def test_what_has_no_nested_ranks(
     space = SearchSpace.build(tiny_layout, sixteen, config.quantization, settings)
     with pytest.raises(UnsupportedError, match=f"but got .*{next(iter(lora.values()))}"):
         runner = CalibrationRunner(whole, tiny_layout)
-        WeightSharing(runner.models, runner.task, space)
+        WeightSharing(runner.models, runner.task, space, Trial())
