@@ -29,7 +29,8 @@ class SearchSettings(Record):
 
     sampler: Annotated[str, Known(SAMPLERS)] = "additive"
     """``additive`` knows the bytes and models the quality as nearly a sum; ``nsga2``, ``tpe``, ``gp`` and
-    ``random`` are Optuna's; ``qr-adaptor`` is after arXiv 2505.03802."""
+    ``random`` are Optuna's; ``tpe-bytes`` and ``gp-bytes`` know the bytes too. ``qr-adaptor`` (arXiv
+    2505.03802), ``autoqra`` (2602.22268) and ``primo`` (2511.08371) are after these papers."""
     trials: Annotated[Positive, NOT_IDENTITY] = 100
     """Trials in all, uniform plans and failed trials included."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -37,10 +38,11 @@ class SearchSettings(Record):
     repeats: Annotated[Positive, NOT_IDENTITY] = 1
     """Measure a plan that is proposed again with a new seed, up to so many seeds; then copy what is known."""
     probe: Annotated[Literal["weight-sharing", "sensitivity", "none"], NOT_IDENTITY] = "none"
-    """What gives ``sampler: additive`` its prior. ``weight-sharing``: one run that scores many plans, for the
-    price of some six trials at most; adapters whose ranks are not nested (DoRA, PiSSA, LoftQ) do without.
-    ``sensitivity``: output errors and gradients of every group, for the price of a trial. Neither has been
-    worth its price in the project's own benchmark."""
+    """What ``sampler: additive`` has for a prior; ``autoqra`` and ``qr-adaptor`` have sensitivities of it.
+    ``weight-sharing``: one run that scores many plans, for the price of some six trials at most; adapters
+    whose ranks are not nested (DoRA, PiSSA, LoftQ) do without. ``sensitivity``: output errors and gradients
+    of every group, for the price of a trial. Neither has been worth its price to ``additive`` in the
+    project's own benchmark."""
     early_stopping: Annotated[bool | Literal["auto"], NOT_IDENTITY] = "auto"
     """Stop a trial at a rung where it would hardly be on the front. ``auto``: as long as that saves more
     seconds than measuring at the rungs takes, judged by the study's own trials."""

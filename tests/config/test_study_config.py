@@ -83,7 +83,8 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
         (
             VALID + "search: {trials: 5,\n  sampler: nsga}\n",
             [
-                "8: search.sampler must be 'additive', 'nsga2', 'tpe', 'gp', 'random' or 'qr-adaptor'",
+                "8: search.sampler must be 'additive', 'nsga2', 'tpe', 'gp', 'random', 'autoqra', "
+                "'gp-bytes', 'primo', 'qr-adaptor' or 'tpe-bytes'",
                 "got 'nsga'",
                 "did you mean 'nsga2'?",
             ],

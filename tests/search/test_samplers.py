@@ -27,7 +27,10 @@ Configure = Callable[..., StudyConfig]
 Create = Callable[..., StoredStudy]
 
 GENERATION = "NSGAIISampler:generation"
-SAMPLERS = ["additive", "nsga2", "tpe", "gp", "random", "qr-adaptor"]
+SAMPLERS = [
+    *("additive", "nsga2", "tpe", "gp", "random"),
+    *("autoqra", "gp-bytes", "primo", "qr-adaptor", "tpe-bytes"),
+]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

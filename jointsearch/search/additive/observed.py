@@ -68,6 +68,20 @@ class TrialReader:
             model_bytes=sizes,
         )
 
+    def measured(self, trials: Sequence[FrozenTrial]) -> tuple[Ints, Floats]:
+        """Plans of the space, (num_trials, num_groups), and their qualities turned so that lower is better.
+
+        A trial that was stopped early has the quality that it was expected to reach.
+        """
+        pairs = [
+            (chosen, quality)
+            for trial in trials
+            if (quality := _quality(trial)) is not None and (chosen := self.chosen(trial)) is not None
+        ]
+        plans = np.array([chosen for chosen, _ in pairs], dtype=np.int64)
+        values = self.sign * np.array([quality for _, quality in pairs], dtype=float)
+        return plans.reshape(len(pairs), len(self.options.groups)), values
+
     def proposed(self, trials: Sequence[FrozenTrial]) -> Counter[bytes]:
         """How many trials, in whatever state, each plan of the space has; by ``key_of`` its options."""
         chosen = (self.chosen(trial) for trial in trials)

@@ -18,20 +18,19 @@ memory, as here.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import IntDistribution
-from optuna.trial import TrialState
-from scipy.stats import norm
 
 from jointsearch.front.pareto import is_on_front
 from jointsearch.search.additive.observed import key_of
 from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import stored_probe
+from jointsearch.search.evolution import best_first, mutated
+from jointsearch.search.gaussian_process import expected_improvement, fit
 from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.probe import group_effects
 from jointsearch.search.samplers import Sampler, SamplerContext, register_sampler
@@ -66,14 +65,8 @@ class QRAdaptorSampler(PlanSampler):
         rng = np.random.default_rng((self._seed, number))
         trials = study.get_trials(deepcopy=False)
         known = set(self._reader.proposed(trials))
-        pairs = [
-            (chosen, trial.values[0])
-            for trial in trials
-            if trial.state == TrialState.COMPLETE and (chosen := self._reader.chosen(trial)) is not None
-        ]
-        plans = np.array([chosen for chosen, _ in pairs]).reshape(len(pairs), len(self._options.groups))
-        quality = self._sign * np.array([value for _, value in pairs])
-        points = np.stack([quality, self._options.model_bytes(plans)], axis=1) if pairs else np.empty((0, 2))
+        plans, quality = self._reader.measured(trials)
+        points = np.stack([quality, self._options.model_bytes(plans)], axis=1)
         for _ in range(MAX_TRIES):
             if len(plans) < self._population:
                 proposal = self._initial(study, rng)
@@ -98,7 +91,7 @@ class QRAdaptorSampler(PlanSampler):
                 position = round(level * steps)
                 position = min(steps, position + 1) if group in above else max(0, position - 1)
                 chosen[group] += position * (1 if axis else len(entry.group.ranks))
-        return self._mutated(chosen, rng)
+        return mutated(self._options, chosen, rng)
 
     def _sensitivities(self, study: optuna.Study) -> Floats:
         """(num_groups, 2): what a group gains from all its bits and from all its ranks."""
@@ -113,74 +106,22 @@ class QRAdaptorSampler(PlanSampler):
         order = best_first(points)[: self._population]
         parents = [int(min(rng.integers(len(order), size=2))) for _ in range(2)]
         first, second = plans[order[parents[0]]], plans[order[parents[1]]]
-        return self._mutated(np.where(rng.random(len(first)) < 0.5, first, second), rng)
-
-    def _mutated(self, chosen: Ints, rng: np.random.Generator) -> Ints:
-        """Some genes, one at least, one step away."""
-        chosen = chosen.copy()
-        groups = np.flatnonzero(rng.random(len(chosen)) < 1 / len(chosen))
-        if not len(groups):
-            groups = rng.integers(len(chosen), size=1)
-        for group in groups:
-            entry = self._options.groups[group].group
-            bits, rank = divmod(int(chosen[group]), len(entry.ranks))
-            neighbours = [
-                b * len(entry.ranks) + r
-                for b, r in ((bits - 1, rank), (bits + 1, rank), (bits, rank - 1), (bits, rank + 1))
-                if 0 <= b < len(entry.bits) and 0 <= r < len(entry.ranks)
-            ]
-            if neighbours:
-                chosen[group] = neighbours[rng.integers(len(neighbours))]
-        return chosen
+        return mutated(self._options, np.where(rng.random(len(first)) < 0.5, first, second), rng)
 
     def _improving(self, plans: Ints, points: Floats, known: set[bytes], rng: np.random.Generator) -> Ints:
         """The neighbour of the front with the largest expected improvement of a random weighting."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
         front = plans[is_on_front(points)]
-        drawn = [self._mutated(front[rng.integers(len(front))], rng) for _ in range(NUM_CANDIDATES)]
+        drawn = [mutated(self._options, front[rng.integers(len(front))], rng) for _ in range(NUM_CANDIDATES)]
         candidates = np.array([chosen for chosen in drawn if key_of(chosen) not in known])
         if not len(candidates):
-            return self._mutated(drawn[0], rng)
+            return mutated(self._options, drawn[0], rng)
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
         weight = rng.random()
         target = np.maximum(weight * scaled[:, 0], (1 - weight) * scaled[:, 1]) + 0.05 * scaled.sum(axis=1)
-        kernel = ConstantKernel(1.0) * Matern(length_scale=3.0, nu=2.5) + WhiteKernel(1e-3)
-        model = GaussianProcessRegressor(kernel, normalize_y=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(self._options.design(plans), target)
-        mean, deviation = model.predict(self._options.design(candidates), return_std=True)
-        gain = target.min() - mean
-        normal = gain / np.maximum(deviation, 1e-12)
-        improvement = gain * norm.cdf(normal) + deviation * norm.pdf(normal)
+        predict = fit(self._options.design(plans), target)
+        improvement = expected_improvement(target.min(), *predict(self._options.design(candidates)))
         return np.asarray(candidates[int(np.argmax(improvement))])
-
-
-def best_first(points: Floats) -> Ints:
-    """Positions by Pareto rank, then by falling crowding distance (NSGA-II, sections III.A and B)."""
-    order: list[int] = []
-    left = np.arange(len(points))
-    while len(left):
-        front = is_on_front(points[left])
-        members = left[front]
-        order += members[np.argsort(-_crowding(points[members]), kind="stable")].tolist()
-        left = left[~front]
-    return np.array(order, dtype=np.int64)
-
-
-def _crowding(points: Floats) -> Floats:
-    distance = np.zeros(len(points))
-    for column in points.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
-        distance[order[[0, -1]]] = np.inf
-        if span > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
-    return distance
 
 
 def build(context: SamplerContext) -> QRAdaptorSampler:
@@ -194,4 +135,4 @@ def build(context: SamplerContext) -> QRAdaptorSampler:
     )
 
 
-register_sampler(Sampler("qr-adaptor", build))
+register_sampler(Sampler("qr-adaptor", build, uses_probe=True))
