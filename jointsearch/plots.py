@@ -45,8 +45,7 @@ def plot_plan(study: Study | StoredStudy, trial: int | None = None) -> go.Figure
     complete.
     """
     stored = _stored(study)
-    records = records_with_front(stored)
-    return plan_figure(plan_table(stored, records, _first_of_its_plan(stored, records, trial)))
+    return plan_figure(plan_table(stored, *_of_its_plan(stored, trial)))
 
 
 def plot_hypervolume(study: Study | StoredStudy) -> go.Figure:
@@ -65,15 +64,16 @@ def plot_effects(study: Study | StoredStudy, trial: int | None = None) -> go.Fig
     By the model of the search, with credible intervals. Raises ``StudyError`` where there are too few trials.
     """
     stored = _stored(study)
-    records = records_with_front(stored)
-    return effects_figure(why_table(stored, records, _first_of_its_plan(stored, records, trial)))
+    return effects_figure(why_table(stored, *_of_its_plan(stored, trial)))
 
 
 def _stored(study: Study | StoredStudy) -> StoredStudy:
     return study if isinstance(study, StoredStudy) else study._stored
 
 
-def _first_of_its_plan(study: StoredStudy, records: StudyRecords, trial: int | None) -> int:
-    """The trial that figures call the plan by; ``trial`` may have measured it again with another seed."""
-    digest = complete_trial(study, chosen_trial(study) if trial is None else trial).digest
-    return next(plan.number for plan in records.measured if plan.digest == digest)
+def _of_its_plan(study: StoredStudy, trial: int | None) -> tuple[StudyRecords, int]:
+    """The records of trials as long as ``trial``, and that by which figures call its plan: ``trial`` may have
+    measured it again with another seed."""
+    chosen = complete_trial(study, chosen_trial(study) if trial is None else trial)
+    records = study.records().with_trial(chosen.number)
+    return records, next(plan.number for plan in records.measured if plan.digest == chosen.digest)

@@ -37,6 +37,8 @@ class Trial:
     """Whether losses along the run are wanted; a runner may save itself the trouble where they are not."""
     learning_rate: float | None = None
     """In place of the study's, where that is ``auto``."""
+    steps: int | None = None
+    """In place of the study's ``calibration.steps``: of a final (``jointsearch.study.finals``)."""
     number: int | None = None
     """In its study; None where a plan is run outside of one."""
 
@@ -100,6 +102,13 @@ class TrainsInFull(Protocol):
     def evaluate_run(self, folder: Path) -> FullRunResult:
         """Measure what ``train_in_full`` has left in ``folder``; ``validation`` holds what was found."""
         ...
+
+
+@runtime_checkable
+class TakesSteps(Protocol):
+    """A runner that trains for ``Trial.steps``, so that a study can have finals."""
+
+    takes_steps: bool
 
 
 @runtime_checkable

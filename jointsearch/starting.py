@@ -24,6 +24,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.runner import Runner, SensitivityProber
 from jointsearch.study.analysis.compare import ComparisonSettings, compare
 from jointsearch.study.analysis.comparison import Comparison
+from jointsearch.study.analysis.finals import request_finals
 from jointsearch.study.control import Wanted, want
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
@@ -73,7 +74,7 @@ def start_study(
     found = find(config, url)
     if found is not None:
         want(found.optuna_study, Wanted.RUN)
-        if found.num_left(found.records()) == 0:
+        if found.num_left(found.records()) == 0 and not request_finals(found):
             return found
     known = found or draft(config)
     left_out = known.layout.left_out.items()

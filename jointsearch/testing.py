@@ -59,9 +59,12 @@ def small_layout(num_blocks: int = 2, width: int = 64) -> ModelLayout:
 class FakeRunner(Runner):
     """An additive loss with diminishing returns, drawn from module names. Deterministic.
 
-    loss = 1.8 + Σ_m w_m (q(format_m) + 0.5 / (1 + rank_m)) + ε with weights w_m that sum to 1, q the
-    formats' relative errors, and ε ~ N(0, noise²) from (seed, plan).
+    loss = 1.8 + Σ_m w_m (q(format_m) + 0.5 t / (1 + rank_m)) + ε with weights w_m that sum to 1, q the
+    formats' relative errors, and ε ~ N(0, noise²) from (seed, plan). t is 1, and in a final of ``steps``
+    steps √(steps / 60): what a rank is worth shows late.
     """
+
+    takes_steps = True
 
     def __init__(self, layout: ModelLayout | None = None, noise: float = 0.0) -> None:
         """``layout``: of the model; by default that of the plan's study."""
@@ -75,8 +78,9 @@ class FakeRunner(Runner):
     def run(self, plan: Plan, trial: Trial) -> Measurement:
         weights = {name: _uniform(name) for name in plan.modules}
         total = sum(weights.values())
+        late = math.sqrt(trial.steps / 60) if trial.steps else 1.0
         loss = 1.8 + sum(
-            weights[name] / total * (FORMATS[choice.format].relative_error + 0.5 / (1 + choice.rank))
+            weights[name] / total * (FORMATS[choice.format].relative_error + 0.5 * late / (1 + choice.rank))
             for name, choice in plan.modules.items()
         )
         loss += random.Random(f"{trial.seed}/{plan.digest}").gauss(0.0, 1.0) * self._noise

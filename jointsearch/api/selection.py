@@ -49,7 +49,7 @@ def select(
         raise StudyError(f"a point must be selected by one of {', '.join(ways)}, but got {given}")
     number = trial if trial is not None else _point(study, max_bytes, quality)
     chosen = complete_trial(study, number)
-    on_front = {point.number: point.values for point in study.records().front}
+    on_front = {point.number: point.values for point in study.records().answer.front}
     plan = export_plan(study, number).with_context
     return Selection(number, on_front.get(number, chosen.values), plan, study)
 

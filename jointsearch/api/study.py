@@ -12,6 +12,7 @@ from jointsearch.api.following import Callback, Following
 from jointsearch.api.front import Table, front_of
 from jointsearch.api.selection import Selection, select, size_in_bytes
 from jointsearch.assemble import num_gpus
+from jointsearch.config.search import FinalsSettings
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.errors import StudyError
@@ -23,6 +24,8 @@ from jointsearch.runner import Runner, SensitivityProber
 from jointsearch.starting import Audience, loaded_runner, run_fleet
 from jointsearch.study.analysis.compare import ComparisonSettings, compare
 from jointsearch.study.analysis.comparison import Comparison
+from jointsearch.study.analysis.fidelity import Fidelity, fidelities
+from jointsearch.study.analysis.finals import request_finals
 from jointsearch.study.analysis.refine import refine
 from jointsearch.study.analysis.verdict import Verdict, judge
 from jointsearch.study.control import Wanted, want, wanted
@@ -176,6 +179,17 @@ class Study:
         while refine(self._stored, seeds):
             self._run_requested()
         return self.verdict()
+
+    def finals(self, times: Sequence[int] = (4, 16), seeds: int = 1) -> tuple[Fidelity, ...]:
+        """Run the front, its rivals and the selected plans on for ``times`` the steps, length after length;
+        how well the trials have foretold each.
+
+        ``front``, ``select`` and ``verdict`` then go by the longest ones. ``seeds``: that each is run with.
+        """
+        settings = FinalsSettings(times=tuple(times), seeds=seeds)
+        while request_finals(self._stored, settings):
+            self._run_requested()
+        return tuple(fidelities(self._stored.records()))
 
     def verdict(self) -> Verdict:
         """Whether searching has paid: ``paid`` (None while open), ``sentence``, ``p_value``, ``gains``."""

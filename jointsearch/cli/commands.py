@@ -28,6 +28,7 @@ STUDY = (
     Row("retry", f"{_HERE}.study.steering:retry", "Put failed trials back into the queue"),
     Row("measure", f"{_HERE}.study.requests:measure", "Have the predicted optimum of a size measured"),
     Row("refine", f"{_HERE}.study.requests:refine", "Measure the front with further seeds"),
+    Row("finals", f"{_HERE}.study.requests:finals", "Run the front on for longer"),
     Row("import", f"{_HERE}.study.importing:import_command", "Take over the trials of a compatible study"),
     Row("delete", f"{_HERE}.study.deletion:delete", "Delete a study and its trials"),
 )

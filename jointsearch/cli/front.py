@@ -10,11 +10,12 @@ import click
 
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json, print_tables
-from jointsearch.errors import visible
+from jointsearch.errors import StudyError, visible
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.front_table import front_rows, front_table
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.plans import records_with_front
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
 
@@ -25,13 +26,17 @@ OWN_COLUMNS = ("model_bytes", "peak_memory_bytes")
 @click.command()
 @name_argument
 @click.option("--predicted", is_flag=True, help="Also the front that the model of all trials predicts.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), metavar="N", help="As trials of N steps have measured it."
+)
 @storage_option
 @format_option("table", "json", "csv")
-def front(name: str, predicted: bool, storage_url: str, output_format: str) -> None:
+def front(name: str, predicted: bool, steps: int | None, storage_url: str, output_format: str) -> None:
     """Show the Pareto front, and whether searching has paid.
 
-    The uniform and named plans of study NAME stand beside it. On a terminal that is too narrow these
-    columns are left out, in this order: peak memory, trainable, bits/weight, further objectives.
+    The uniform and named plans of study NAME stand beside it. Where the study has finals (`study finals`)
+    it is the front of the longest ones. On a terminal that is too narrow these columns are left out, in this
+    order: peak memory, trainable, bits/weight, further objectives.
 
     With --predicted, JSON is an object with the keys measured, predicted and verdict, and CSV has the
     predicted front alone.
@@ -44,6 +49,8 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
     """
     study = load_study(name, storage_url)
     records = records_with_front(study)
+    if steps is not None:
+        records = _of_length(study, records, steps)
     verdict = judge(study, records)
     rows = front_rows(front_table(study, records), verdict)
     foreseen = []
@@ -63,17 +70,28 @@ def front(name: str, predicted: bool, storage_url: str, output_format: str) -> N
             for row in rows
         )
     else:
-        _print_measured(study, rows)
+        _print_measured(study, records, rows)
         if foreseen:
             print_predicted(study, foreseen)
         click.echo(visible(verdict.sentence))
 
 
-def _print_measured(study: StoredStudy, rows: list[dict[str, Any]]) -> None:
+def _of_length(study: StoredStudy, records: StudyRecords, steps: int) -> StudyRecords:
+    """Raises ``StudyError`` where nothing was measured by trials of so many steps."""
+    own = study.config.calibration.steps
+    found = records.at(None if steps == own else steps)
+    if not found.front:
+        lengths = ", ".join(map(str, (own, *records.lengths)))
+        raise StudyError(f"--steps must be a length that trials have had ({lengths}), but got {steps}")
+    return found
+
+
+def _print_measured(study: StoredStudy, records: StudyRecords, rows: list[dict[str, Any]]) -> None:
     quality, *others = (name for name in study.config.objectives if name not in OWN_COLUMNS)
     columns = ["trial", quality, *others, "size", "bits/weight", "trainable", "peak memory", ""]
+    length = f", finals of {records.steps} steps" if records.steps else ""
     tables = {
-        f"Pareto front of '{study.name}'": [row for row in rows if row["on_front"]],
+        f"Pareto front of '{study.name}'{length}": [row for row in rows if row["on_front"]],
         "Uniform and named plans that are not on it": [
             row for row in rows if not (row["on_front"] or row["fallen"])
         ],

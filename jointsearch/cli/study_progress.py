@@ -58,7 +58,7 @@ class StudyProgress:
         self._report_new(records)
 
     def _report_new(self, records: StudyRecords) -> None:
-        finished = {trial.number: trial for trial in (*records.complete, *records.failed)}
+        finished = {trial.number: trial for trial in (*records.all_complete, *records.failed)}
         if self._reported is None:  # what a resumed study has finished is no news
             self._reported = set(finished)
         for number in sorted(finished.keys() - self._reported):

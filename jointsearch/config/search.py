@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from jointsearch.config.fields import NOT_IDENTITY, Known, Positive
 from jointsearch.config.names import SAMPLERS
@@ -22,6 +22,21 @@ class StopSettings(Record):
     """How far ahead the gain is expected."""
     after: Positive = 30
     """Never before so many trials are complete."""
+
+
+def _rising(times: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(times)))
+
+
+class FinalsSettings(Record):
+    """Longer runs of the front after the search: at each length, what the one before has put on its front."""
+
+    times: Annotated[
+        tuple[Annotated[int, Field(gt=1)], ...], Field(min_length=1), AfterValidator(_rising)
+    ] = (4, 16)
+    """Lengths, as multiples of ``calibration.steps``."""
+    seeds: Positive = 1
+    """That each plan is run with, from ``calibration.seed`` on."""
 
 
 class SearchSettings(Record):
@@ -46,5 +61,8 @@ class SearchSettings(Record):
     early_stopping: Annotated[bool | Literal["auto"], NOT_IDENTITY] = "auto"
     """Stop a trial at a rung where it would hardly be on the front. ``auto``: as long as that saves more
     seconds than measuring at the rungs takes, judged by the study's own trials."""
+    finals: Annotated[FinalsSettings | None, NOT_IDENTITY] = None
+    """Longer runs of the front, of its rivals on the ladder and of the selected plans, after the search; by
+    default none. ``jointsearch study finals`` has them at any time."""
     stop: Annotated[StopSettings | None, NOT_IDENTITY] = None
     """End the study before it has all of its trials; by default never."""

@@ -135,9 +135,9 @@ class StudyConfig(Record):
         """The name of the quality objective."""
         return self.objectives[0]
 
-    def at(self, learning_rate: float | None = None) -> StudyConfig:
-        """The same with numbers where a learning rate is ``auto``."""
-        calibration = self.calibration.at(learning_rate)
+    def at(self, learning_rate: float | None = None, steps: int | None = None) -> StudyConfig:
+        """The same with numbers where a learning rate is ``auto``, and for trials of so many ``steps``."""
+        calibration = self.calibration.at(learning_rate, steps)
         full_run = self.full_run
         if full_run.learning_rate == "auto":
             full_run = full_run.model_copy(update={"learning_rate": calibration.learning_rate})

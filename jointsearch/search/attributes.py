@@ -10,6 +10,8 @@ from jointsearch.search.probe import Probe
 PLAN = "plan"
 SEED = "seed"
 COPY_OF = "copy_of"
+STEPS = "steps"
+"""Of a final: how long it trains, in place of ``calibration.steps``. Samplers do not see it."""
 EXPECTED = "expected"
 """The quality that a trial was expected to reach when it was stopped early."""
 PROBE = "probe"

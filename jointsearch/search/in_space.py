@@ -18,7 +18,10 @@ from jointsearch.search.optuna_compat import FilteredStudy
 
 
 class InSpace(BaseSampler):
-    """A sampler of Optuna's over a fixed space, which sees the trials that have all of its parameters."""
+    """A sampler of Optuna's over a fixed space, which sees the trials that have all of its parameters.
+
+    Finals have none, so that nothing is learned from what trained for longer.
+    """
 
     def __init__(self, inner: BaseSampler, space: Mapping[str, IntDistribution]) -> None:
         self.inner = inner

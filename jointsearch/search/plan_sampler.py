@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from jointsearch.search.additive.observed import PROPOSED, TrialReader
 from jointsearch.search.additive.options import Options
+from jointsearch.search.attributes import STEPS
 from jointsearch.search.optuna_compat import show_to_others
 
 
@@ -34,6 +35,10 @@ class PlanSampler(BaseSampler):
     @abstractmethod
     def propose(self, study: optuna.Study, number: int) -> NDArray[np.int64]:
         """The options of trial ``number``, (num_groups,)."""
+
+    def seen(self, study: optuna.Study) -> list[FrozenTrial]:
+        """The trials that a proposal depends on: all but finals, which train for longer."""
+        return [trial for trial in study.get_trials(deepcopy=False) if STEPS not in trial.user_attrs]
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial

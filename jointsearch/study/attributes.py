@@ -2,8 +2,8 @@
 
 A study has the user attributes ``config``, ``layout`` and perhaps ``selection``, ``sensitivities`` and
 ``converged``, and those of ``full_runs``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``origin``
-from the start, and ``measurement`` or ``failure`` at the end. Those that samplers read are named in
-``search.attributes``.
+or ``steps`` from the start, and ``measurement`` or ``failure`` at the end. Those that samplers read are named
+in ``search.attributes``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.record import read_stored
-from jointsearch.search.attributes import PLAN, SEED
+from jointsearch.search.attributes import PLAN, SEED, STEPS
 
 CONFIG = "config"
 LAYOUT = "layout"
@@ -38,7 +38,7 @@ MEASUREMENT = "measurement"
 FAILURE = "failure"
 RETRY_OF = "retry_of"
 
-PLAN_ATTRIBUTES = (PLAN, DIGEST, ORIGIN, LABEL, SEED, REQUESTED)
+PLAN_ATTRIBUTES = (PLAN, DIGEST, ORIGIN, LABEL, SEED, STEPS, REQUESTED)
 """What a trial knows before it runs."""
 
 

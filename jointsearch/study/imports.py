@@ -29,7 +29,7 @@ def import_trials(study: StoredStudy, other: StoredStudy) -> int:
     known = {(trial.digest, trial.seed) for trial in study.records().complete}
     count = 0
     whole = other.optuna_study.get_trials(deepcopy=False)
-    for trial in other.records().complete:
+    for trial in other.records().complete:  # finals are run anew
         if trial.copy_of is not None or (trial.digest, trial.seed) in known:
             continue
         kept = {k: v for k, v in trial.frozen.user_attrs.items() if k in (*PLAN_ATTRIBUTES, MEASUREMENT)}

@@ -27,8 +27,8 @@ def complete_trial(study: StoredStudy, number: int) -> TrialRecord:
 
 
 def records_with_front(study: StoredStudy) -> StudyRecords:
-    """The records, which have a front; raises ``StudyError`` where no trial is complete yet."""
-    records = study.records()
+    """The records of the longest trials, which have a front; raises ``StudyError`` where none is complete."""
+    records = study.records().answer
     if not records.front:
         raise StudyError(
             f"study '{study.name}' has no complete trial yet; `jointsearch study status {study.name}`"

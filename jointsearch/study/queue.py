@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jointsearch.errors import StudyError
 from jointsearch.plan.origin import REQUEST, Origin
 from jointsearch.plan.plan import Plan
-from jointsearch.search.attributes import PLAN, SEED
+from jointsearch.search.attributes import PLAN, SEED, STEPS
 from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
 from jointsearch.space import SearchSpace
@@ -71,15 +71,23 @@ def is_retried(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
     return any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials)
 
 
-def request(study: StoredStudy, plan: Plan, origin: Origin = REQUEST, *, seed: int | None = None) -> None:
+def request(
+    study: StoredStudy,
+    plan: Plan,
+    origin: Origin = REQUEST,
+    *,
+    seed: int | None = None,
+    steps: int | None = None,
+) -> None:
     """Have a worker measure ``plan``, on top of the search's trials and before them.
 
-    The plan need not be in the search space. Without ``seed`` it is measured with the study's own.
+    The plan need not be in the search space. Without ``seed`` it is measured with the study's own. With
+    ``steps`` it is a final, which has no parameters: Optuna's samplers must not take it for a trial.
     """
     attributes: dict[str, Any] = {REQUESTED: True, ORIGIN: origin.model_dump(mode="json")}
-    if seed is not None:
-        attributes[SEED] = seed
-    enqueue(study.optuna_study, study.space, plan, study.space.params_of(plan), attributes)
+    attributes |= {name: value for name, value in ((SEED, seed), (STEPS, steps)) if value is not None}
+    params = study.space.params_of(plan) if steps is None else None
+    enqueue(study.optuna_study, study.space, plan, params, attributes)
 
 
 def requeue_failed(study: StoredStudy, number: int | None = None) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.front.pareto import growing_hypervolume, hypervolume, is_on_front
 from jointsearch.front.selection import FrontPoint
@@ -28,19 +29,60 @@ MARGIN = 0.1
 
 @dataclass(frozen=True)
 class StudyRecords:
-    """All trials of a study at one moment."""
+    """All trials of a study at one moment, and what those of one length have measured."""
 
     objectives: tuple[str, ...]
     trials: tuple[TrialRecord, ...]
+    steps: int | None = None
+    """How long the trials train that have measured: as finals do, or None as those of the search."""
 
     @classmethod
     def of(cls, objectives: Sequence[str], trials: Sequence[FrozenTrial]) -> StudyRecords:
         names = tuple(objectives)
         return cls(names, tuple(TrialRecord(trial, names) for trial in trials))
 
+    def at(self, steps: int | None) -> StudyRecords:
+        """The same moment, as trials of that length have measured it."""
+        if steps not in self._views:
+            self._views[steps] = StudyRecords(self.objectives, self.trials, steps)
+        return self._views[steps]
+
+    @property
+    def answer(self) -> StudyRecords:
+        """As the longest trials have measured it: what a person is to believe.
+
+        At the longest length at which every plan that was asked for has ended: a final that half of the plans
+        have turns nothing round.
+        """
+        unfinished = {trial.steps for trial in (*self.waiting, *self.running, *self.stale)}
+        return self.at(max(set(self.lengths) - unfinished, default=None))
+
+    def with_trial(self, number: int) -> StudyRecords:
+        """The same moment, as trials of the length of that trial have measured it; raises ``StudyError``."""
+        if not 0 <= number < len(self.trials):
+            raise StudyError(f"the trial must be one of {len(self.trials)}, but got {number}")
+        return self.at(self.trials[number].steps)
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Of the finals that have measured something, rising."""
+        return tuple(sorted({trial.steps for trial in self.all_complete if trial.steps}))
+
+    def known(self) -> set[tuple[str, int | None]]:
+        """Plans, by digest, and seeds that have or will have a trial of this length."""
+        failed = (trial for trial in self.failed if trial.steps == self.steps)
+        asked = (trial for trial in (*self.running, *self.waiting) if trial.steps == self.steps)
+        return {(trial.digest, trial.seed) for trial in (*self.complete, *asked, *failed)}
+
+    @cached_property
+    def all_complete(self) -> tuple[TrialRecord, ...]:
+        """Of every length."""
+        return self._in_state(TrialState.COMPLETE)
+
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:
-        return self._in_state(TrialState.COMPLETE)
+        """Of this length."""
+        return tuple(trial for trial in self.all_complete if trial.steps == self.steps)
 
     @cached_property
     def running(self) -> tuple[TrialRecord, ...]:
@@ -76,7 +118,7 @@ class StudyRecords:
 
     @property
     def num_finished(self) -> int:
-        return len(self.complete) + len(self.pruned) + len(self.failed)
+        return len(self.all_complete) + len(self.pruned) + len(self.failed)
 
     def share_saved(self, steps: int) -> float:
         """Of all trials' training steps, those that early stopping has spared; ``steps``: of a trial."""
@@ -92,11 +134,11 @@ class StudyRecords:
     @property
     def num_searched(self) -> int:
         """Finished and running trials of the search."""
-        return sum(t.searched for t in (*self.complete, *self.pruned, *self.failed, *self.running))
+        return sum(t.searched for t in (*self.all_complete, *self.pruned, *self.failed, *self.running))
 
     def num_left(self, trials: int) -> int:
         """Trials yet to be finished: of the ``trials`` of the search, and of those asked for on top."""
-        finished = (*self.complete, *self.pruned, *(trial for trial in self.failed if trial.failure))
+        finished = (*self.all_complete, *self.pruned, *(trial for trial in self.failed if trial.failure))
         unfinished = (*self.waiting, *self.running, *self.stale)
         searched = sum(trial.searched for trial in finished)
         return max(0, trials - searched) + sum(trial.requested for trial in unfinished)
@@ -167,6 +209,10 @@ class StudyRecords:
         points = np.array([self._signed(point)[:2] for point in searched])
         ratios = growing_hypervolume(points, corner) / hypervolume(uniform, corner)
         return tuple((point.number, float(ratio)) for point, ratio in zip(searched, ratios, strict=True))
+
+    @cached_property
+    def _views(self) -> dict[int | None, StudyRecords]:
+        return {self.steps: self}
 
     def _in_state(self, state: TrialState) -> tuple[TrialRecord, ...]:
         return tuple(trial for trial in self.trials if trial.state == state)

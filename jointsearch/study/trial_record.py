@@ -13,7 +13,7 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.record import read_stored
-from jointsearch.search.attributes import COPY_OF, PLAN, SEED
+from jointsearch.search.attributes import COPY_OF, PLAN, SEED, STEPS
 from jointsearch.study.attributes import (
     DIGEST,
     FAILURE,
@@ -60,6 +60,11 @@ class TrialRecord:
     def seed(self) -> int | None:
         """None until a worker has chosen it."""
         return self._attributes.get(SEED)
+
+    @property
+    def steps(self) -> int | None:
+        """How long a final trains; None of a trial as the search has them."""
+        return self._attributes.get(STEPS)
 
     @property
     def worker(self) -> str:

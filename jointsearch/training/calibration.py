@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.custom import check_runs_from_file
+from jointsearch.config.training import CalibrationSettings
 from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
@@ -41,6 +42,8 @@ LEARNING_RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 0) for d
 class CalibrationRunner:
     """Runs plans on one device; loads the model and the data once. Not safe for several threads."""
 
+    takes_steps = True
+
     def __init__(self, config: StudyConfig, layout: ModelLayout) -> None:
         check_runs_from_file(config.name, config.task)
         self._config = config
@@ -62,16 +65,16 @@ class CalibrationRunner:
 
     def run(self, plan: Plan, trial: Trial) -> Measurement:
         """Assemble, train and measure ``plan``; raises ``TrialFailed`` where it has no result."""
-        config = self._config.at(trial.learning_rate)
+        config = self._config.at(trial.learning_rate, trial.steps)
         settings = config.calibration
         clock = Clock()
         method = method_of(plan.lora)
         checkpoint = None
         if settings.checkpoint_every and method.restorable:
-            checkpoint = Checkpoint(self._config.digest, plan.digest, trial.seed)
+            checkpoint = Checkpoint(self._config.digest, plan.digest, trial.seed, settings.steps)
         with failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
-                model = self.models.assemble(plan, trial.seed)
+                model = self.models.assemble(plan, trial.seed, settings.steps)
             progress = TrainingLoop(model, self.task, config, method).run(trial, clock, checkpoint)
             with clock("evaluate"), autocast(self.device):
                 found = self.task.evaluate(
@@ -80,7 +83,7 @@ class CalibrationRunner:
         if checkpoint:
             checkpoint.delete()
         finite("validation", found.metrics["loss"], settings.steps)
-        return self._measurement(plan, trial, method.final_ranks(model), progress, found, peak)
+        return self._measurement(plan, trial, settings, method.final_ranks(model), progress, found, peak)
 
     def probe(self, space: SearchSpace, steps: int, trial: Trial) -> Callable[[Plan], float]:
         """Shared adapters, trained for ``steps``; gives a plan's validation loss with them."""
@@ -100,12 +103,12 @@ class CalibrationRunner:
         self,
         plan: Plan,
         trial: Trial,
+        settings: CalibrationSettings,
         ranks: dict[str, int],
         progress: Progress,
         found: Evaluation,
         peak: PeakMemory,
     ) -> Measurement:
-        settings = self._config.calibration
         cost = plan_cost(self._layout, plan.ending_with(ranks))
         train_seconds = progress.seconds.get("train", 0.0)
         steps_per_epoch = self.task.num_examples("train") / settings.batch_size

@@ -30,9 +30,9 @@ class Progress:
 class Checkpoint:
     """The file of one trial; it is there between the first ``save`` and ``delete``."""
 
-    def __init__(self, study: str, plan: str, seed: int) -> None:
-        """``study`` and ``plan``: their digests; with the seed they fix what a trial does."""
-        self._path = Path(HF_HOME) / "jointsearch" / "trials" / study / f"{plan}-{seed}.pt"
+    def __init__(self, study: str, plan: str, seed: int, steps: int) -> None:
+        """``study`` and ``plan``: their digests; with the seed and the steps they fix what a trial does."""
+        self._path = Path(HF_HOME) / "jointsearch" / "trials" / study / f"{plan}-{seed}-{steps}.pt"
 
     def save(
         self, progress: Progress, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler

@@ -50,6 +50,7 @@ def test_the_commands_are_these() -> None:
         "study delete",
         "study measure",
         "study refine",
+        "study finals",
         "front",
         "select",
         "export",

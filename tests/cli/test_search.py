@@ -103,3 +103,29 @@ def test_refining_shows_means_errors_and_a_verdict(study: StoredStudy, run: Run,
     assert "(3 seeds)" in table
     assert "searching has" in table
     assert ("Points that further seeds took off the front" in table) == any(row["fallen"] for row in rows)
+
+
+def test_the_commands_ask_show_and_tell(create: Create, layout: ModelLayout, run: Run) -> None:
+    study = create(calibration={"steps": 60}, search={"trials": 24})
+    Worker(study, FakeRunner(layout)).run()
+    result = run("study", "finals", "small", "--times", "4")
+    num = len(study.records().waiting)
+    assert result.stderr == (
+        f"study 'small': {num} finals put into the queue; once they are measured, call this again\n"
+    )
+    left = run("study", "finals", "small", "--times", "4").stderr
+    assert left == f"study 'small': nothing new to do: {num} trials are to be finished first\n"
+    Worker(study, FakeRunner(layout)).run()
+    done = run("study", "finals", "small", "--times", "4").stderr
+    assert done == "study 'small': nothing to do: all finals are there\n"
+    assert "Pareto front of 'small', finals of 240 steps" in run("front", "small").stdout
+    assert "Pareto front of 'small'\n" in run("front", "small", "--steps", "60").stdout.replace("  ", "")
+    wrong = run("front", "small", "--steps", "7")
+    assert "must be a length that trials have had (60, 240), but got 7" in str(wrong.exception)
+    status = json.loads(run("study", "status", "small", "--format", "json").stdout)
+    assert status["finals"] == {"240": num}
+    (found,) = status["fidelity"]
+    assert found["sentence"].startswith("trials foretell finals of 240 steps with a rank correlation of ")
+    wrong = run("study", "finals", "small", "--times", "4,x")
+    assert wrong.exit_code == 2
+    assert "must be whole numbers above 1 with commas between, such as 4,16, but got '4,x'" in wrong.stderr

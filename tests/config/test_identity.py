@@ -56,6 +56,7 @@ def test_what_a_studys_trials_do_not_depend_on() -> None:
         "full_run",
         "search.trials",
         "search.repeats",
+        "search.finals",
         "search.stop",
         "search.probe",
         "search.early_stopping",

@@ -1,4 +1,4 @@
-"""``jointsearch study measure`` and ``refine``: ask the workers of a study for certain trials."""
+"""``jointsearch study measure``, ``refine`` and ``finals``: ask the workers of a study for certain trials."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import click
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
 from jointsearch.cli.telling import tell
+from jointsearch.config.search import FinalsSettings
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.front.selection import parse_bytes
+from jointsearch.study.analysis.finals import request_finals
 from jointsearch.study.analysis.refine import refine as request_seeds
 from jointsearch.study.study import load_study
 
@@ -86,4 +88,54 @@ def refine(name: str, seeds: int, storage_url: str) -> None:
         if num
         else "nothing to do: all of these trials are there"
     )
+    tell(f"study '{name}': {text}")
+
+
+def _multiples(
+    context: click.Context, parameter: click.Parameter, given: str | None
+) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    try:
+        return FinalsSettings(times=tuple(int(word) for word in given.split(","))).times
+    except ValueError:
+        raise click.BadParameter(
+            f"must be whole numbers above 1 with commas between, such as 4,16, but got '{given}'"
+        ) from None
+
+
+@click.command()
+@name_argument
+@click.option(
+    "--times",
+    metavar="N,N",
+    callback=_multiples,
+    help="Lengths, as multiples of calibration.steps: the study's search.finals, or 4,16.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="That each plan is run with: the study's, or 1.")
+@storage_option
+def finals(name: str, times: tuple[int, ...] | None, seeds: int | None, storage_url: str) -> None:
+    """Run the front on for longer.
+
+    What a rank is worth shows late. The plans on the front of study NAME, their rivals on the ladder and the
+    selected plans are trained anew at the first length; called again once these are measured, what is then on
+    the front at the next length. The trials go into the queue; `study start` or workers run them. `front` and
+    `export` then go by the longest ones, and `study status` tells how well trials have foretold them.
+
+    \b
+    Example:
+      jointsearch study finals quickstart --times 4,16
+      jointsearch study start quickstart
+    """
+    study = load_study(name, storage_url)
+    given = {key: value for key, value in (("times", times), ("seeds", seeds)) if value is not None}
+    settings = (study.config.search.finals or FinalsSettings()).model_copy(update=given)
+    num = request_finals(study, settings)
+    left = study.num_left(study.records())
+    if num:
+        text = f"{num} finals put into the queue; once they are measured, call this again"
+    elif left:
+        text = f"nothing new to do: {left} trials are to be finished first"
+    else:
+        text = "nothing to do: all finals are there"
     tell(f"study '{name}': {text}")

@@ -89,10 +89,12 @@ def _tell_how_it_ended(study: StoredStudy, console: Console) -> int:
     if left > 0:
         state = f"{left} trials left; the same command goes on"
     stopped = f"{len(records.pruned)} stopped early, " if records.pruned else ""
+    finals = sum(len(records.at(steps).complete) for steps in records.lengths)
     counts = f"{len(records.complete)} complete, {stopped}{len(records.failed)} failed"
+    counts += f", {finals} finals" if finals else ""
     lines = [f"study '{study.name}': {counts}; {state}"]
     if records.front:
-        lines += [judge(study, records).sentence, f"next: jointsearch front {study.name}"]
+        lines += [judge(study, records.answer).sentence, f"next: jointsearch front {study.name}"]
     for line in lines:
         say(console, line)
     return left

@@ -73,7 +73,9 @@ def _status(study: StoredStudy) -> dict[str, Any]:
         "waiting": len(records.waiting),
         "left": records.num_left(study.config.search.trials),
         "wanted": wanted(study.optuna_study).value,
-        "front": [trial.number for trial in records.front],
+        "front": [trial.number for trial in records.answer.front],
+        "finals": {str(steps): len(records.at(steps).complete) for steps in records.lengths},
+        "fidelity": _fidelity(records),
         "selected": selected(study.optuna_study),
         "best": snapshot.best,
         "hypervolume": snapshot.hypervolume,
@@ -86,6 +88,15 @@ def _status(study: StoredStudy) -> dict[str, Any]:
         "failures": {str(trial.number): trial.failure for trial in records.failed},
         "full_runs": [_full_run(run) for run in full_runs(study.optuna_study.user_attrs).values()],
     }
+
+
+def _fidelity(records: StudyRecords) -> list[dict[str, Any]]:
+    """How well trials have foretold finals, by their length."""
+    if not records.lengths:
+        return []
+    from jointsearch.study.analysis.fidelity import fidelities  # it takes SciPy a while
+
+    return [asdict(found) | {"sentence": found.sentence} for found in fidelities(records)]
 
 
 def _learning_rate(study: StoredStudy) -> dict[str, Any] | None:
@@ -112,6 +123,7 @@ def _full_run(run: FullRun) -> dict[str, Any]:
 
 def _print(current: dict[str, Any]) -> None:
     rows = [[label, text] for label, text in _in_words(current).items()]
+    rows += [["fidelity", found["sentence"]] for found in current["fidelity"]]
     rows += [["note", note] for note in (current["learning_rate"] or {}).get("notes", ())]
     rows += [[f"trial {number} failed", reason] for number, reason in current["failures"].items()]
     print_table(["study", current["name"]], rows)
@@ -151,6 +163,9 @@ def _in_words(current: dict[str, Any]) -> dict[str, str]:
         "trials per hour": _number(current["trials_per_hour"], ".1f"),
         "time left": _duration(current["seconds_left"]),
     }
+    if current["finals"]:
+        each = ", ".join(f"{count} of {steps} steps" for steps, count in current["finals"].items())
+        found["finals"] = f"{each}; the front is that of the longest whole ones"
     if (rate := current["learning_rate"]) is not None:
         so_far = "looked for" if rate["found"] is None else f"{rate['found']:g}"
         found["learning rate"] = f"{so_far} (a sweep of {rate['runs']} runs)"

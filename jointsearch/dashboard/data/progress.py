@@ -40,7 +40,7 @@ class ProgressTable:
 
 
 def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
-    finished = (*records.complete, *records.pruned, *records.failed)
+    finished = (*records.all_complete, *records.pruned, *records.failed)
     states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     timeline = [
         FinishedTrial(
@@ -54,12 +54,12 @@ def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
         if trial.worker and trial.frozen.datetime_start and trial.frozen.datetime_complete
     ]
     phases: dict[str, list[float]] = {}
-    for trial in records.complete:
+    for trial in records.at(None).complete:
         if trial.copy_of is None:
             for phase, seconds in trial.measurement.seconds.items():
                 phases.setdefault(phase, []).append(seconds)
     return ProgressTable(
-        hypervolume=records.hypervolume_curve,
+        hypervolume=records.at(None).hypervolume_curve,
         timeline=tuple(sorted(timeline, key=lambda trial: trial.trial)),
         failures=tuple(Counter(trial.failure or "unknown" for trial in records.failed).most_common()),
         seconds_by_phase={phase: statistics.median(seconds) for phase, seconds in phases.items()},

@@ -31,7 +31,7 @@ class StudyRow:
 
 
 def study_row(study: StoredStudy, records: StudyRecords) -> StudyRow:
-    snapshot = Snapshot.of(records, study.config.search.trials)
+    snapshot = Snapshot.of(records.at(None), study.config.search.trials)
     moments = [
         moment
         for trial in records.trials

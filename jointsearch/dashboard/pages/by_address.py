@@ -44,16 +44,21 @@ def _study_page(study: StoredStudy, rest: list[str]) -> list[Any]:
     version = version_of(study, records)
     match rest:
         case []:
-            sentence = judge(study, records).sentence if records.front else ""
-            return front_page(front_table(study, records), sentence, version)
+            answer = records.answer
+            sentence = judge(study, answer).sentence if answer.front else ""
+            return front_page(front_table(study, answer), sentence, version)
         case ["plan", trial]:
+            records = records.with_trial(int(trial))
             return plan_page(study, front_table(study, records), plan_table(study, records, int(trial)))
         case ["compare", first, second]:
+            records = records.with_trial(int(first))
             return pair_page(study.name, pair_table(study, records, int(first), int(second)))
         case ["why", trial]:
-            return why_page(study.name, why_table(study, records, int(trial)))
+            return why_page(study.name, why_table(study, records.with_trial(int(trial)), int(trial)))
         case ["why"]:
-            return why_page(study.name, why_table(study, records_with_front(study), chosen_trial(study)))
+            records_with_front(study)  # says so where there is none yet
+            chosen = chosen_trial(study)
+            return why_page(study.name, why_table(study, records.with_trial(chosen), chosen))
         case ["progress"]:
             page = progress_page(study.name, progress_table(study, records))
             return [*page, dcc.Store(id="seen", data=version)]

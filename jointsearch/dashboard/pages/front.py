@@ -125,7 +125,7 @@ def shown_front(study: StoredStudy, controls: Controls, trigger: str | None) -> 
     Dash drops the answer to one trigger where another comes before it. So what is to change follows from
     what the page shows, and not from the trigger.
     """
-    records = study.records()
+    records = study.records().answer
     version = version_of(study, records)
     if controls.seen == controls.shown(version):
         raise PreventUpdate

@@ -52,7 +52,7 @@ class AdditiveSampler(PlanSampler):
         self._fitted: tuple[int, Surrogate] | None = None
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
-        trials = study.get_trials(deepcopy=False)
+        trials = self.seen(study)
         surrogate = self._surrogate(study, trials)
         known = self._reader.proposed(trials)
         rng = np.random.default_rng((self._seed, number))

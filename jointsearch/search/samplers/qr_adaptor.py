@@ -63,7 +63,7 @@ class QRAdaptorSampler(PlanSampler):
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
         rng = np.random.default_rng((self._seed, number))
-        trials = study.get_trials(deepcopy=False)
+        trials = self.seen(study)
         known = set(self._reader.proposed(trials))
         plans, quality = self._reader.measured(trials)
         points = np.stack([quality, self._options.model_bytes(plans)], axis=1)

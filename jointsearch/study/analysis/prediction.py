@@ -38,7 +38,7 @@ def fit_surrogate(
 
     ``reader``: of an earlier call, which knows what it has read.
     """
-    records = records or study.records()
+    records = (records or study.records()).at(None)
     if len(records.measured) < MIN_TRIALS:
         raise StudyError(
             f"a prediction needs {MIN_TRIALS} measured plans, but study '{study.name}' has "
@@ -53,7 +53,7 @@ def trial_reader(study: StoredStudy) -> TrialReader:
 
 
 def _observe(reader: TrialReader, records: StudyRecords) -> Observations:
-    return reader.observations([trial.frozen for trial in records.trials])
+    return reader.observations([trial.frozen for trial in records.trials if trial.steps is None])
 
 
 def probe_correlation(study: StoredStudy, records: StudyRecords | None = None) -> float | None:
@@ -61,7 +61,7 @@ def probe_correlation(study: StoredStudy, records: StudyRecords | None = None) -
 
     None without a probe, with fewer than three measured plans, or where all of them are equally good.
     """
-    records = records or study.records()
+    records = (records or study.records()).at(None)
     probe = stored_probe(study.optuna_study)
     if probe is None or len(records.measured) < MIN_TRIALS:
         return None

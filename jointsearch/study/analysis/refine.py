@@ -22,27 +22,26 @@ def refine(study: StoredStudy, num_seeds: int) -> int:
 
     First, under the search's own seed, the ladder's plans next to the points of the front: they tell which
     rivals are worth more. Once those are measured, ``num_seeds`` further seeds of every point and its rivals.
-    What is there, waits or runs is not asked for again, so that a call that finds nothing to do gives 0.
+    Where there are finals, further seeds of the longest ones, which have brought their rivals along. What is
+    there, waits or runs is not asked for again, so that a call that finds nothing to do gives 0.
     """
     records = records_with_front(study)
     searched = study.searched_seeds
     further = range(searched.stop, searched.stop + num_seeds)
-    return _ask(study, records, _near(study, records), searched[:1]) or _ask(
-        study, records, _rivals(study, records), further
-    )
+    near = 0 if records.steps else _ask(study, records, _near(study, records), searched[:1])
+    return near or _ask(study, records, points_and_rivals(study, records), further)
 
 
 def _ask(study: StoredStudy, records: StudyRecords, wanted: Iterable[Wanted], seeds: Iterable[int]) -> int:
     """The number of trials of these plans with these seeds that were not there."""
-    there = (*records.complete, *records.running, *records.waiting, *records.failed)
-    asked = {(trial.digest, trial.seed) for trial in there}
+    asked = records.known()
     plans = dict.fromkeys(wanted)
     # seed by seed, so that whatever is finished early can be compared in pairs
     missing = [
         (plan, origin, seed) for seed in seeds for plan, origin in plans if (plan.digest, seed) not in asked
     ]
     for plan, origin, seed in missing:
-        request(study, plan, origin, seed=seed)
+        request(study, plan, origin, seed=seed, steps=records.steps)
     return len(missing)
 
 
@@ -54,7 +53,7 @@ def _near(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
             yield rung.plan, rung.origin
 
 
-def _rivals(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
+def points_and_rivals(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
     """The points of the front, and the plans of the ladder that are their rivals."""
     by_number = {point.number: point for point in records.measured}
     numbers = [point.number for point in records.front]

@@ -74,7 +74,7 @@ class Verdict:
 
 def judge(study: StoredStudy, records: StudyRecords | None = None) -> Verdict:
     """The verdict on a study's front as it is now."""
-    records = records or study.records()
+    records = records or study.records().answer
     points = [_entry(point) for point in chosen(study, records)]
     ladder = [_entry(rung) for rung in records.baselines if is_rung(study, rung)]
     found = compare(points, ladder, study.searched_seeds)
@@ -91,7 +91,7 @@ def chosen(study: StoredStudy, records: StudyRecords) -> list[MeasuredPlan]:
     """What the search has put on the front under its own seeds, by rising bytes: others can judge it."""
     by_digest = {point.digest: point for point in records.measured}
     seen = StudyRecords(
-        records.objectives, tuple(t for t in records.trials if t.seed in study.searched_seeds)
+        records.objectives, tuple(t for t in records.trials if t.seed in study.searched_seeds), records.steps
     )
     front = [by_digest[point.digest] for point in seen.front]
     return [point for point in front if not point.origin.is_named and study.trains(point.plan)]
@@ -164,7 +164,7 @@ def _with_claims(comparisons: list[PointVerdict], gains: list[dict[int, float]])
 def fallen(records: StudyRecords) -> tuple[MeasuredPlan, ...]:
     """Plans whose first trials were on the front of first trials, and whose means are not on the front."""
     first = [TrialRecord(point.trials[0].frozen, point.trials[0].objectives) for point in records.measured]
-    at_first = StudyRecords(records.objectives, tuple(first)).front
+    at_first = StudyRecords(records.objectives, tuple(first), records.steps).front
     on_front = {point.digest for point in records.front}
     by_digest = {point.digest: point for point in records.measured}
     return tuple(

@@ -18,7 +18,7 @@ from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.record import read_stored
-from jointsearch.search.attributes import COPY_OF, PLAN, SEED
+from jointsearch.search.attributes import COPY_OF, PLAN, SEED, STEPS
 from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
 from jointsearch.study.attributes import FAILURE, MEASUREMENT, RETRY_OF, WORKER
@@ -96,7 +96,7 @@ class TrialQueue:
         """
         with study_lock(self._study.optuna_study):
             records = self._study.records()
-            others = _others(records, plan.digest, trial.number)
+            others = _others(records, plan.digest, trial.user_attrs.get(STEPS), trial.number)
             seed = self._seed(trial, {other.seed for other in others})
             twin = _twin(others, seed)
             found = {SEED: seed, COPY_OF: twin and twin.number, WORKER: worker_name()}
@@ -138,7 +138,8 @@ class TrialQueue:
         with study_lock(study):
             records = self._study.records()
             heir = records.heir(stale.number)
-            if _twin(_others(records, heir.digest, heir.number), stale.user_attrs[SEED]) is not None:
+            others = _others(records, heir.digest, heir.steps, heir.number)
+            if _twin(others, stale.user_attrs[SEED]) is not None:
                 return
             if heir.state == TrialState.FAIL:
                 study.add_trial(
@@ -186,9 +187,10 @@ class TrialQueue:
         worker_event(event, self._study.name, trial=trial.number, **details)
 
 
-def _others(records: StudyRecords, digest: str, number: int) -> list[TrialRecord]:
-    """The trials but that of ``number`` that have measured the plan, or are at it."""
-    known = (*records.complete, *records.running)
+def _others(records: StudyRecords, digest: str, steps: int | None, number: int) -> list[TrialRecord]:
+    """The trials but that of ``number`` that have measured the plan for as long, or are at it."""
+    running = (trial for trial in records.running if trial.steps == steps)
+    known = (*records.at(steps).complete, *running)
     return [trial for trial in known if trial.digest == digest and trial.number != number]
 
 

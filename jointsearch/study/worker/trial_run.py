@@ -13,7 +13,8 @@ from jointsearch.errors import TrialFailed, TrialInterrupted
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import Plan
-from jointsearch.runner import Runner
+from jointsearch.runner import Runner, TakesSteps
+from jointsearch.search.attributes import STEPS
 from jointsearch.study.storage.outages import outlast
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.early_stopping import may_stop_early, stop_where_hopeless, wants_rungs
@@ -61,15 +62,24 @@ class TrialRun:
     def _run(self, plan: Plan, seed: int, *, rungs: bool) -> Measurement:
         """Have the plan run; raises ``TrialFailed`` after ``calibration.max_seconds``."""
         rate = learning_rate_for(self.study, self.runner, plan, self.loop)
-        about = {"trial": self.trial.number, "plan": plan.digest, "seed": seed}
+        steps = self.trial.user_attrs.get(STEPS)
+        if steps and not isinstance(self.runner, TakesSteps):
+            raise TrialFailed(
+                f"a final needs a runner that trains for Trial.steps, not {type(self.runner).__name__}"
+            )
+        about = {"trial": self.trial.number, "plan": plan.digest, "seed": seed, "steps": steps}
         worker_event("trial started", self.study.name, **about)
-        limit = self.study.config.calibration.max_seconds
+        calibration = self.study.config.calibration
+        limit = calibration.max_seconds
+        if limit and steps:  # in proportion
+            limit *= steps / calibration.steps
         overdue = f"took longer than calibration.max_seconds ({limit} s)"
         with time_limit(limit, lambda: outlast(lambda: self.queue.fail(self.trial, overdue))) as over:
             told = runners.Trial(
                 seed,
                 rungs=rungs,
                 learning_rate=rate,
+                steps=steps,
                 number=self.trial.number,
                 should_stop=lambda: self.loop.stopping or over(),
                 report=lambda step, loss: self._report(plan, step, loss),

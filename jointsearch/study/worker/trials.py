@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler
 from jointsearch.errors import TrialFailed, TrialInterrupted, TrialPruned
 from jointsearch.runner import Runner
 from jointsearch.search.samplers import build_sampler
+from jointsearch.study.analysis.finals import request_finals
 from jointsearch.study.analysis.prediction import Convergence
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.outages import outlast
@@ -81,12 +82,13 @@ class Worker:
             self._listener(last)
 
     def _step(self) -> Step:
-        records = self._loop.outlast(self._queue.look)
+        records = self._look()
+        if records is None and self._has_finals:
+            self._loop.outlast(lambda: request_finals(self._study))
+            records = self._look()
         if records is None:
             return Step.OVER
         self._listener(records)
-        if self._loop.outlast(lambda: self._convergence.reached(records)):
-            return Step.OVER
         if not self._loop.may_begin:
             return Step.IDLE
         trial = self._loop.outlast(lambda: self._queue.take(records))
@@ -95,6 +97,19 @@ class Worker:
         with heartbeat(trial):
             self._run(trial)
         return Step.DONE
+
+    def _look(self) -> StudyRecords | None:
+        """The study now; None where nothing is left to do, or the worker is to stop."""
+        records = self._loop.outlast(self._queue.look)
+        if records is None or self._loop.outlast(lambda: self._convergence.reached(records)):
+            return None
+        return records
+
+    @property
+    def _has_finals(self) -> bool:
+        """Whether the search is followed by them; no where the worker runs less than the whole of it."""
+        search = self._study.config.search
+        return search.finals is not None and self._num_trials >= search.trials
 
     def _run(self, trial: optuna.Trial) -> None:
         """Bring the trial to its end, whatever it is. Results are worth waiting for a database."""

@@ -38,15 +38,18 @@ class TrialModels:
         self.bank = QuantizedBank(base, config.quantization, getattr(torch, layout.dtype))
         self._factors: Factors = {}
 
-    def assemble(self, plan: Plan, seed: int) -> PreTrainedModel | PeftModel:
-        """The plan's model, ready to be trained; the bank's tensors stay as they are."""
+    def assemble(self, plan: Plan, seed: int, steps: int | None = None) -> PreTrainedModel | PeftModel:
+        """The plan's model, ready to be trained; the bank's tensors stay as they are.
+
+        ``steps``: of its training, in place of the study's.
+        """
         changed = plan.ranks if changes_weights(plan) else {}
         changes_types = self.config.training.prepare_for_kbit_training
         model = self.bank.assemble(
             plan.formats, lambda name: changes_types or name.removesuffix(".weight") in changed
         )
         method = method_of(plan.lora)
-        steps = self.config.calibration.steps
+        steps = steps or self.config.calibration.steps
         wanted = Adaptation(plan, self.layout, self.config.task.type, steps, seed)
         starts = method.starts(model, wanted, self.bank.model, self._factors)
         prepare_for_training(model, self.config.training)

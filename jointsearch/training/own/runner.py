@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
@@ -50,6 +50,8 @@ class TrainerRunner(Runner):
 
     The model is copied once, rounded to its 16-bit type and held in the type that the device computes in.
     """
+
+    takes_steps: ClassVar[bool] = True
 
     model: PreTrainedModel | str
     """Loaded, or the id or folder of a checkpoint, whose own class loads it."""
@@ -229,10 +231,13 @@ class TrainerRunner(Runner):
         args.save_strategy = "no"
         if args.max_steps <= 0:
             args.max_steps = settings.steps
+        if trial.steps:
+            args.warmup_steps = round(args.warmup_steps * trial.steps / args.max_steps)
+            args.max_steps = trial.steps
         rungs: set[int] = set()
         if trial.rungs and models.config.search.early_stopping and args.eval_strategy == "no":
             rungs = {max(1, round(share * args.max_steps)) for share in settings.measure_at}
-        model = models.assemble(plan, trial.seed)
+        model = models.assemble(plan, trial.seed, trial.steps)
         return self.trainer(
             model, plan, args, [Diverged(TrialFailed), Rungs(trial, rungs - {args.max_steps})]
         )

@@ -1,0 +1,78 @@
+"""Finals: the best plans of the search run on for longer, because what a rank is worth shows late.
+
+Successive halving upwards (Jamieson and Talwalkar, arXiv 1502.07943): at each longer length run only what
+the length before has put on its front, the plans of the ladder that are its rivals there, and what a person
+has selected. Every run begins anew, since the learning rate of a short one has already fallen to 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jointsearch.config.search import FinalsSettings
+from jointsearch.plan.origin import Origin
+from jointsearch.plan.plan import Plan
+from jointsearch.study.analysis.refine import points_and_rivals
+from jointsearch.study.full_runs import selections
+from jointsearch.study.queue import request
+from jointsearch.study.records import StudyRecords
+from jointsearch.study.storage.locks import study_lock
+from jointsearch.study.stored import StoredStudy
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One length of finals."""
+
+    steps: int
+    before: int | None
+    """The length whose front is run on; None: that of the search's trials."""
+
+
+def stages(study: StoredStudy, settings: FinalsSettings) -> list[Stage]:
+    """By rising length."""
+    own = study.config.calibration.steps
+    steps = sorted({own * times for times in settings.times})
+    return [Stage(now, before) for now, before in zip(steps, (None, *steps), strict=False)]
+
+
+def request_finals(study: StoredStudy, settings: FinalsSettings | None = None) -> int:
+    """Put the finals into the queue that are due; the number of trials. ``settings``: by default the study's.
+
+    They are of the first length at which some are missing. 0 where all are there, where those of that length
+    wait or run, and where nothing has been measured.
+    """
+    settings = settings or study.config.search.finals
+    if settings is None:
+        return 0
+    with study_lock(study.optuna_study):  # of workers that ask at once, one finds them missing
+        records = study.records()
+        for stage in stages(study, settings):
+            missing = list(_missing(study, records, stage, settings.seeds))
+            for plan, origin, seed in missing:
+                request(study, plan, origin, seed=seed, steps=stage.steps)
+            unfinished = (*records.waiting, *records.running, *records.stale)
+            if missing or any(trial.steps == stage.steps for trial in unfinished):
+                return len(missing)
+    return 0
+
+
+def _missing(
+    study: StoredStudy, records: StudyRecords, stage: Stage, num_seeds: int
+) -> Iterator[tuple[Plan, Origin, int]]:
+    """Seed by seed, so that whatever ends early can be compared in pairs."""
+    known = records.at(stage.steps).known()
+    wanted = dict.fromkeys([*points_and_rivals(study, records.at(stage.before)), *_selected(study, records)])
+    first = study.config.calibration.seed
+    for seed in range(first, first + num_seeds):
+        for plan, origin in wanted:
+            if (plan.digest, seed) not in known:
+                known.add((plan.digest, seed))
+                yield plan, origin, seed
+
+
+def _selected(study: StoredStudy, records: StudyRecords) -> Iterator[tuple[Plan, Origin]]:
+    """The plans that a person has selected."""
+    for number in selections(study.optuna_study.user_attrs):
+        yield records.trials[number].plan, records.trials[number].origin
