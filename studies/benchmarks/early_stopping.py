@@ -1,11 +1,13 @@
-"""How often trials are better than early stopping has foretold, on the recorded studies of ``real.py``.
+"""How often trials are better than early stopping has foretold, and what it saves, on recorded studies.
 
 ``python studies/benchmarks/early_stopping.py > studies/benchmarks/early_stopping.md``
 
-Every trial of these studies was measured to its end. Each trial of the search is forecast at its rungs by the
-trials before it alone, as in a study; it was better if its loss is below the best of no more bytes by then.
-A forecast is honest where not more are better than it says.
-"""
+Recorded are studies of 60 trials with several samplers and three seeds, on a 260-thousand-parameter Llama and
+on the quickstart's model: ``early_stopping-runs.jsonl`` has their trials,
+``early_stopping-measurements.jsonl`` every plan's losses at its rungs and CPU seconds until then. Each was
+measured to its end. Each trial of the search is forecast at its rungs by the trials before it alone, as in a
+study; it was better if its loss is below the best of no more bytes by then. A forecast is honest where not
+more are better than it says."""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from jointsearch.study.worker.early_stopping import RISK, WIDENING, Forecast
+from jointsearch.front.pareto import is_on_front
+from jointsearch.study.worker.early_stopping import MIN_TRIALS, RISK, WIDENING, Forecast
 
 FOLDER = Path(__file__).parent
 BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
@@ -33,11 +36,18 @@ def rows(name: str) -> list[Row]:
     return [json.loads(line) for line in (FOLDER / name).read_text().splitlines()]
 
 
+def measurements() -> dict[tuple[str, str, int], Row]:
+    """By study, plan and seed."""
+    return {
+        (row["study"], row["plan"], row["seed"]): row for row in rows("early_stopping-measurements.jsonl")
+    }
+
+
 def forecasts() -> Iterator[tuple[str, float, int, bool]]:
     """Study, the bound's distance from the forecast in units of its spread as fitted, degrees of freedom,
     and whether the trial was better."""
-    measured = {(row["study"], row["plan"], row["seed"]): row for row in rows("real-measurements.jsonl")}
-    for run in rows("real-runs.jsonl"):
+    measured = measurements()
+    for run in rows("early_stopping-runs.jsonl"):
         finished: dict[str, Row] = {}
         for trial in run["trials"]:
             line = measured.get((run["study"], trial["plan"], run["seed"]))
@@ -91,6 +101,56 @@ def main() -> None:
         rest = too_sure(distances[~mine], freedoms[~mine], better[~mine], wide)
         others = ", ".join(name for name in np.unique(studies) if name != study)
         print_row(study, f"{wide:g}", others, "; ".join(rest) or "none")
+    print_savings()
+
+
+def print_savings() -> None:
+    """The shipped rule, replayed on the trials of every sampler; and what no rule can better: a stop at the
+    first rung of all that end off the front."""
+    print("\n## What stopping saves\n")
+    print_row(
+        "study", "sampler", "trials stopped", "points of the fronts lost", "CPU seconds saved", "at most"
+    )
+    print_row(*["---"] * 6)
+    measured, runs = measurements(), rows("early_stopping-runs.jsonl")
+    for study, sampler in sorted({(run["study"], run["variant"]) for run in runs}):
+        of_both = [run for run in runs if (run["study"], run["variant"]) == (study, sampler)]
+        lines = [[measured[study, t["plan"], run["seed"]] for t in run["trials"]] for run in of_both]
+        found = [savings(run, known) for run, known in zip(of_both, lines, strict=True)]
+        stopped, lost, on_front, saved, most, spent = (sum(column) for column in zip(*found, strict=True))
+        shares = f"{saved / spent:.1%}", f"{most / spent:.1%}"
+        print_row(study, sampler, stopped, f"{lost} of {on_front}", *shares)
+
+
+def savings(run: Row, lines: list[Row]) -> tuple[int, int, int, float, float, float]:
+    """Trials stopped, front points lost and there, CPU seconds saved, saved at most, and without stopping."""
+    front = is_on_front([(line["loss"], line["bytes"]) for line in lines])
+    on_front = {line["plan"] for line, kept in zip(lines, front, strict=True) if kept}
+    stopped: set[str] = set()
+    finished: list[Row] = []
+    saved = most = spent = 0.0
+    for trial, line in zip(run["trials"], lines, strict=True):
+        if trial["plan"] in {other["plan"] for other in finished} | stopped:
+            continue  # equal plans are trained once
+        rungs = [] if trial["uniform"] or len(finished) < MIN_TRIALS else line["rungs"]
+        at = next((rung for rung in range(len(rungs)) if is_hopeless(rung, line, finished)), None)
+        if at is None:
+            finished.append(line)
+        else:
+            stopped.add(trial["plan"])
+            saved += line["cpu"] - rungs[at][2]
+        if rungs and trial["plan"] not in on_front:
+            most += line["cpu"] - rungs[0][2]
+        spent += line["cpu"]
+    return len(stopped), len(stopped & on_front), len(on_front), saved, most, spent
+
+
+def is_hopeless(rung: int, line: Row, finished: list[Row]) -> bool:
+    """Whether ``line`` ends at its rung."""
+    others = [other for other in finished if len(other["rungs"]) > rung]
+    rivals = [other["loss"] for other in finished if other["bytes"] <= line["bytes"]]
+    forecast = Forecast.of([other["rungs"][rung][1] for other in others], [other["loss"] for other in others])
+    return bool(rivals and forecast and forecast.chance_below(min(rivals), line["rungs"][rung][1]) < RISK)
 
 
 def too_sure(distances: Floats, freedoms: Floats, better: NDArray[np.bool_], wide: float) -> list[str]:

@@ -42,7 +42,7 @@ class PriMOSampler(PlanSampler):
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
         rng = np.random.default_rng((self._seed, number))
-        trials = study.get_trials(deepcopy=False)
+        trials = self.seen(study)
         known = set(self._reader.proposed(trials))
         plans, losses = self._reader.measured(trials)
         options = self._options

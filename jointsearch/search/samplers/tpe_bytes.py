@@ -33,7 +33,7 @@ class ExactBytesTPE(PlanSampler):
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
         rng = np.random.default_rng((self._seed, number))
-        trials = study.get_trials(deepcopy=False)
+        trials = self.seen(study)
         known = self._reader.proposed(trials)
         plans, losses = self._reader.measured(trials)
         if len(plans) < NUM_RANDOM:

@@ -1,0 +1,219 @@
+"""The arena: searches, rules that need one measurement, and plans that need none, on really trained models.
+
+    python studies/benchmarks/arena.py studies/benchmarks/arena/stories260k.yaml [--seeds 5] [--trials 20]
+        [--lengths 1 4] [--strategies additive autoqra …] [--minutes 30]
+
+One command that can be stopped and started again: it measures what is missing, appends it as JSON lines to
+``arena-measurements.jsonl`` (every plan that was trained, with its loss) and ``arena-runs.jsonl`` (every
+strategy's front), and writes ``arena.md``.
+
+Who takes part: the ladder (``study.analysis.ladder``) and its parts, with no search; integer programs over
+sensitivities, with one measurement and no trial; and the samplers, each in studies of its own.
+
+Equal compute. It is counted in examples: one that is trained on counts 1, one that is evaluated on, a forward
+pass alone, counts a third. Every study may spend as much as ``--trials`` trials do, the uniform plans and its
+probe included. The sweep that finds the learning rate is made once; all, the ladder too, are trained at
+that rate. There is no early stopping. Proposals take no examples; how long they take is shown.
+
+Truth. What is on a strategy's front at its end is trained again under two seeds that no search knows, for
+each of ``--lengths`` times the steps of a trial, and measured on the test data, which no search reads. So is
+the whole ladder. Nothing else is compared. Equal plans with equal seeds give equal losses on a CPU, so that
+each is trained once, whichever strategy asks for it, and all pay for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from arena_books import MEASUREMENTS, Books, Row, append
+from arena_table import LADDER, TRUTH_SEEDS, UNIFORM, read, report
+
+from jointsearch.assemble import read_layout, read_study_file
+from jointsearch.config.study import StudyConfig
+from jointsearch.config.training import FIRST_LEARNING_RATE
+from jointsearch.plan.plan import Plan
+from jointsearch.space import build_space
+from jointsearch.strategies.registry import strategy
+from jointsearch.strategies.settings import StrategySettings
+from jointsearch.study.analysis.ladder import Rung, ladder
+from jointsearch.study.learning_rate import sweep
+from jointsearch.study.storage.opening import open_storage
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
+from jointsearch.study.worker.probing import make_probe
+from jointsearch.study.worker.rate_sweep import uniform_plans
+from jointsearch.study.worker.trials import Worker
+from jointsearch.training.calibration import LEARNING_RATES
+
+RUNS, REPORT = (Path(__file__).with_name(f"arena{ending}") for ending in ("-runs.jsonl", ".md"))
+SEARCHES = {
+    "random": {"sampler": "random"},
+    "nsga2": {"sampler": "nsga2"},
+    "tpe-bytes": {"sampler": "tpe-bytes"},
+    "gp-bytes": {"sampler": "gp-bytes"},
+    "qr-adaptor": {"sampler": "qr-adaptor", "probe": "sensitivity"},
+    "autoqra": {"sampler": "autoqra", "probe": "sensitivity"},
+    "primo": {"sampler": "primo"},
+    "additive": {"sampler": "additive"},
+    "additive, weight-sharing probe": {"sampler": "additive", "probe": "weight-sharing"},
+}
+LADDERS: dict[str, Callable[[Rung], bool]] = {
+    LADDER: lambda rung: True,
+    UNIFORM: lambda rung: rung.origin.kind == "uniform",
+    "simple rules": lambda rung: rung.origin.kind != "uniform",
+}
+PROGRAMS = ("ilp", "ilp-fisher")
+"""Strategies that make a plan of sensitivities for any budget."""
+NUM_BUDGETS = 12
+
+
+@dataclass
+class Front:
+    """What a strategy ends with."""
+
+    plans: list[Plan]
+    trials: int = 0
+    examples: float = 0.0
+    proposal_seconds: float = 0.0
+
+
+class Arena:
+    """One study file, and everyone who takes part."""
+
+    def __init__(self, file: str, trials: int, lengths: list[int]) -> None:
+        self.config = read_study_file(file)
+        self.layout = read_layout(self.config)
+        self.space = build_space(self.config, self.layout)
+        self.books = Books(self.config, self.layout)
+        self.trials = trials
+        self.lengths = lengths
+        self.books.rate = self._swept_rate()
+        del self.books.runner  # the next one has that rate, for its probes too
+
+    def take_part(self, name: str, seed: int | None = None) -> None:
+        """Make a strategy's front and its truth, unless both are there."""
+        rows = [row for row in read(RUNS) if self._key(row) == (self.config.name, name, seed)]
+        if rows and all(self._is_measured(plan) for plan in rows[0]["front"]):
+            return
+        front = self._search(name, seed) if seed is not None else self._without_trials(name)
+        for plan in front.plans:
+            for length, truth_seed in itertools.product(self.lengths, TRUTH_SEEDS):
+                self.books.measure(plan, truth_seed, length)
+        row = {
+            "study": self.config.name,
+            "strategy": name,
+            "seed": seed,
+            "trials": front.trials,
+            "examples": round(front.examples),
+            "trial_examples": round(self.books.trial_examples, 2),
+            "proposal_seconds": round(front.proposal_seconds, 3),
+            "rate": self.books.rate,
+            "steps": self.config.calibration.steps,
+            "front": [plan.digest for plan in front.plans],
+        }
+        if not rows:
+            append(RUNS, row)
+        print(
+            *(f"{key} {value}" for key, value in row.items() if key != "front"), len(front.plans), flush=True
+        )
+
+    def _search(self, name: str, seed: int) -> Front:
+        """One study of a sampler, for as many trials as the budget still has after its probe."""
+        books = self.books
+        search = {"seed": seed, "trials": self.trials, "early_stopping": False, **SEARCHES[name]}
+        config = self.config.at(books.rate)
+        config = config.model_copy(
+            update={
+                "search": config.search.model_copy(update=search),
+                "calibration": config.calibration.model_copy(update={"seed": seed, "measure_at": ()}),
+            }
+        )
+        with self._study(config) as study:
+            trained, books.paid = books.trained_seconds, 0.0
+            make_probe(study, books, lambda: False)
+            probed = time.process_time()
+            num_trials = self.trials - math.ceil(books.paid / books.trial_examples)
+            study = StoredStudy(study.optuna_study, config.with_trials(num_trials))
+            Worker(study, books).run()
+            seconds = time.process_time() - probed - (books.trained_seconds - trained)
+            plans = [point.plan for point in study.records().front]
+        return Front(plans, num_trials, books.paid, seconds / num_trials)
+
+    def _without_trials(self, name: str) -> Front:
+        """Parts of the ladder, or an integer program's plans from the smallest uniform plan's bytes to the
+        largest one's."""
+        rungs = ladder(self.space, self.layout)
+        if name in LADDERS:
+            return Front([rung.plan for rung in rungs if LADDERS[name](rung)])
+        self.books.paid = 0.0
+        settings = StrategySettings.of(self.space, self.config.search_space)
+        found = self.books.sensitivities(self.layout, settings.rank)
+        settings = replace(settings, sensitivities=found)
+        sizes = [rung.model_bytes for rung in rungs if LADDERS[UNIFORM](rung)]
+        budgets = np.geomspace(min(sizes), max(sizes), NUM_BUDGETS).round().astype(int).tolist()
+        plans = dict.fromkeys(strategy(name).plan(self.layout, settings, budget) for budget in budgets)
+        return Front(list(plans), examples=self.books.paid)
+
+    def _swept_rate(self) -> float:
+        """The rate that a study finds, or the file says."""
+        if self.config.calibration.learning_rate != "auto":
+            return self.config.calibration.learning_rate
+        with self._study(self.config) as study:
+            plans = uniform_plans(study, self.space.lora)
+
+        def loss_of(plan: str, rate: float) -> float:
+            loss = self.books.measure(plans[plan], 0, rate=rate)["loss"]
+            return math.inf if loss is None else loss
+
+        return sweep(list(plans), LEARNING_RATES, FIRST_LEARNING_RATE, loss_of)
+
+    @contextmanager
+    def _study(self, config: StudyConfig) -> Iterator[StoredStudy]:
+        """A study that nobody keeps."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield create_study(open_storage(f"sqlite:///{folder}/study.db", create=True), config, self.layout)
+
+    def _is_measured(self, digest: str) -> bool:
+        steps = self.config.calibration.steps
+        return all(
+            (digest, seed, self.books.rate, length * steps) in self.books.known
+            for length, seed in itertools.product(self.lengths, TRUTH_SEEDS)
+        )
+
+    @staticmethod
+    def _key(row: Row) -> tuple[str, str, int | None]:
+        return row["study"], row["strategy"], row["seed"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", help="a study file, or an embedded study")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1], help="of the truth, in trials")
+    parser.add_argument("--strategies", nargs="+", choices=SEARCHES, default=list(SEARCHES))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing new after so many")
+    arguments = parser.parse_args()
+    end = time.monotonic() + 60 * arguments.minutes
+    arena = Arena(arguments.study, arguments.trials, arguments.lengths)
+    for name in (*LADDERS, *PROGRAMS):
+        arena.take_part(name)
+    for seed, name in itertools.product(range(arguments.seeds), arguments.strategies):
+        if time.monotonic() < end:
+            arena.take_part(name, seed)
+    REPORT.write_text(report(read(RUNS), read(MEASUREMENTS)))
+
+
+if __name__ == "__main__":
+    main()
