@@ -101,6 +101,12 @@ def either(choices: Iterable[str]) -> str:
     return " or ".join(", ".join(f"'{choice}'" for choice in choices).rsplit(", ", 1))
 
 
+def some(values: Iterable[object], most: int = 8) -> str:
+    """The first of many values, and how many there are: ``a, b, ... (151)``."""
+    texts = [str(value) for value in values]
+    return ", ".join(texts) if len(texts) <= most else f"{', '.join(texts[:most])}, … ({len(texts)})"
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, on one line without a full stop; its class where it says nothing."""
     return one_line((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from jointsearch.config.data import FILE_KINDS, file_kind
 from jointsearch.config.study import StudyConfig, is_folder_id
 from jointsearch.config.task import TASKS, TaskBase, tasks_of_files
 from jointsearch.config.trust import untold_trust
@@ -48,7 +49,6 @@ _FOLLOWS = ("default_factory_not_called",)
 
 _MAPPINGS = ("model_type", "model_attributes_type")
 _LISTS = ("tuple_type", "list_type")
-_FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _as_mapping(place: Place, value: Any) -> str:
         case ("task",):
             return f"; write task: {{type: {value}, data: ...}}"
         case ("task", "data"):
-            if PurePath(value).suffix in _FILES:
+            if file_kind(value) in FILE_KINDS or PurePath(value.lower()).suffix == ".zip":
                 return f"; write data: {{files: {{train: {value}}}}}"
             return f"; write data: {{{'folder' if is_folder_id(value) else 'hub'}: {value}}}"
     return ""

@@ -24,8 +24,10 @@ class CausalLMSettings(TaskBase):
     completion: Template | None = None
     """With ``prompt``: what the model is to write after it."""
     messages_column: str | None = None
-    """Conversations, lists of ``{role, content}``, in the tokenizer's chat template; the loss is on the
-    last message, the assistant's."""
+    """Conversations, lists of ``{role, content}``, in the tokenizer's chat template; ``{from, value}``
+    and contents in parts are read too. The loss is on what the assistant says."""
+    assistant_turns: Literal["all", "last"] = "all"
+    """Whether all messages of the assistant are learned, or the last alone; what follows that is left out."""
     chat_template: str | None = None
     """A Jinja template instead of the tokenizer's own."""
     generation: GenerationSettings = GenerationSettings()
@@ -42,6 +44,8 @@ class CausalLMSettings(TaskBase):
             raise ValueError(f"text_column, prompt or messages_column must be given, but got {given}")
         if self.chat_template is not None and self.messages_column is None:
             raise ValueError("chat_template needs a messages_column")
+        if self.assistant_turns == "last" and self.messages_column is None:
+            raise ValueError("assistant_turns needs a messages_column")
         if self.is_text and self.data.split_by is not None:
             raise ValueError("data.split_by is for rows, but plain text is packed and divided by examples")
         if self.data.package is not None and (given and self.text_column != "text"):

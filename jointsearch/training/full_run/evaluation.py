@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from jointsearch.config.study import ModelSettings
 from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.config.trust import HOW, trusts_remote_code
-from jointsearch.errors import ModelError, OutputError, first_line
+from jointsearch.errors import DataError, ModelError, OutputError, first_line
 from jointsearch.files import write_text
 from jointsearch.plan.plan_file import PlanFile, read_plan
 from jointsearch.training.device import measure_peak_memory, resolve_device
@@ -83,6 +83,10 @@ def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
     # The run has a tokenizer of its own; the model that it started from may be gone.
     study = plan.study.model_copy(update={"model": ModelSettings(id=str((folder / MODEL).resolve()))})
     task = build_task(study, model.config)
+    if not task.num_examples(split):
+        raise DataError(
+            f"the {split} split must have labels to be measured on; name another: --split validation"
+        )
     with measure_peak_memory(device) as peak, autocast(device):
         found = task.evaluate(model, split, None, study.full_run.batch_size)
     result = {

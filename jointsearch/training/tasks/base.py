@@ -43,7 +43,8 @@ class Task(Protocol):
     notes: list[str]
     """What a person should know about the data: rows cut or left out."""
 
-    def num_examples(self, split: str) -> int: ...
+    def num_examples(self, split: str) -> int:
+        """0 where there is no such split, as of test rows without labels."""
 
     def batch(self, split: str, indices: list[int]) -> Batch:
         """Model inputs with labels, on the CPU."""
@@ -67,7 +68,7 @@ class TokenizedTask:
     collator: Any
 
     def num_examples(self, split: str) -> int:
-        return len(self.splits[split])
+        return len(self.splits[split]) if split in self.splits else 0
 
     def features(self, split: str, indices: list[int]) -> list[dict[str, Any]]:
         """Model inputs of each example, as lists."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,30 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 from jointsearch.config.data import SPLITS
 from jointsearch.config.tasks.causal_lm import CausalLMSettings
 from jointsearch.config.template import fill
-from jointsearch.errors import DataError, first_line
+from jointsearch.errors import DataError, one_line
 from jointsearch.measurement import Example
-from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
+from jointsearch.training.data import (
+    FAULT,
+    NUMBER,
+    TRUNCATED,
+    UNLABELLED,
+    load_rows,
+    tokenize,
+    tokenize_splits,
+    truncation_notes,
+)
 from jointsearch.training.tasks.base import IGNORED, NUM_SHOWN, Batch, Evaluation, TokenizedTask, shown
+from jointsearch.training.tasks.conversations import (
+    Conversations,
+    messages_of,
+    start_of_last,
+    up_to_the_last_answer,
+)
 from jointsearch.training.tasks.language import exact_match, generate, score_tokens
+from jointsearch.training.tasks.learned import learned_tokens
+
+PROMPT_LENGTH = "prompt_length"
+"""A column of tokenized rows: the tokens before the last completion or answer."""
 
 SHOWN_TOKENS = 64
 """Tokens of plain text that a model is given to go on with."""
@@ -38,24 +58,40 @@ class CausalLM(TokenizedTask):
         self._max_new_tokens = min(settings.generation.max_new_tokens, (max_length or 2**30) // 2)
         self._max_prompt = (max_length or 2**30) - self._max_new_tokens
         rows = load_rows(settings.data, settings.columns, settings.inputs, whole=not settings.is_text)
+        self._conversations = Conversations(tokenizer, settings.chat_template)
+        depends_on = settings.model_dump(mode="json", exclude={"data", "generation"}) | {
+            "length": self._length
+        }
+        if settings.is_text:
+            rows.check_faults()
+            self.splits = {
+                split: tokenize(part, self._packed, tokenizer, depends_on)
+                for split, part in rows.splits.items()
+            }
+            self._divide_examples()
+        else:
+            self.splits = tokenize_splits(rows, self._with_completions, tokenizer, depends_on)
         self._rows = rows.splits
         self.notes = rows.notes
+        if not settings.is_text:
+            self.notes += truncation_notes(self.splits, self._length)
+            self._note_missing_space()
         if self._max_new_tokens < settings.generation.max_new_tokens:
             self.notes.append(
                 f"task.generation.max_new_tokens: {settings.generation.max_new_tokens} is cut to "
                 f"{self._max_new_tokens}, half of the model's positions"
             )
-        depends_on = settings.model_dump(mode="json", exclude={"data", "generation"}) | {
-            "length": self._length
-        }
-        make = self._packed if settings.is_text else self._with_completions
-        self.splits = {
-            split: tokenize(part, make, tokenizer, depends_on) for split, part in rows.splits.items()
-        }
-        if settings.is_text:
-            self._divide_examples()
-        else:
-            self.notes += truncation_notes(self.splits, self._length)
+
+    def _note_missing_space(self) -> None:
+        """A tokenizer that puts a space before every text hides that there is none in the whole text."""
+        settings, row = self._settings, self._rows["train"][0]
+        if settings.prompt is not None and settings.completion is not None:
+            prompt, completion = fill(settings.prompt, row), fill(settings.completion, row)
+            if re.search(r"[\w.,:;!?]$", prompt, re.ASCII) and re.match(r"\w", completion, re.ASCII):
+                self.notes.append(
+                    f"completions follow their prompts without a space ({prompt[-12:] + completion[:12]!r}); "
+                    f"if there is to be one, write completion: {' ' + settings.completion!r}"
+                )
 
     def num_tokens(self, batch: Batch) -> int:
         mask = batch.get("attention_mask")
@@ -73,9 +109,9 @@ class CausalLM(TokenizedTask):
     def features(self, split: str, indices: list[int]) -> list[dict[str, Any]]:
         return [
             {
-                "input_ids": row["prompt"] + row["completion"],
-                "attention_mask": [1] * (len(row["prompt"]) + len(row["completion"])),
-                "labels": [IGNORED] * len(row["prompt"]) + row["completion"],
+                "input_ids": row["input_ids"],
+                "attention_mask": [1] * len(row["input_ids"]),
+                "labels": row["labels"],
             }
             for row in super().features(split, indices)
         ]
@@ -112,19 +148,19 @@ class CausalLM(TokenizedTask):
         return Evaluation(metrics, examples, written.tokens_per_second)
 
     def _predicted_texts(self, split: str, num_examples: int) -> list[str]:
+        rows = self.splits[split][:num_examples]
         if self._settings.is_text:
-            return self.tokenizer.batch_decode(
-                [row[1:] for row in self.splits[split][:num_examples]["input_ids"]], skip_special_tokens=True
-            )
-        return self.tokenizer.batch_decode(
-            self.splits[split][:num_examples]["completion"], skip_special_tokens=True
-        )
+            predicted = [row[1:] for row in rows["input_ids"]]
+        else:
+            predicted = [[token for token in row if token != IGNORED] for row in rows["labels"]]
+        return self.tokenizer.batch_decode(predicted, skip_special_tokens=True)
 
     def _prompts(self, split: str, num_examples: int) -> tuple[list[list[int]], list[str]]:
         """What the model is to go on with, and what the data has there."""
         rows = self.splits[split][:num_examples]
         if not self._settings.is_text:
-            prompts = [prompt[-self._max_prompt :] for prompt in rows["prompt"]]
+            pairs = zip(rows["input_ids"], rows[PROMPT_LENGTH], strict=True)
+            prompts = [row[:length][-self._max_prompt :] for row, length in pairs]
             return prompts, [self._reference(self._rows[split][i]) for i in range(num_examples)]
         cut = min(SHOWN_TOKENS, self._length // 2, self._max_prompt)
         after = [row[cut : cut + self._max_new_tokens] for row in rows["input_ids"]]
@@ -134,26 +170,49 @@ class CausalLM(TokenizedTask):
         """What the data has as the completion, uncut."""
         if self._settings.completion is not None:
             return fill(self._settings.completion, row)
-        said = [m for m in row[self._settings.messages_column or ""] if m["role"] == "assistant"]
-        return str(said[-1]["content"])
+        said = up_to_the_last_answer(messages_of(row[self._settings.messages_column or ""]))
+        return str(said[-1].get("content", ""))
 
     def _padded_left(self, prompts: list[list[int]], device: torch.device) -> Batch:
         batch = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def _packed(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        """Documents joined by the end-of-text token and cut into examples; the last piece is dropped."""
-        texts = [text for text in rows[self._settings.text_column or "text"] if text is not None]
-        if wrong := next((text for text in texts if not isinstance(text, str)), None):
-            raise DataError(f"the texts of task.text_column must be strings, but got {wrong!r}")
-        texts = [text for text in texts if text and not text.isspace()]
+        """Documents joined by the end-of-text token and cut into examples; the last piece is dropped.
+
+        Where the tokenizer begins a text with a token of its own, as Llama's and Gemma's do, documents and
+        examples begin with it.
+        """
+        column = self._settings.text_column or "text"
+        texts = []
+        for number, text in zip(rows[NUMBER], rows[column], strict=True):
+            if not isinstance(text, str | None):
+                raise DataError(
+                    f"the texts of task.text_column must be strings, but row {number} has "
+                    f"{one_line(repr(text), 80)} in '{column}'"
+                )
+            if text and not text.isspace():
+                texts.append(text)
+        begin = self._begin_of_text()
         end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         tokens: list[int] = []
         if texts:
             for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
-                tokens += ids + end
-        starts = range(0, len(tokens) - self._length + 1, self._length)
-        return {"input_ids": [tokens[start : start + self._length] for start in starts]}
+                tokens += begin + ids + end
+        examples: list[list[int]] = []
+        start, width = 0, self._length - len(begin)
+        while start + width <= len(tokens):
+            if begin and tokens[start : start + len(begin)] == begin:
+                start += len(begin)
+                continue
+            examples.append(begin + tokens[start : start + width])
+            start += width
+        return {"input_ids": examples}
+
+    def _begin_of_text(self) -> list[int]:
+        """What the tokenizer puts before every text."""
+        ids, learned = learned_tokens(self.tokenizer, "a", [(0, 1)], special=True)
+        return ids[: learned.index(True)]
 
     def _divide_examples(self) -> None:
         """Cut missing splits off the training examples: one document can be all there is."""
@@ -175,80 +234,54 @@ class CausalLM(TokenizedTask):
                 )
 
     def _with_completions(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        """Prompts and completions as tokens, cut to the length: a prompt from the left, so that its end
-        and the completion stay."""
-        columns: dict[str, list[Any]] = {"prompt": [], "completion": [], TRUNCATED: []}
+        """Whole texts as tokens and labels, cut to the length: from the left before the last completion or
+        answer, so that its beginning stays."""
+        columns: dict[str, list[Any]] = {
+            name: [] for name in ("input_ids", "labels", PROMPT_LENGTH, TRUNCATED, FAULT)
+        }
         for position in range(len(indices)):
             row = {name: values[position] for name, values in rows.items()}
+            fault, ids, learned = "", [0], [False]
             try:
-                prompt, completion = (
-                    self._conversation(row) if self._settings.messages_column else self._pair(row)
-                )
+                ids, learned = self._conversation(row) if self._settings.messages_column else self._pair(row)
             except KeyError as error:
-                raise DataError(f"row {indices[position]} of the data has no value for {error}") from None
-            longer = len(prompt) + len(completion) > self._length
-            completion = completion[: self._length - 1]
-            columns["prompt"].append(prompt[-(self._length - len(completion)) :])
-            columns["completion"].append(completion)
-            columns[TRUNCATED].append(longer)
+                fault = f"{UNLABELLED}: no value for {error}"
+            except ValueError as error:
+                fault = str(error)
+            start = start_of_last(learned)
+            end = min(len(ids), start + self._length - 1)
+            begin = max(0, end - self._length)
+            labels = [
+                token if is_learned else IGNORED for token, is_learned in zip(ids, learned, strict=True)
+            ]
+            columns["input_ids"].append(ids[begin:end])
+            columns["labels"].append(labels[begin:end])
+            columns[PROMPT_LENGTH].append(start - begin)
+            columns[TRUNCATED].append(end - begin < len(ids))
+            # the first token of a text is given, not predicted
+            is_empty = all(label == IGNORED for label in labels[begin + 1 : end])
+            columns[FAULT].append(fault or (UNLABELLED if is_empty else ""))
         return columns
 
-    def _pair(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
-        assert self._settings.prompt is not None
-        assert self._settings.completion is not None
-        end = self.tokenizer.eos_token_id
-        prompt = self.tokenizer(fill(self._settings.prompt, row), verbose=False)["input_ids"]
-        if prompt and prompt[-1] == end:
-            prompt = prompt[:-1]
-        completion = self.tokenizer(
-            fill(self._settings.completion, row), add_special_tokens=False, verbose=False
-        )["input_ids"]
-        start = (
-            []
-            if prompt
-            else [self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else end]
+    def _pair(self, row: dict[str, Any]) -> tuple[list[int], list[bool]]:
+        """A prompt with its completion, of which the end of text is a part."""
+        prompt, completion = (
+            fill(self._settings.prompt or "", row),
+            fill(self._settings.completion or "", row),
         )
-        return start + prompt, completion + ([] if end is None else [end])
+        text = prompt + completion
+        ids, learned = learned_tokens(self.tokenizer, text, [(len(prompt), len(text))], special=True)
+        end = self.tokenizer.eos_token_id
+        if not ids or learned[0]:  # something must be before what is predicted
+            first = self.tokenizer.bos_token_id
+            first = end if first is None else first
+            if first is not None:
+                ids, learned = [first, *ids], [False, *learned]
+        if end is not None and not (ids and learned[-1] and ids[-1] == end):
+            ids, learned = [*ids, end], [*learned, True]
+        return ids, learned
 
-    def _conversation(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
-        column = self._settings.messages_column
-        assert column is not None
-        messages = row[column] or []
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            raise DataError(
-                f"task.messages_column must hold lists of {{role, content}}, but got {messages!r}"
-            )
-        messages = list(messages)
-        while messages and messages[-1]["role"] != "assistant":
-            messages.pop()
-        if len(messages) < 2:
-            raise DataError(
-                f"the conversations of task.messages_column must have an assistant's message after another, "
-                f"but got {row[column]!r}"
-            )
-        try:
-            before, whole = (
-                self.tokenizer.apply_chat_template(
-                    part,
-                    chat_template=self._settings.chat_template,
-                    add_generation_prompt=len(part) < len(messages),
-                    tokenize=False,
-                )
-                for part in (messages[:-1], messages)
-            )
-        except Exception as error:  # Jinja's, or the template's own
-            raise DataError(
-                f"the chat template must fit the conversations, but: {first_line(error)}; "
-                "give one with task.chat_template"
-            ) from None
-        if not whole.startswith(before):
-            raise DataError(
-                "the chat template must put the last message after the prompt, "
-                "but it changes what is before; "
-                "give another with task.chat_template"
-            )
-        ids = [
-            self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            for text in (before, whole[len(before) :])
-        ]
-        return ids[0], ids[1]
+    def _conversation(self, row: dict[str, Any]) -> tuple[list[int], list[bool]]:
+        return self._conversations.tokens(
+            row[self._settings.messages_column or ""], last_only=self._settings.assistant_turns == "last"
+        )

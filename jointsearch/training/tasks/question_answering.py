@@ -17,9 +17,9 @@ from torchmetrics.functional.text import squad
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from jointsearch.config.tasks.question_answering import QuestionAnsweringSettings
-from jointsearch.errors import DataError, UnsupportedError
+from jointsearch.errors import UnsupportedError, one_line
 from jointsearch.measurement import Example
-from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
+from jointsearch.training.data import FAULT, ROW, TRUNCATED, load_rows, tokenize_splits, truncation_notes
 from jointsearch.training.tasks.base import NUM_SHOWN, Evaluation, TokenizedTask, evaluating, shown
 
 OUTSIDE = -1
@@ -42,17 +42,14 @@ class QuestionAnswering(TokenizedTask):
         self._length = min(settings.max_length, max_length or settings.max_length)
         self._stride = min(settings.stride, self._length // 2 - 1)  # of a model with few positions
         rows = load_rows(settings.data, settings.columns, settings.inputs)
-        self._rows = rows.splits
         depends_on = settings.model_dump(mode="json", exclude={"data"}) | {"length": self._length}
-        self._windows = {
-            split: tokenize(part, self._tokenized, tokenizer, depends_on)
-            for split, part in rows.splits.items()
-        }
+        self._windows = tokenize_splits(rows, self._tokenized, tokenizer, depends_on)
+        self._rows = rows.splits
         self.notes = rows.notes + [
             note.replace(" rows are cut", " windows have a question that is cut")
             for note in truncation_notes(self._windows, self._length)
         ]
-        own = ("row", "starts", "ends", TRUNCATED)
+        own = (ROW, "starts", "ends", TRUNCATED)
         self.splits = {split: part.remove_columns(list(own)) for split, part in self._windows.items()}
         self._may_be_unanswerable = not all(self._answers(row)[0] for row in self._rows["train"])
 
@@ -121,7 +118,7 @@ class QuestionAnswering(TokenizedTask):
         no_answer: dict[int, float] = {}
         windows = self._windows[split].select(range(len(starts)))
         for window, start_logits, end_logits in zip(windows, starts, ends, strict=True):
-            row, none_at = window["row"], self._none_position(window["input_ids"])
+            row, none_at = window[ROW], self._none_position(window["input_ids"])
             none_score = float(start_logits[none_at] + end_logits[none_at])
             no_answer[row] = min(no_answer.get(row, np.inf), none_score)
             for score, span in self._candidates(window, start_logits, end_logits):
@@ -148,7 +145,7 @@ class QuestionAnswering(TokenizedTask):
                     yield float(start_logits[start] + end_logits[end]), span
 
     def _window_rows(self, split: str) -> np.ndarray:
-        return self._windows[split].with_format("numpy")["row"][:]
+        return self._windows[split].with_format("numpy")[ROW][:]
 
     def _none_position(self, input_ids: list[int]) -> int:
         """Where a window says that it has no answer: its [CLS] token, or the first."""
@@ -156,7 +153,7 @@ class QuestionAnswering(TokenizedTask):
         return input_ids.index(token) if token in input_ids else 0
 
     def _answers(self, row: dict[str, Any]) -> tuple[list[str], list[int]]:
-        """Texts and starts, from a mapping of lists or from a list of mappings."""
+        """Texts and starts, from a mapping of lists or from a list of mappings; raises ``ValueError``."""
         answers = row[self._settings.answers_column]
         try:
             if isinstance(answers, dict):
@@ -164,33 +161,47 @@ class QuestionAnswering(TokenizedTask):
             else:
                 texts = [a["text"] for a in answers or []]
                 starts = [a["answer_start"] for a in answers or []]
-            if any(not isinstance(text, str) for text in texts) or len(starts) != len(texts):
+            if any(not isinstance(text, str) for text in texts):
                 raise TypeError
         except (KeyError, TypeError):
-            raise DataError(
-                f"task.answers_column must hold {{text: [...], answer_start: [...]}}, but got {answers!r}"
+            raise ValueError(
+                f"has {one_line(repr(answers), 80)} in '{self._settings.answers_column}', "
+                "which must hold {text: [...], answer_start: [...]}"
             ) from None
+        if len(starts) != len(texts):
+            raise ValueError(f"has {len(texts)} answers and {len(starts)} starts")
         return texts, starts
+
+    def _fault(self, row: dict[str, Any]) -> str:
+        """Why a row cannot be used; empty where it can."""
+        for name in (self._settings.question_column, self._settings.context_column):
+            if not isinstance(row[name], str):
+                return f"has no text in '{name}'"
+        try:
+            texts, starts = self._answers(row)
+        except ValueError as error:
+            return str(error)
+        context = row[self._settings.context_column]
+        if texts and (not texts[0] or context[starts[0] :][: len(texts[0])] != texts[0] or starts[0] < 0):
+            return (
+                f"has the answer {one_line(repr(texts[0]), 60)}, "
+                f"which its context of {len(context)} characters does not have at {starts[0]}"
+            )
+        return ""
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         settings = self._settings
-        for index, context in zip(indices, rows[settings.context_column], strict=True):
-            if not isinstance(context, str):
-                raise DataError(
-                    f"the texts of task.context_column must be strings, but row {index} has {context!r}"
-                )
-        questions = [str(question).strip() for question in rows[settings.question_column]]
-        longest = self._length - self._stride - 8  # room for a window's context and special tokens
-        encoded = self.tokenizer(
-            questions, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        given = [{name: rows[name][position] for name in rows} for position in range(len(indices))]
+        faults = [self._fault(row) for row in given]
+        columns_read = (settings.question_column, settings.context_column)
+        questions, contexts = (
+            ["" if fault else row[name] for row, fault in zip(given, faults, strict=True)]
+            for name in columns_read
         )
-        cut = [len(ids) > longest for ids in encoded["input_ids"]]
-        for position, offsets in enumerate(encoded["offset_mapping"]):
-            if cut[position]:
-                questions[position] = questions[position][: offsets[longest - 1][1]]
+        questions, cut = self._cut_questions(questions)
         windows = self.tokenizer(
             questions,
-            rows[settings.context_column],
+            contexts,
             truncation="only_second",
             max_length=self._length,
             stride=self._stride,
@@ -202,48 +213,49 @@ class QuestionAnswering(TokenizedTask):
             for name in ("input_ids", "attention_mask", "token_type_ids")
             if name in windows
         }
-        added = ("start_positions", "end_positions", "row", "starts", "ends", TRUNCATED)
+        added = ("start_positions", "end_positions", ROW, "starts", "ends", TRUNCATED, FAULT)
         columns |= {name: [] for name in added}
         for window, position in enumerate(windows["overflow_to_sample_mapping"]):
             in_context = [part == 1 for part in windows.sequence_ids(window)]
             offsets = windows["offset_mapping"][window]
             starts = [s if inside else OUTSIDE for (s, _), inside in zip(offsets, in_context, strict=True)]
             ends = [e if inside else OUTSIDE for (_, e), inside in zip(offsets, in_context, strict=True)]
-            row = {name: values[position] for name, values in rows.items()}
-            first, last = self._answer_tokens(row, indices[position], starts, ends)
+            answers = ([], []) if faults[position] else self._answers(given[position])
+            first, last = _answer_tokens(*answers, starts, ends)
             none_at = self._none_position(windows["input_ids"][window])
             columns["start_positions"].append(none_at if first is None else first)
             columns["end_positions"].append(none_at if last is None else last)
-            columns["row"].append(indices[position])
+            columns[ROW].append(indices[position])
             columns["starts"].append(starts)
             columns["ends"].append(ends)
             columns[TRUNCATED].append(cut[position])
+            columns[FAULT].append(faults[position])
         return columns
 
-    def _answer_tokens(
-        self, row: dict[str, Any], index: int, starts: list[int], ends: list[int]
-    ) -> tuple[int | None, int | None]:
-        """The first and last token of the first answer, if the window holds all of it."""
-        texts, positions = self._answers(row)
-        if not texts:
-            return None, None
-        if len(positions) != len(texts):
-            raise DataError(
-                f"every answer must have its start, but row {index} has {len(texts)} answers "
-                f"and {len(positions)} starts"
-            )
-        begin, end = positions[0], positions[0] + len(texts[0])
-        context = row[self._settings.context_column]
-        if not 0 <= begin < end <= len(context) or context[begin:end] != texts[0]:
-            raise DataError(
-                f"an answer must be what its context of {len(context)} characters has at its start, "
-                f"but row {index} has {texts[0]!r} at {begin}"
-            )
-        inside = [
-            i
-            for i, (s, e) in enumerate(zip(starts, ends, strict=True))
-            if s != OUTSIDE and e > begin and s < end
-        ]
-        if not inside or starts[inside[0]] > begin or ends[inside[-1]] < end:
-            return None, None
-        return inside[0], inside[-1]
+    def _cut_questions(self, questions: list[str]) -> tuple[list[str], list[bool]]:
+        """The questions, which leave room for a window's context and special tokens; and which are cut."""
+        longest = self._length - self._stride - 8
+        questions = [question.strip() for question in questions]
+        encoded = self.tokenizer(
+            questions, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        cut = [len(ids) > longest for ids in encoded["input_ids"]]
+        for position, offsets in enumerate(encoded["offset_mapping"]):
+            if cut[position]:
+                questions[position] = questions[position][: offsets[longest - 1][1]]
+        return questions, cut
+
+
+def _answer_tokens(
+    texts: list[str], positions: list[int], starts: list[int], ends: list[int]
+) -> tuple[int | None, int | None]:
+    """The first and last token of the first answer, if the window holds all of it."""
+    if not texts:
+        return None, None
+    begin, end = positions[0], positions[0] + len(texts[0])
+    inside = [
+        i for i, (s, e) in enumerate(zip(starts, ends, strict=True)) if s != OUTSIDE and e > begin and s < end
+    ]
+    if not inside or starts[inside[0]] > begin or ends[inside[-1]] < end:
+        return None, None
+    return inside[0], inside[-1]

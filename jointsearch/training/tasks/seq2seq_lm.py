@@ -12,9 +12,15 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 from jointsearch.config.tasks.seq2seq_lm import Seq2SeqLMSettings
 from jointsearch.config.template import fill
-from jointsearch.errors import DataError
 from jointsearch.measurement import Example
-from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
+from jointsearch.training.data import (
+    FAULT,
+    TRUNCATED,
+    UNLABELLED,
+    load_rows,
+    tokenize_splits,
+    truncation_notes,
+)
 from jointsearch.training.tasks.base import IGNORED, NUM_SHOWN, Batch, Evaluation, TokenizedTask, shown
 from jointsearch.training.tasks.language import exact_match, generate, score_tokens
 
@@ -36,11 +42,8 @@ class Seq2SeqLM(TokenizedTask):
         depends_on = settings.model_dump(mode="json", exclude={"data", "generation"}) | {
             "lengths": [self._max_source, self._max_target]
         }
+        tokenized = tokenize_splits(rows, self._tokenized, tokenizer, depends_on)
         self._rows = rows.splits
-        tokenized = {
-            split: tokenize(part, self._tokenized, tokenizer, depends_on)
-            for split, part in rows.splits.items()
-        }
         limit = f"{self._max_source} (source) or {self._max_target} (target)"
         self.notes = rows.notes + truncation_notes(tokenized, limit)
         self.splits = {split: part.remove_columns(TRUNCATED) for split, part in tokenized.items()}
@@ -89,18 +92,25 @@ class Seq2SeqLM(TokenizedTask):
             yield {name: batch[name] for name in ("input_ids", "attention_mask")}
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        sources, targets = [], []
-        for position, index in enumerate(indices):
+        sources, targets, faults = [], [], []
+        for position in range(len(indices)):
             row = {name: values[position] for name, values in rows.items()}
+            source, target, fault = "", "", ""
             try:
-                sources.append(fill(self._settings.source, row))
-                targets.append(fill(self._settings.target, row))
+                source, target = fill(self._settings.source, row), fill(self._settings.target, row)
             except KeyError as error:
-                raise DataError(f"row {index} of the data has no value for {error}") from None
+                fault = f"{UNLABELLED}: no value for {error}"
+            sources.append(source)
+            targets.append(target)
+            faults.append(fault)
         whole = self.tokenizer(sources, verbose=False)["input_ids"]
         whole_targets = self.tokenizer(text_target=targets, verbose=False)["input_ids"]
         inputs = self.tokenizer(sources, truncation=True, max_length=self._max_source)
         labels = self.tokenizer(text_target=targets, truncation=True, max_length=self._max_target)
+        faults = [
+            fault or ("" if ids else UNLABELLED)
+            for fault, ids in zip(faults, labels["input_ids"], strict=True)
+        ]
         return {
             "input_ids": inputs["input_ids"],
             "attention_mask": inputs["attention_mask"],
@@ -109,6 +119,7 @@ class Seq2SeqLM(TokenizedTask):
                 len(source) > self._max_source or len(target) > self._max_target
                 for source, target in zip(whole, whole_targets, strict=True)
             ],
+            FAULT: faults,
         }
 
 

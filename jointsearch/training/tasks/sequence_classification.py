@@ -15,9 +15,16 @@ from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
-from jointsearch.errors import DataError
+from jointsearch.errors import DataError, one_line, some
 from jointsearch.measurement import Example
-from jointsearch.training.data import TRUNCATED, load_rows, tokenize, truncation_notes
+from jointsearch.training.data import (
+    FAULT,
+    TRUNCATED,
+    UNLABELLED,
+    load_rows,
+    tokenize_splits,
+    truncation_notes,
+)
 from jointsearch.training.tasks.base import NUM_SHOWN, Evaluation, TokenizedTask, evaluating, shown
 
 
@@ -35,14 +42,11 @@ class SequenceClassification(TokenizedTask):
         self._settings = settings
         self._length = min(settings.max_length, max_length or settings.max_length)
         rows = load_rows(settings.data, settings.columns, settings.inputs)
-        self._rows = rows.splits
-        feature = self._rows["train"].features[settings.label_column]
+        feature = rows.splits["train"].features[settings.label_column]
         self._stated = feature.names if isinstance(feature, ClassLabel) else None
         depends_on = settings.model_dump(mode="json", exclude={"data"}) | {"length": self._length}
-        tokenized = {
-            split: tokenize(part, self._tokenized, tokenizer, depends_on)
-            for split, part in rows.splits.items()
-        }
+        tokenized = tokenize_splits(rows, self._tokenized, tokenizer, depends_on)
+        self._rows = rows.splits
         self.notes = rows.notes + truncation_notes(tokenized, self._length)
         self.splits = {split: part.remove_columns(TRUNCATED) for split, part in tokenized.items()}
 
@@ -63,14 +67,11 @@ class SequenceClassification(TokenizedTask):
             texts = [f"{value:.3f}" for value in outputs]
         else:
             predicted = outputs.argmax(-1)
-            num_labels = outputs.shape[-1]
             metrics["accuracy"] = float(accuracy_score(labels, predicted))
-            if num_labels == 2:
+            if outputs.shape[-1] == 2:
                 metrics["f1"] = float(f1_score(labels, predicted, zero_division=0))
-            every = list(range(num_labels))
-            metrics["f1_macro"] = float(
-                f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
-            )
+            # over the classes that are there or predicted, as is scikit-learn's default
+            metrics["f1_macro"] = float(f1_score(labels, predicted, average="macro", zero_division=0))
             is_one_class = len(np.union1d(labels, predicted)) == 1
             metrics["matthews"] = 0.0 if is_one_class else float(matthews_corrcoef(labels, predicted))
             shares = np.exp(outputs - outputs.max(-1, keepdims=True))
@@ -116,26 +117,35 @@ class SequenceClassification(TokenizedTask):
         return loss.item(), logits.numpy(), targets.numpy()
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        texts = [rows[self._settings.columns[name][0]] for name in self._settings.inputs]
-        for name, column in zip(self._settings.inputs, texts, strict=True):
-            for index, text in zip(indices, column, strict=True):
+        names = [self._settings.columns[name][0] for name in self._settings.inputs]
+        faults = ["" for _ in indices]
+        for name in names:
+            for position, text in enumerate(rows[name]):
                 if not isinstance(text, str):
-                    raise DataError(f"the texts of task.{name} must be strings, but row {index} has {text!r}")
+                    faults[position] = f"has {_no_text(text)} in '{name}'"
+        texts = [[text if isinstance(text, str) else "" for text in rows[name]] for name in names]
         lengths = [len(ids) for ids in self.tokenizer(*texts, verbose=False)["input_ids"]]
         columns = dict(self.tokenizer(*texts, truncation=True, max_length=self._length))
-        values = rows[self._settings.label_column]
-        columns["labels"] = [self._label(value, index) for value, index in zip(values, indices, strict=True)]
+        columns["labels"] = []
+        for position, value in enumerate(rows[self._settings.label_column]):
+            label = self._label(value)
+            columns["labels"].append(label if label is not None else 0.0 if self._settings.regression else 0)
+            if label is None:
+                faults[position] = self._no_label(value)
         columns[TRUNCATED] = [length > self._length for length in lengths]
+        columns[FAULT] = faults
         return columns
 
-    def _label(self, value: Any, index: int) -> int | float:
+    def _label(self, value: Any) -> int | float | None:
+        """None where ``value`` is no label."""
         if self._settings.regression:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-                raise DataError(f"task.label_column must hold numbers, but row {index} has {value!r}")
-            return float(value)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+            return float(value) if is_number else None
         labels = self._settings.labels
         assert labels is not None
         names = [str(label) for label in labels]
+        if str(value) not in names:
+            value = _whole(value)
         if self._stated is not None and not set(names).isdisjoint(self._stated):
             # a position among the names that the data states, which can be numbers too
             if value in range(len(self._stated)) and self._stated[value] in names:
@@ -144,10 +154,25 @@ class SequenceClassification(TokenizedTask):
             return names.index(str(value))
         elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(labels):
             return value
-        raise DataError(
-            f"task.label_column must hold one of {', '.join(names)} or its position, "
-            f"but row {index} has {value!r}"
-        )
+        return None
+
+    def _no_label(self, value: Any) -> str:
+        """What is wrong with a row that has ``value`` for its label."""
+        name = self._settings.label_column
+        if value is None or _whole(value) == -1:  # as the labels of GLUE's test splits are
+            return f"{UNLABELLED}: {'no value' if value is None else value} in '{name}'"
+        wanted = "a number" if self._settings.regression else f"one of {some(self._settings.labels or ())}"
+        position = "" if self._settings.regression else " or its position"
+        return f"has {one_line(repr(value), 60)} in '{name}', which must be {wanted}{position}"
+
+
+def _no_text(value: Any) -> str:
+    return "no value" if value is None else f"{one_line(repr(value), 60)}, which is no text,"
+
+
+def _whole(value: Any) -> Any:
+    """A number without a fraction as a whole one: 1.0 is the class 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def find_labels(settings: SequenceClassificationSettings) -> tuple[str | int, ...]:
@@ -156,12 +181,19 @@ def find_labels(settings: SequenceClassificationSettings) -> tuple[str | int, ..
     feature = rows.features[settings.label_column]
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
-    values = {str(value) if isinstance(value, bool) else value for value in rows[settings.label_column]}
-    if not all(isinstance(value, str | int) for value in values):
+    found = rows[settings.label_column][:]
+    wrong = [value for value in found if isinstance(value, list | dict)]
+    values = set() if wrong else {str(value) if isinstance(value, bool) else _whole(value) for value in found}
+    values = {value for value in values if value is not None and value == value}  # missing, or not a number
+    if wrong or not all(isinstance(value, str | int) for value in values):
         raise DataError(
             "the classes of task.label_column must be texts or whole numbers, "
-            f"but got {sorted(map(str, values))[:5]}; numbers to be predicted are a regression: true"
+            f"but got {some(wrong or sorted(map(str, values)), 5)}; "
+            "numbers to be predicted are a regression: true"
         )
     if len(values) < 2:
-        raise DataError(f"task.label_column must hold two or more classes, but the train split has {values}")
+        raise DataError(
+            "task.label_column must hold two or more classes, but the train split has "
+            f"{some(map(repr, values)) or 'no value'}"
+        )
     return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))

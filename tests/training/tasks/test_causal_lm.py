@@ -158,10 +158,14 @@ def test_prompts_are_cut_on_the_left_and_completions_stay(build: Build) -> None:
     assert few.features("test", [0, 1]) == task.features("test", [0, 1])
 
 
-def test_values_that_are_not_there_are_said_with_their_row(build: Build) -> None:
-    rows = [{"q": "a", "a": "b"}, {"q": "c", "a": None}]
-    with pytest.raises(DataError, match=r"^row 1 of the data has no value for 'a'$"):
-        build("llama", rows, OTHERS, **PROMPTS)
+def test_a_row_that_cannot_be_used_is_left_out_with_its_number(build: Build) -> None:
+    rows = [{"q": "a", "a": "b"}, {"q": "c", "a": None}, {"q": "d", "a": "e"}]
+    task = build("llama", rows, OTHERS, **PROMPTS)
+    assert task.notes == [
+        "test: 1 of 3 rows is left out: row 2 of data0 has nothing to learn: no value for 'a'"
+    ]
+    found = [task.tokenizer.decode(row["input_ids"]) for row in task.features("test", [0, 1])]
+    assert found == ["Q: a\nA: b<|endoftext|>", "Q: d\nA: e<|endoftext|>"]
 
 
 def test_plain_text_is_packed(build: Build) -> None:

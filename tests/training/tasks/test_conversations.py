@@ -1,14 +1,17 @@
-"""Conversations, which are learned by their last message, and the chat templates that write them."""
+"""Conversations, of which what the assistant says is learned, and the chat templates that write them."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Any
 
 import pytest
 
 from jointsearch.errors import DataError
+from jointsearch.training.tasks.conversations import messages_of, up_to_the_last_answer
 
 Build = Callable[..., Any]
 Row = dict[str, Any]
@@ -35,38 +38,134 @@ def conversations(talks: Iterable[list[tuple[str, str]]]) -> list[Row]:
     return [{"talk": [{"role": role, "content": text} for role, text in talk]} for talk in talks]
 
 
-def test_conversations_are_learned_by_their_last_message(build: Build) -> None:
-    settings = {"type": "causal-lm", "messages_column": "talk", "chat_template": CHAT}
-    task = build("llama", conversations(TALKS), conversations(OTHER_TALKS), **settings)
-    end = "<|endoftext|>"
-    expected = [
-        (
-            f"system: be short{end}user: which?{end}assistant: red{end}user: sure?{end}assistant: ",
-            f"yes{end}",
-        ),
-        (f"user: the house?{end}assistant: ", f"blue one{end}"),  # what follows it is left out
+END = "<|endoftext|>"
+SETTINGS = {"type": "causal-lm", "messages_column": "talk", "chat_template": CHAT}
+
+
+def parts(task: Any, position: int = 0) -> list[tuple[bool, str]]:
+    """The text of a test example, divided by whether it is learned."""
+    (row,) = task.features("test", [position])
+    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    assert all(label in (-100, token) for token, label in pairs)
+    groups = groupby(zip(row["input_ids"], row["labels"], strict=True), lambda pair: pair[1] != -100)
+    return [
+        (is_learned, task.tokenizer.decode([token for token, _ in group])) for is_learned, group in groups
     ]
-    for (before, last), found in zip(expected, task.features("test", [0, 1]), strict=True):
-        prompt, completion = (task.tokenizer(text)["input_ids"] for text in (before, last))
-        assert completion[-1] == 0
-        assert found["input_ids"] == prompt + completion
-        assert found["labels"] == [-100] * len(prompt) + completion
+
+
+def test_all_that_the_assistant_says_is_learned(build: Build) -> None:
+    task = build("llama", conversations(TALKS), conversations(OTHER_TALKS), **SETTINGS)
+    assert parts(task) == [
+        (False, f"system: be short{END}user: which?{END}assistant:"),
+        (True, f" red{END}"),  # of the whole text, where the space is in one token with the word
+        (False, f"user: sure?{END}assistant: "),
+        (True, f"yes{END}"),
+    ]
+    # what follows the last answer is left out
+    assert parts(task, 1) == [(False, f"user: the house?{END}assistant:"), (True, f" blue one{END}")]
+    assert (
+        task.features("test", [1])[0]["input_ids"]
+        == (task.tokenizer(f"user: the house?{END}assistant: blue one{END}")["input_ids"])
+    )
+
+
+def test_the_last_answer_alone_is_learned_where_that_is_asked_for(build: Build) -> None:
+    task = build(
+        "llama", conversations(TALKS), conversations(OTHER_TALKS), **SETTINGS, assistant_turns="last"
+    )
+    assert parts(task) == [
+        (False, f"system: be short{END}user: which?{END}assistant: red{END}user: sure?{END}assistant: "),
+        (True, f"yes{END}"),
+    ]
+
+
+TAGGED = (
+    "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+# As Qwen3 does: the thoughts of earlier answers are left out, the last has empty ones.
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}{{ m.content }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+# As R1's does: what asks for an answer begins thoughts.
+OPENING = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}"
+)
+ENDED_ONCE = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% else %}{{ eos_token }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "answers"),
+    [
+        (TAGGED, ["red", "yes"]),
+        (THINKING, [f"red{END}", f"<think></think>yes{END}"]),
+        (OPENING, [f"red{END}", f"yes{END}"]),
+        (ENDED_ONCE, ["red\n", f"yes\n{END}"]),
+    ],
+)
+def test_what_templates_make_of_answers(build: Build, template: str, answers: list[str]) -> None:
+    values = {**SETTINGS, "chat_template": template}
+    task = build("llama", conversations(TALKS[:1]), conversations(OTHER_TALKS), **values)
+    found = parts(task)
+    assert [text.lstrip(" ") for is_learned, text in found if is_learned] == answers
+    last = build(
+        "llama", conversations(TALKS[:1]), conversations(OTHER_TALKS), **values, assistant_turns="last"
+    )
+    assert [text.lstrip(" ") for is_learned, text in parts(last) if is_learned] == answers[-1:]
+    assert "".join(text for _, text in parts(last)) == "".join(text for _, text in found)
+
+
+def pair(question: Any, said: Any, *, role: str = "role", content: str = "content") -> Row:
+    names = ("human", "gpt") if role == "from" else ("user", "assistant")
+    return {"talk": [{role: names[0], content: question}, {role: names[1], content: said}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pair(
+            [{"type": "text", "text": "wh"}, {"type": "text", "text": "o?"}], [{"type": "text", "text": "me"}]
+        ),
+        pair([{"text": "who?"}], [{"text": "m"}, {"text": "e"}]),
+        pair(["who?"], ["m", "e"]),
+        pair("who?", "me", role="from", content="value"),
+        {"talk": json.dumps(pair("who?", "me")["talk"])},
+        {"talk": [{**message, "name": None} for message in pair("who?", "me")["talk"]]},
+    ],
+)
+def test_other_ways_to_write_conversations(build: Build, row: Row) -> None:
+    # of one type in a column
+    others = [
+        json.loads(json.dumps(row).replace("who?", f"who{i}?").replace("o?", f"o{i}?")) for i in range(9)
+    ]
+    task = build("llama", [row], others, **SETTINGS)
+    assert parts(task) == [(False, f"user: who?{END}assistant: "), (True, f"me{END}")]
 
 
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (None, "the chat template must fit the conversations, but: "),
+        (None, "does not fit the chat template ("),
         (
             "{% for m in messages %}{{ m.content if loop.last else 'cut' }}{% endfor %}",
-            "must put the last message after the prompt, but it changes what is before",
+            "has a message before which the chat template changes what was said",
         ),
-        ("{% for m in messages %}", "the chat template must fit the conversations, but: "),
-        ("{{ raise_exception('only users') }}", "must fit the conversations, but: only users; give one with"),
+        ("{% for m in messages %}", "does not fit the chat template ("),
+        (
+            "{{ raise_exception('only users') }}",
+            "does not fit the chat template (only users); give one with task.chat_template",
+        ),
     ],
 )
 def test_chat_templates_that_do_not_fit(build: Build, template: str | None, message: str) -> None:
-    with pytest.raises(DataError, match=re.escape(message)):
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         build(
             "llama",
             conversations(TALKS),
@@ -75,26 +174,57 @@ def test_chat_templates_that_do_not_fit(build: Build, template: str | None, mess
             messages_column="talk",
             chat_template=template,
         )
+    assert str(caught.value).startswith(
+        "at most 10% of the rows of the train split may be left out, but 10 of 10"
+    )
 
 
 @pytest.mark.parametrize(
     ("talk", "message"),
     [
-        ([{"role": "user", "content": "a"}], "must have an assistant's message after another"),
-        ([{"role": "assistant", "content": "a"}], "must have an assistant's message after another"),
-        ([], "must have an assistant's message after another"),
-        ("user: a", "task.messages_column must hold lists of {role, content}, but got 'user: a'"),
-        (["a", "b"], "task.messages_column must hold lists of {role, content}, but got ['a', 'b']"),
-        ([{"from": "user", "value": "a"}] * 2, "row 0 of the data has no value for 'role'"),
+        ([{"role": "user", "content": "a"}], "has nothing to learn: no assistant's message after another"),
+        (
+            [{"role": "assistant", "content": "a"}],
+            "has nothing to learn: no assistant's message after another",
+        ),
+        ([], "has nothing to learn: no assistant's message after another"),
+        ("user: a", "has 'user: a' instead of a list of {role, content}"),
+        (["a", "b"], "has ['a', 'b'] instead of a list of {role, content}"),
+        (
+            [{"who": "user", "content": "a"}] * 2,
+            "has a message without a role: {'who': 'user', 'content': 'a'}",
+        ),
+        ([{"role": "user"}] * 2, "has a message without content: {'role': 'user'}"),
+        ([{"role": "user", "content": 3}] * 2, "has a message whose content is no text: 3"),
+        (
+            [{"role": "user", "content": [{"type": "image", "url": "x"}]}] * 2,
+            "has a message with a part that is no text: {'type': 'image', 'url': 'x'}",
+        ),
     ],
 )
-def test_conversations_that_cannot_be_used(build: Build, talk: Any, message: str) -> None:
-    with pytest.raises(DataError, match=re.escape(message)):
-        build(
-            "llama",
-            [{"talk": talk}],
-            conversations(OTHER_TALKS),
-            type="causal-lm",
-            messages_column="talk",
-            chat_template=CHAT,
-        )
+def test_conversations_that_cannot_be_used(talk: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        up_to_the_last_answer(messages_of(talk))
+
+
+def test_one_conversation_without_an_answer_stops_nothing(build: Build) -> None:
+    talks = conversations([*TALKS, [("user", "a")], *OTHER_TALKS])
+    task = build(
+        "llama", talks, conversations([[("user", f"t{i}"), ("assistant", "a")] for i in range(9)]), **SETTINGS
+    )
+    assert task.notes == [
+        "test: 1 of 13 rows is left out: row 3 of data0 has nothing to learn: "
+        "no assistant's message after another"
+    ]
+    assert task.num_examples("test") == 12
+
+
+def test_a_test_split_without_answers_is_not_used(build: Build) -> None:
+    talks = conversations([[("user", "a")], [("user", "b")]])
+    task = build("llama", talks, conversations(OTHER_TALKS), **SETTINGS)
+    assert task.num_examples("test") == 0
+    assert task.num_examples("validation") == 3
+    assert task.notes == [
+        "test: no row can be used (row 1 has nothing to learn: no assistant's message after another), "
+        "so that nothing is measured on the test split"
+    ]

@@ -139,14 +139,14 @@ def test_a_model_with_fewer_positions_than_a_window(build: Build) -> None:
     [
         (
             asked("red house", "red", at=7),
-            "9 characters has at its start, but row 0 has 'red' at 7",
+            "row 1 of data0 has the answer 'red', which its context of 9 characters does not have at 7",
         ),
-        (asked("red house", "red", at=2), "but row 0 has 'red' at 2"),
-        (asked("red house", "red", at=-1), "but row 0 has 'red' at -1"),
-        ({**asked("red"), "context": None}, "the texts of task.context_column must be strings, but row 0"),
+        (asked("red house", "red", at=2), "does not have at 2"),
+        (asked("red house", "red", at=-1), "does not have at -1"),
+        ({**asked("red"), "context": None}, "row 1 of data0 has no text in 'context'"),
         (
             {**asked("red"), "answers": {"text": ["red"], "answer_start": []}},
-            "must hold {text: [...], answer_start: [...]}, but got {'text': ['red'], 'answer_start': []}",
+            "row 1 of data0 has 1 answers and 0 starts",
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_answers_as_a_list_of_mappings(build: Build) -> None:
 
 def test_answers_of_another_kind(build: Build) -> None:
     texts = [{**row, "answers": "green"} for row in KNOWN]
-    with pytest.raises(DataError, match=r"task\.answers_column must hold \{text: "):
+    with pytest.raises(DataError, match=r"has 'green' in 'answers', which must hold \{text: "):
         build("bert", texts[:1], [{**row, "question": f"{i}"} for i, row in enumerate(texts)], **ANSWERS)
 
 

@@ -78,7 +78,7 @@ def test_metrics_of_two_classes(build: Build) -> None:
     assert first["f1"] == pytest.approx(6 / 7)
     assert first["matthews"] == 0
     one = task.evaluate(Fixed(logits), "test", 3, 4).metrics  # one class, and all are right
-    assert (one["accuracy"], one["f1"], one["f1_macro"], one["matthews"]) == (1, 1, 0.5, 0)
+    assert (one["accuracy"], one["f1"], one["f1_macro"], one["matthews"]) == (1, 1, 1, 0)
     none = task.evaluate(Fixed([[1.0, -1.0]] * 4), "test", 4, 4).metrics
     assert (none["accuracy"], none["f1"], none["f1_macro"], none["matthews"]) == (0, 0, 0, 0)
 
@@ -95,9 +95,9 @@ def test_metrics_of_three_classes(build: Build) -> None:
     assert found["matthews"] == pytest.approx((4 * 6 - (2 * 2 + 2 * 3 + 2 * 1)) / math.sqrt(22 * 24))
     right, wrong = math.log(math.e + 2) - 1, math.log(math.e + 2)
     assert found["loss"] == pytest.approx((4 * right + 2 * wrong) / 6)
-    # of the first four, none is of the third class
+    # of the first four, none is of the third class, nor said to be
     part = task.evaluate(Fixed(np.eye(3)[predicted].tolist()), "test", 4, 4).metrics
-    assert part["f1_macro"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    assert part["f1_macro"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
 def test_metrics_of_a_regression(build: Build) -> None:
@@ -138,10 +138,12 @@ def test_pairs_of_texts(build: Build) -> None:
         ([1, 2], "2", 1),
         ([2, 1], 1, 1),
         (["False", "True"], True, 1),
+        (["no", "yes"], 1.0, 1),  # as tables with a missing value write whole numbers
+        ([1, 2], 2.0, 1),
+        (["no", "yes"], 0.5, None),
         (["no", "yes"], 2, None),
         (["no", "yes"], -1, None),
         (["no", "yes"], "maybe", None),
-        (["no", "yes"], 1.0, None),
         (["no", "yes"], None, None),
         (["no", "yes"], True, None),
     ],
@@ -149,10 +151,14 @@ def test_pairs_of_texts(build: Build) -> None:
 def test_labels_of_rows(build: Build, labels: list[Any], value: Any, position: int | None) -> None:
     rows, others = classes([value]), classes([value] * 10, "other")
     if position is None:
-        names = ", ".join(map(str, labels))
-        message = f"task.label_column must hold one of {names} or its position, but row 0 has {value!r}"
-        with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        if value in (None, -1):
+            said = f"has nothing to learn: {'no value' if value is None else value} in 'label'"
+        else:
+            said = f"has {value!r} in 'label', which must be one of no, yes or its position"
+        message = "at most 10% of the rows of the train split may be left out, but 10 of 10 cannot be used: "
+        with pytest.raises(DataError, match=re.escape(f"row 1 of data0 {said}")) as caught:
             build("bert", rows, others, **CLASSES, labels=labels)
+        assert str(caught.value).startswith(message)
     else:
         task = build("bert", rows, others, **CLASSES, labels=labels)
         assert task.features("test", [0])[0]["labels"] == position
@@ -160,16 +166,42 @@ def test_labels_of_rows(build: Build, labels: list[Any], value: Any, position: i
 
 @pytest.mark.parametrize("value", ["a", None, True, math.inf])
 def test_labels_of_a_regression_are_numbers(build: Build, value: Any) -> None:
-    with pytest.raises(DataError, match=r"task\.label_column must hold numbers, but row 0 has "):
+    with pytest.raises(DataError, match=r"row 1 of data0 has .* in 'label'"):
         build("bert", classes([value]), classes([value] * 10, "other"), **CLASSES, regression=True)
 
 
 def test_texts_are_strings(build: Build) -> None:
     rows = [{"text": "a", "label": 0}, {"text": None, "label": 1}]
-    with pytest.raises(
-        DataError, match=r"the texts of task\.text_column must be strings, but row 1 has None"
-    ):
-        build("bert", rows, classes([0, 1] * 5, "other"), **CLASSES, labels=[0, 1])
+    task = build("bert", rows, classes([0, 1] * 5, "other"), **CLASSES, labels=[0, 1])
+    assert task.notes == ["test: 1 of 2 rows is left out: row 2 of data0 has no value in 'text'"]
+    assert task.num_examples("test") == 1
+
+
+@pytest.mark.parametrize(("share", "is_enough"), [(0.5, True), (0.4, True), (0.39, False), (0, False)])
+def test_too_many_rows_that_cannot_be_used(
+    save: Callable[..., str], family_models: Path, share: float, is_enough: bool
+) -> None:
+    """Four of ten training rows, of which some are set aside as validation rows."""
+    rows = classes([0, 1] * 5, "other")
+    for position in (1, 3, 4, 9):
+        rows[position]["text"] = None
+    data = {"folder": save(classes([0, 1]), rows), "max_left_out": share}
+    settings = SETTINGS.validate_python({**CLASSES, "data": data, "labels": [0, 1]})
+    tokenizer = load_tokenizer(ModelSettings(id=str(family_models / "bert")))
+    named = (
+        "row 2 of data0 has no value in 'text', row 4 has no value in 'text', row 5 has no value in 'text', …"
+    )
+    if is_enough:
+        task = SequenceClassification(settings, tokenizer, None)
+        assert task.notes == [f"train: 4 of 10 rows are left out: {named}"]
+        assert task.num_examples("train") + task.num_examples("validation") == 6
+    else:
+        with pytest.raises(DataError) as caught:
+            SequenceClassification(settings, tokenizer, None)
+        assert str(caught.value) == (
+            f"at most {share:.0%} of the rows of the train split may be left out, "
+            f"but 4 of 10 cannot be used: {named}; correct them, or raise task.data.max_left_out"
+        )
 
 
 def stated(names: list[str]) -> datasets.Features:
@@ -183,6 +215,8 @@ def stated(names: list[str]) -> datasets.Features:
         ([2, 0, 1, 10], None, (0, 1, 2, 10)),
         (["10", "9"], None, ("10", "9")),
         ([True, False], None, ("False", "True")),
+        ([1.0, 0.0, None], None, (0, 1)),
+        (["None", "Yes", "NA", "null", "nan"], None, ("NA", "None", "Yes", "nan", "null")),
         ([1, 0, 1], stated(["world", "sports", "business"]), ("world", "sports", "business")),
     ],
 )
@@ -200,9 +234,9 @@ def test_classes_are_found(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([0.5, 1.0], "must be texts or whole numbers, but got ['0.5', '1.0']; numbers to be predicted are"),
-        (["a", None], "must be texts or whole numbers, but got ['None', 'a']"),
-        (["a", "a"], "task.label_column must hold two or more classes, but the train split has {'a'}"),
+        ([0.5, 1.0], "must be texts or whole numbers, but got 0.5, 1; numbers to be predicted are"),
+        (["a", None], "task.label_column must hold two or more classes, but the train split has 'a'"),
+        ([None, None], "task.label_column must hold two or more classes, but the train split has no value"),
     ],
 )
 def test_columns_without_classes(save: Callable[..., str], values: list[Any], message: str) -> None:
@@ -232,13 +266,30 @@ def test_positions_are_those_of_the_data(
     assert [row["labels"] for row in task.features("test", [0, 1])] == expected
 
 
-def test_a_row_without_a_label(save: Callable[..., str], family_models: Path) -> None:
-    """As the test splits of GLUE have."""
-    folder = save(classes([0, -1], "test"), classes([0, 1] * 10), stated(["no", "yes"]))
-    values = {**CLASSES, "data": {"folder": folder}, "labels": ["no", "yes"]}
+def test_rows_without_a_label(save: Callable[..., str], family_models: Path) -> None:
+    """As the test splits of GLUE have: all of them are no test split, one of them is left out."""
     tokenizer = load_tokenizer(ModelSettings(id=str(family_models / "bert")))
-    with pytest.raises(DataError, match=r"one of no, yes or its position, but row 1 has -1$"):
-        SequenceClassification(SETTINGS.validate_python(values), tokenizer, None)
+
+    def task(test: list[Row], features: Any = None) -> SequenceClassification:
+        folder = save(test, classes([0, 1] * 10, "other"), features)
+        values = {**CLASSES, "data": {"folder": folder}, "labels": ["no", "yes"]}
+        return SequenceClassification(SETTINGS.validate_python(values), tokenizer, None)
+
+    some = task(classes([0, -1]), stated(["no", "yes"]))
+    assert some.notes == ["test: 1 of 2 rows is left out: row 2 of data0 has nothing to learn: -1 in 'label'"]
+    none = task(classes([-1, -1]), stated(["no", "yes"]))
+    assert none.num_examples("test") == 0
+    assert (none.num_examples("train"), none.num_examples("validation")) == (19, 1)
+    assert none.notes == [
+        "test: no row can be used (row 1 has nothing to learn: -1 in 'label'), "
+        "so that nothing is measured on the test split"
+    ]
+    no_column = task([{"text": "a"}, {"text": "b"}])
+    assert no_column.num_examples("test") == 0
+    assert no_column.notes == [
+        "test: no row can be used (data2 has no column for label_column), "
+        "so that nothing is measured on the test split"
+    ]
 
 
 def test_a_second_worker_finds_everything_tokenized(check_tokenized_once: Callable[..., None]) -> None:
