@@ -96,8 +96,7 @@ class Arena:
         self.books = Books(self.config, self.layout)
         self.trials = trials
         self.lengths = lengths
-        self.books.rate = self._swept_rate()
-        del self.books.runner  # the next one has that rate, for its probes too
+        self.books = replace(self.books, rate=self._swept_rate())  # its probes have that rate too
 
     def take_part(self, name: str, seed: int | None = None) -> None:
         """Make a strategy's front and its truth, unless both are there."""

@@ -16,11 +16,12 @@ highest bits and rank, the low fidelity is (the authors' code; no training)
    front's plans the one of the largest expected improvement is trained (equations 10 and 11).
 
 From the authors' code: 40 parents, 5 children each, 6 plans of the first generation trained, surrogate of 64
-and 32 units from 10 trials on, ε. Chosen here: the paper has one budget and one α; a study wants the whole
-front, so every proposal draws its own, the budget evenly in bytes and α in [0, 1]. Importances are the
-study's sensitivity probe (output error of the coarsest format; Fisher information), and ½ without one. Each
-trial is the one best new child of that moment. The second phase has the last quarter of the trials and learns
-from all of them; it ends with the study. The perceptron is scikit-learn's (ReLU, squared loss).
+and 32 units from 10 trials on, ε. The uniform plans that a study begins with are parents too. Chosen here:
+the paper has one budget and one α; a study wants the whole front, so every proposal draws its own, the budget
+evenly in bytes and α in [0, 1]. Importances are the study's sensitivity probe (output error of the coarsest
+format; Fisher information), and ½ without one. Each trial is the one best new child of that moment. The
+second phase has the last quarter of the trials and learns from all of them; it ends with the study. The
+perceptron is scikit-learn's (ReLU, squared loss).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from optuna.distributions import IntDistribution
 
 from jointsearch.front.pareto import is_on_front
-from jointsearch.search.additive.observed import key_of
+from jointsearch.search.additive.observed import PROPOSED, key_of
 from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import stored_probe
 from jointsearch.search.evolution import best_first, group_steps, mutated, neighbours
@@ -77,10 +78,12 @@ class AutoQRASampler(PlanSampler):
         plans, losses = self._reader.measured(trials)
         ladder = Ladder(self._options, importances(study, self._options))
         points = np.stack([losses, self._options.model_bytes(plans)], axis=1)
+        is_first = not len(plans) or sum(PROPOSED in trial.system_attrs for trial in trials) < NUM_FIRST
+        evolves = number < EVOLUTION * self._trials
         for _ in range(MAX_TRIES):
-            if len(plans) < NUM_FIRST:
+            if is_first:
                 candidates = ladder.warm_start(rng)[None]
-            elif number < EVOLUTION * self._trials:
+            elif evolves:
                 candidates = self._children(ladder, plans[best_first(points)[:NUM_PARENTS]], rng)
             else:
                 around = [neighbours(self._options, plan) for plan in plans[is_on_front(points)]]
@@ -90,9 +93,9 @@ class AutoQRASampler(PlanSampler):
                 break
         else:
             return mutated(self._options, candidates[0], rng)
-        if len(plans) < NUM_FIRST:
+        if is_first:
             return np.asarray(new[0])
-        rate = self._foretold if number < EVOLUTION * self._trials else self._improvement
+        rate = self._foretold if evolves else self._improvement
         return np.asarray(new[int(np.argmax(rate(ladder, plans, points, new, rng)))])
 
     def _children(self, ladder: Ladder, parents: Ints, rng: np.random.Generator) -> Ints:

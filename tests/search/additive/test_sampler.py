@@ -48,6 +48,7 @@ def add(study: optuna.Study, options: Options, chosen: NDArray[np.int64], loss: 
             values=[loss, float(options.model_bytes(chosen))],
             params=options.params(chosen),
             distributions=distributions(options.space),
+            system_attrs={PROPOSED: chosen.tolist()},
             **fields,
         )
     )
