@@ -88,7 +88,7 @@ def test_another_process_goes_on_and_measures_the_same(
     """Also the validation loss half way, and the losses of steps that the second process has not done."""
     kept = keeping(config, 2)
     interrupt(CalibrationRunner(kept, tiny_layout), plan, 6)  # steps 1 to 5 are done, 4 are kept
-    assert checkpoints(home) == [f"{plan.digest}-3.pt"]
+    assert checkpoints(home) == [f"{plan.digest}-3-6.pt"]
     done = subprocess.run(
         [sys.executable, "-c", RESUME],
         input=json.dumps([part.model_dump(mode="json") for part in (kept, tiny_layout, plan)]),
@@ -124,4 +124,4 @@ def test_a_checkpoint_belongs_to_one_plan_and_seed(
     interrupt(runner, plan, 3)
     assert count_steps(runner, plan, 4)[1] == 6
     assert count_steps(runner, space.plan(space.uniform("int8", 2)), 3)[1] == 6
-    assert checkpoints(home) == [f"{plan.digest}-3.pt"]
+    assert checkpoints(home) == [f"{plan.digest}-3-6.pt"]
