@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,11 @@ from jointsearch.search.additive.observed import PROPOSED, TrialReader
 from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import STEPS
 from jointsearch.search.optuna_compat import show_to_others
+
+
+def searched(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """All but finals, which train for longer: what a proposal for the search goes by."""
+    return [trial for trial in trials if STEPS not in trial.user_attrs]
 
 
 class PlanSampler(BaseSampler):
@@ -35,10 +40,6 @@ class PlanSampler(BaseSampler):
     @abstractmethod
     def propose(self, study: optuna.Study, number: int) -> NDArray[np.int64]:
         """The options of trial ``number``, (num_groups,)."""
-
-    def seen(self, study: optuna.Study) -> list[FrozenTrial]:
-        """The trials that a proposal depends on: all but finals, which train for longer."""
-        return [trial for trial in study.get_trials(deepcopy=False) if STEPS not in trial.user_attrs]
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial

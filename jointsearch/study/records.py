@@ -51,11 +51,17 @@ class StudyRecords:
     def answer(self) -> StudyRecords:
         """As the longest trials have measured it: what a person is to believe.
 
-        At the longest length at which every plan that was asked for has ended: a final that half of the plans
-        have turns nothing round.
+        At the longest length that all points of the front before it have run at, and none still runs: finals
+        that half of the plans have turn nothing round.
         """
         unfinished = {trial.steps for trial in (*self.waiting, *self.running, *self.stale)}
-        return self.at(max(set(self.lengths) - unfinished, default=None))
+        found = self.at(None)
+        for steps in self.lengths:
+            tried = {digest for digest, _ in self.at(steps).known()}
+            if steps in unfinished or not {point.digest for point in found.front} <= tried:
+                break
+            found = self.at(steps)
+        return found
 
     def with_trial(self, number: int) -> StudyRecords:
         """The same moment, as trials of the length of that trial have measured it; raises ``StudyError``."""

@@ -1,11 +1,12 @@
 """How well trials foretell finals: whole studies with finals, and a table of their fidelity.
 
-    python studies/benchmarks/finals.py run --out studies/benchmarks/finals.jsonl studies/benchmarks/finals/*.yaml
-    python studies/benchmarks/finals.py table studies/benchmarks/finals.jsonl > studies/benchmarks/finals.md
+    cd studies/benchmarks
+    python finals.py run --out finals.jsonl finals/*.yaml
+    python finals.py table finals.jsonl > finals.md
 
-``run`` goes on where it was stopped: the studies are kept in ``--storage``. Every line of the output is a trial
-(study, steps, plan, name, bytes, loss, seed, seconds), the sweep over learning rates, or a study's fidelity at one
-length.
+``run`` goes on where it was stopped: the studies are kept in ``--storage``. A line of the output is a trial
+(study, steps, plan, name, bytes, loss, seed, seconds), a sweep over learning rates, or a study's fidelity at
+one length.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ Line = dict[str, Any]
 
 HEAD = """# Do trials foretell finals?
 
-By `python studies/benchmarks/finals.py` (`finals.jsonl`). The search's trials against the same plans trained anew for
-longer: Spearman's rank correlation with its 95 % interval (bootstrap over plans), the share of the plans on either front
-that is on both, and what choosing by the trials costs at equal bytes, in nats, in the mean over the longer front. The
-plans are those of the front, of its rivals on the ladder, and what was on the front of the length before: the hardest to
-tell apart. One seed.
+By `python studies/benchmarks/finals.py` (`finals.jsonl`). The search's trials against the same plans trained
+anew for longer: Spearman's rank correlation with its 95 % interval (bootstrap over plans), the share of the
+plans on either front that is on both, and what choosing by the trials costs at equal bytes, in nats, in the
+mean over the longer front. The plans are those of the front and its rivals on the ladder, then what was on
+the front of the length before: the hardest to tell apart. One seed.
 
 """
 
@@ -89,13 +90,16 @@ def table_of(lines: list[Line]) -> str:
         sweep = sweeps.get(line["study"])
         rate = f"{sweep['learning_rate']:g} ({len(sweep['runs'])})" if sweep else "given"
         text += (
-            f"| {line['study']} | {rate} | {line['own']} steps | {line['steps']} steps | {line['num_plans']} | "
+            f"| {line['study']} | {rate} | {line['own']} steps | {line['steps']} steps "
+            f"| {line['num_plans']} | "
             f"{line['correlation']:.2f} ({line['low']:.2f} to {line['high']:.2f}) | {line['overlap']:.0%} | "
             f"{line['regret']:.4f} |\n"
         )
     trials = [line for line in lines if line["kind"] == "trial"]
     for study in dict.fromkeys(line["study"] for line in trials):
-        text += f"\n{study}, on {', '.join(sorted({t['device'] for t in trials if t['study'] == study}))}:\n\n"
+        text += (
+            f"\n{study}, on {', '.join(sorted({t['device'] for t in trials if t['study'] == study}))}:\n\n"
+        )
         text += "| steps | trials | seconds each (median) |\n|---:|---:|---:|\n"
         by_steps: dict[int, list[float]] = {}
         for trial in trials:

@@ -19,6 +19,7 @@ from jointsearch.errors import StudyError
 from jointsearch.front.objectives import format_bytes
 from jointsearch.front.pareto import hypervolume, is_on_front
 from jointsearch.search.additive.budgets import even_budgets, sizes_and_values
+from jointsearch.search.additive.horizon import Horizon
 from jointsearch.search.additive.surrogate import Surrogate
 
 Floats = NDArray[np.float64]
@@ -47,12 +48,18 @@ class PredictedPoint:
 
 
 def predicted_front(
-    surrogate: Surrogate, sign: int, num_points: int = NUM_POINTS
+    surrogate: Surrogate, sign: int, num_points: int = NUM_POINTS, horizon: Horizon | None = None
 ) -> tuple[PredictedPoint, ...]:
-    """By rising bytes, spread evenly along the front; ``sign``: of the quality, as in ``Objective``."""
-    knapsack = sizes_and_values(surrogate, surrogate.effects)
+    """By rising bytes, spread evenly along the front; ``sign``: of the quality, as in ``Objective``.
+
+    ``horizon``: of longer runs than the search's trials.
+    """
+    effects = surrogate.effects
+    if horizon is not None:
+        effects = horizon.of_length(effects, horizon.factors()[:, 0])
+    knapsack = sizes_and_values(surrogate, effects)
     solved = [knapsack.solve(int(budget)) for budget in even_budgets(knapsack, num_points)]
-    return _points(surrogate, sign, np.unique(solved, axis=0))
+    return _points(surrogate, sign, np.unique(solved, axis=0), horizon)
 
 
 def predicted_optimum(surrogate: Surrogate, sign: int, max_bytes: int) -> PredictedPoint:
@@ -122,11 +129,16 @@ def effects_at(surrogate: Surrogate, values: Mapping[str, int]) -> tuple[Effect,
     return tuple(sorted(found, key=lambda effect: -effect.gain))
 
 
-def _points(surrogate: Surrogate, sign: int, plans: Ints) -> tuple[PredictedPoint, ...]:
+def _points(
+    surrogate: Surrogate, sign: int, plans: Ints, horizon: Horizon | None = None
+) -> tuple[PredictedPoint, ...]:
     options = surrogate.options
-    sizes = options.model_bytes(plans)
-    deviations = float(norm.ppf(0.5 + CREDIBLE / 2))
-    median, best, worst = (sign * side for side in surrogate.intervals(options.design(plans), deviations))
+    sizes, design = options.model_bytes(plans), options.design(plans)
+    if horizon is None:
+        found = surrogate.intervals(design, float(norm.ppf(0.5 + CREDIBLE / 2)))
+    else:
+        found = horizon.predict(design, np.random.default_rng(0), (1 - CREDIBLE) / 2)
+    median, best, worst = (sign * side for side in found)
     return tuple(
         PredictedPoint(
             int(sizes[row]),

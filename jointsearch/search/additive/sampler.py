@@ -18,11 +18,12 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
 from jointsearch.search.additive.budgets import NUM_BUDGETS, even_budgets, new_neighbour, sizes_and_values
+from jointsearch.search.additive.horizon import Horizon
 from jointsearch.search.additive.observed import key_of
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Surrogate
 from jointsearch.search.attributes import stored_probe
-from jointsearch.search.plan_sampler import PlanSampler
+from jointsearch.search.plan_sampler import PlanSampler, searched
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -45,18 +46,26 @@ class AdditiveSampler(PlanSampler):
         sign: int,
         seed: int,
         repeats: int = 1,
+        steps: tuple[int, int] | None = None,
     ) -> None:
-        """``repeats``: how often a plan may come up."""
+        """``repeats``: how often a plan may come up; ``steps``: of a trial, and of the runs that plans are
+        proposed for, where these are longer."""
         super().__init__(options, distributions, sign=sign, seed=seed)
         self._repeats = repeats
+        self._steps = steps
         self._fitted: tuple[int, Surrogate] | None = None
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
-        trials = self.seen(study)
+        whole = study.get_trials(deepcopy=False)
+        trials = searched(whole)
         surrogate = self._surrogate(study, trials)
         known = self._reader.proposed(trials)
         rng = np.random.default_rng((self._seed, number))
-        knapsack = sizes_and_values(surrogate, surrogate.draw(rng)[:, 0])
+        effects = surrogate.draw(rng)[:, 0]
+        if self._steps is not None:
+            horizon = Horizon.of_trials(surrogate, self._reader, whole, *self._steps)
+            effects = horizon.of_length(effects, horizon.factors(rng)[:, 0])
+        knapsack = sizes_and_values(surrogate, effects)
         budgets = even_budgets(knapsack, NUM_BUDGETS)
         start = np.random.default_rng(self._seed).random() + number * GOLDEN
         for attempt in range(MAX_BUDGETS_TRIED):

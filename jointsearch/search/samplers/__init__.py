@@ -37,6 +37,8 @@ class SamplerContext:
     """Plans that are tried first."""
     num_existing: int = 0
     """Trials that the study has."""
+    steps: tuple[int, int] | None = None
+    """Of a trial, and of the finals that plans are proposed for; None without finals."""
 
     @property
     def sign(self) -> int:
@@ -81,11 +83,12 @@ def build_sampler(
     *,
     num_enqueued: int = 0,
     num_existing: int = 0,
+    steps: tuple[int, int] | None = None,
 ) -> BaseSampler:
     """The sampler named in the study file, for trials whose first objective is ``quality``."""
     from jointsearch.search.plan_sampler import PlanSampler  # needs SciPy, which no reader waits for
 
-    context = SamplerContext(settings, space, layout, quality, num_enqueued, num_existing)
+    context = SamplerContext(settings, space, layout, quality, num_enqueued, num_existing, steps)
     with experimental_optuna():
         sampler = SAMPLERS[settings.sampler].build(context)
     return sampler if isinstance(sampler, PlanSampler) else InSpace(sampler, context.distributions)

@@ -11,7 +11,12 @@ def build(context: SamplerContext) -> AdditiveSampler:
     options = Options.of(context.space, context.layout)
     settings = context.settings
     return AdditiveSampler(
-        options, context.distributions, sign=context.sign, seed=settings.seed, repeats=settings.repeats
+        options,
+        context.distributions,
+        sign=context.sign,
+        seed=settings.seed,
+        repeats=settings.repeats,
+        steps=context.steps,
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jointsearch.config.search import FinalsSettings
+from jointsearch.config.study import StudyConfig
+from jointsearch.plan.formats import FORMATS, by_precision
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.refine import points_and_rivals
@@ -19,6 +21,12 @@ from jointsearch.study.queue import request
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.stored import StoredStudy
+
+
+def final_steps(config: StudyConfig) -> tuple[int, int] | None:
+    """Of a trial, and of the longest finals; None of a study without."""
+    finals, own = config.search.finals, config.calibration.steps
+    return (own, own * finals.times[-1]) if finals else None
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,32 @@ def request_finals(study: StoredStudy, settings: FinalsSettings | None = None) -
             if missing or any(trial.steps == stage.steps for trial in unfinished):
                 return len(missing)
     return 0
+
+
+def request_anchors(study: StoredStudy) -> int:
+    """Put the extreme uniform plans into the queue as finals of the first length; the number of trials.
+
+    The lowest and the highest format with the smallest and the largest trained rank: from them the search
+    learns early what bits and ranks will be worth (``jointsearch.search.additive.horizon``).
+    """
+    settings = study.config.search.finals
+    if settings is None:
+        return 0
+    space = study.space
+    formats = by_precision({name for group in space.groups for name in group.formats})
+    ranks = sorted({rank for group in space.groups for rank in group.ranks if rank}) or [0]
+    extremes = {
+        space.plan(space.uniform(name, rank)): f"uniform {FORMATS[name].shown} rank {rank}"
+        for name in (formats[0], formats[-1])
+        for rank in (ranks[0], ranks[-1])
+    }
+    steps, seed = stages(study, settings)[0].steps, study.config.calibration.seed
+    with study_lock(study.optuna_study):
+        known = study.records().at(steps).known()
+        missing = [(plan, name) for plan, name in extremes.items() if (plan.digest, seed) not in known]
+        for plan, name in missing:
+            request(study, plan, Origin(kind="uniform", name=name), seed=seed, steps=steps)
+    return len(missing)
 
 
 def _missing(

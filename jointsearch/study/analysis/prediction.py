@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.plan import Plan
+from jointsearch.search.additive.horizon import Horizon
 from jointsearch.search.additive.observed import TrialReader
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.predicted_front import (
@@ -73,8 +74,16 @@ def probe_correlation(study: StoredStudy, records: StudyRecords | None = None) -
 
 
 def predict_front(study: StoredStudy, records: StudyRecords | None = None) -> tuple[PredictedPoint, ...]:
-    """The predicted front beside the measured one, by rising bytes."""
-    return predicted_front(fit_surrogate(study, records), OBJECTIVES[study.config.quality].sign)
+    """The predicted front beside the measured one, by rising bytes; of finals where these are theirs."""
+    records = records or study.records()
+    reader = trial_reader(study)
+    surrogate = fit_surrogate(study, records, reader)
+    horizon = None
+    if records.steps:
+        trials = [trial.frozen for trial in records.trials]
+        own = study.config.calibration.steps
+        horizon = Horizon.of_trials(surrogate, reader, trials, own, records.steps)
+    return predicted_front(surrogate, OBJECTIVES[study.config.quality].sign, horizon=horizon)
 
 
 def measure_optimum(study: StoredStudy, max_bytes: int) -> PredictedPoint:

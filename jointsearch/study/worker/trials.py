@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler
 from jointsearch.errors import TrialFailed, TrialInterrupted, TrialPruned
 from jointsearch.runner import Runner
 from jointsearch.search.samplers import build_sampler
-from jointsearch.study.analysis.finals import request_finals
+from jointsearch.study.analysis.finals import final_steps, request_anchors, request_finals
 from jointsearch.study.analysis.prediction import Convergence
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.outages import outlast
@@ -49,6 +49,7 @@ class Worker:
         self._queue = TrialQueue(study, num_trials=self._num_trials)
         self._loop = WorkLoop(study.optuna_study, max_done=max_trials, idle_exit_seconds=idle_exit_seconds)
         self._convergence = Convergence(study)
+        self._has_anchors = False
 
     @property
     def stopping(self) -> bool:
@@ -91,6 +92,9 @@ class Worker:
         self._listener(records)
         if not self._loop.may_begin:
             return Step.IDLE
+        if self._has_finals and not self._has_anchors and not records.waiting:
+            self._has_anchors = self._loop.outlast(lambda: request_anchors(self._study)) is not None
+            return self._step()
         trial = self._loop.outlast(lambda: self._queue.take(records))
         if trial is None:
             return Step.IDLE
@@ -144,4 +148,5 @@ class Worker:
             config.quality,
             num_enqueued=len({t.origin for t in records.trials if t.origin.is_named and t.searched}),
             num_existing=len(records.trials),
+            steps=final_steps(config),
         )

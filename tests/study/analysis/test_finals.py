@@ -14,10 +14,12 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
+from jointsearch.search.additive.horizon import Horizon
 from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.samplers import build_sampler
 from jointsearch.study.analysis.fidelity import fidelities
 from jointsearch.study.analysis.finals import _missing, request_finals, stages
+from jointsearch.study.analysis.prediction import fit_surrogate, predict_front, trial_reader
 from jointsearch.study.analysis.refine import refine
 from jointsearch.study.analysis.verdict import judge
 from jointsearch.study.full_runs import select_trial
@@ -207,3 +209,38 @@ def test_fidelity_is_that_of_the_plans_that_both_have(study: StoredStudy, layout
             fitting = [j for j in range(len(sizes)) if sizes[j] <= sizes[i]]
             regrets.append(after[min(fitting, key=lambda j: before[j])] - after[i])
         assert entry.regret == pytest.approx(sum(regrets) / len(regrets))
+
+
+def test_extreme_plans_run_for_longer_early_and_teach_the_search(create: Create, layout: ModelLayout) -> None:
+    finals = {"times": [4]}
+    study = create(
+        calibration={"steps": OWN},
+        search={"sampler": "additive", "finals": finals, "trials": 20},
+        search_space={"ranks": [0, 2, 8]},
+    )
+    Worker(study, FakeRunner(layout), max_trials=11).run()  # after the six uniform plans
+    records = study.records()
+    anchors = [trial for trial in records.trials if trial.steps]
+    assert {trial.origin.name for trial in anchors} == {
+        f"uniform {bits}-bit rank {rank}" for bits in (4, 16) for rank in (2, 8)
+    }
+    assert [trial.number for trial in anchors] == [6, 7, 8, 9]
+    assert records.answer is records.at(None)  # four plans are no final
+    reader = trial_reader(study)
+    surrogate = fit_surrogate(study, records, reader)
+    trials = [trial.frozen for trial in records.trials]
+    horizon = Horizon.of_trials(surrogate, reader, trials, OWN, 4 * OWN)
+    # the runner's ranks are worth √4 times as much in four times the steps, and its bits the same
+    bits, ranks = horizon.factors()[:, 0]
+    assert ranks == pytest.approx(2.0, rel=0.15)
+    assert bits == pytest.approx(1.0, rel=0.15)
+
+
+def test_the_predicted_front_of_finals_is_in_their_units(study: StoredStudy, layout: ModelLayout) -> None:
+    Worker(study, FakeRunner(layout)).run()
+    answer = study.records().answer
+    found = predict_front(study, answer)
+    for point in found:
+        truth = FakeRunner(layout).run(study.space.plan(point.values), Trial(steps=960)).metrics["loss"]
+        assert point.low <= point.quality <= point.high
+        assert point.quality == pytest.approx(truth, abs=0.15)
