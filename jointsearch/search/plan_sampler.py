@@ -41,6 +41,10 @@ class PlanSampler(BaseSampler):
     def propose(self, study: optuna.Study, number: int) -> NDArray[np.int64]:
         """The options of trial ``number``, (num_groups,)."""
 
+    def seen(self, study: optuna.Study) -> list[FrozenTrial]:
+        """The trials of ``study`` that a proposal goes by."""
+        return searched(study.get_trials(deepcopy=False))
+
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:

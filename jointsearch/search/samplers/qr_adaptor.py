@@ -31,7 +31,7 @@ from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import stored_probe
 from jointsearch.search.evolution import best_first, mutated
 from jointsearch.search.gaussian_process import expected_improvement, fit
-from jointsearch.search.plan_sampler import PlanSampler, searched
+from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.probe import group_effects
 from jointsearch.search.samplers import Sampler, SamplerContext, register_sampler
 
@@ -63,7 +63,7 @@ class QRAdaptorSampler(PlanSampler):
 
     def propose(self, study: optuna.Study, number: int) -> Ints:
         rng = np.random.default_rng((self._seed, number))
-        trials = searched(study.get_trials(deepcopy=False))
+        trials = self.seen(study)
         known = set(self._reader.proposed(trials))
         plans, quality = self._reader.measured(trials)
         points = np.stack([quality, self._options.model_bytes(plans)], axis=1)
