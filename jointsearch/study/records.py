@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from jointsearch.errors import StudyError
@@ -205,16 +206,32 @@ class StudyRecords:
         all as they are now: the ratio never falls along the trials. Plans that only persons asked for (a
         comparison's, say) do not count. Empty before two trained uniform plans differ in both.
         """
-        searched = [point for point in self.measured if point.searched]
-        uniform = np.array(
-            [self._signed(p)[:2] for p in searched if p.origin.kind == "uniform" and p.plan.ranks]
-        ).reshape(-1, 2)
-        if len(uniform) < 2 or not np.ptp(uniform, axis=0).all():
+        corner, uniform = self.hypervolume_corner, self._searched_uniform
+        if corner is None:
             return ()
-        corner = uniform.max(axis=0) + MARGIN * np.ptp(uniform, axis=0)
+        searched = [point for point in self.measured if point.searched]
         points = np.array([self._signed(point)[:2] for point in searched])
         ratios = growing_hypervolume(points, corner) / hypervolume(uniform, corner)
         return tuple((point.number, float(ratio)) for point, ratio in zip(searched, ratios, strict=True))
+
+    @property
+    def hypervolume_corner(self) -> tuple[float, float] | None:
+        """Of the first two objectives, turned so that lower is better; None before there is one."""
+        uniform = self._searched_uniform
+        if len(uniform) < 2 or not np.ptp(uniform, axis=0).all():
+            return None
+        first, second = uniform.max(axis=0) + MARGIN * np.ptp(uniform, axis=0)
+        return float(first), float(second)
+
+    @property
+    def _searched_uniform(self) -> NDArray[np.float64]:
+        """The search's trained uniform plans, (num_plans, 2), turned likewise."""
+        rows = [
+            self._signed(point)[:2]
+            for point in self.measured
+            if point.searched and point.origin.kind == "uniform" and point.plan.ranks
+        ]
+        return np.array(rows, dtype=float).reshape(-1, 2)
 
     @cached_property
     def _views(self) -> dict[int | None, StudyRecords]:

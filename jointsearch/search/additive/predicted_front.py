@@ -151,12 +151,17 @@ def _points(
     )
 
 
-def expected_gain(surrogate: Surrogate, num_trials: int, rng: np.random.Generator) -> float:
+def expected_gain(
+    surrogate: Surrogate,
+    num_trials: int,
+    rng: np.random.Generator,
+    corner: tuple[float, float] | None = None,
+) -> float:
     """The expected growth of the front's hypervolume by the next trials, as a share of what it is.
 
     The next trials are what Thompson sampling would propose; both they and the plans that are on the
     measured front are valued in the same draws from the posterior, so that luck is not counted as quality.
-    The box ends at the worst measured quality and at the most bytes.
+    The box ends at ``corner``, quality and bytes; by default at the worst that was measured of both.
     """
     options, observed = surrogate.options, surrogate.observed
     proposals = []
@@ -169,7 +174,7 @@ def expected_gain(surrogate: Surrogate, num_trials: int, rng: np.random.Generato
     front = is_on_front(points)
     design = np.concatenate([observed.design[front], options.design(chosen)])
     sizes = np.concatenate([observed.model_bytes[front], options.model_bytes(chosen)])
-    num_front, reference = int(front.sum()), points.max(axis=0) * (1 + 1e-9)
+    num_front, reference = int(front.sum()), corner or points.max(axis=0) * (1 + 1e-9)
     before = after = 0.0
     for world in surrogate.outcomes(design, rng, NUM_WORLDS).T:
         valued = np.stack([world, sizes], axis=1)

@@ -120,7 +120,10 @@ class Convergence:
         self._reader = self._reader or trial_reader(self._study)
         surrogate = fit_surrogate(self._study, records, self._reader)
         rng = np.random.default_rng((self._study.config.search.seed, num_complete))
-        if expected_gain(surrogate, stop.trials, rng) >= stop.gain:
+        # of the hypervolume that a person is shown, where that is of bytes
+        of_bytes = records.objectives[1:2] == ("model_bytes",)
+        corner = records.at(None).hypervolume_corner if of_bytes else None
+        if expected_gain(surrogate, stop.trials, rng, corner) >= stop.gain:
             self._looked_at = num_complete
             return False
         self._study.optuna_study.set_user_attr(CONVERGED, num_complete)

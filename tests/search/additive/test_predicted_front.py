@@ -119,3 +119,19 @@ def test_the_expected_gain_falls_as_the_front_is_found(options: Options, observe
     ]
     assert gains[0] > 0.05
     assert 0 <= gains[1] < 0.005  # all that can be found is there
+
+
+def test_the_expected_gain_is_that_of_its_box(options: Options, observe: Observe) -> None:
+    """Beyond the corner nothing counts: a box around one plan has no more than the way to its own end."""
+    plans = every_plan(options)
+    chosen = plans[np.random.default_rng(7).choice(len(plans), 12, replace=False)]
+    observed = observe(options, chosen, losses(options, chosen))
+    surrogate = Surrogate.fit(options, observed)
+    whole = float(observed.values.max()), float(observed.model_bytes.max())
+
+    def gain(corner: tuple[float, float] | None) -> float:
+        return expected_gain(surrogate, 10, np.random.default_rng(0), corner)
+
+    assert gain(whole) == pytest.approx(gain(None), rel=1e-3)
+    # what is found lies below the corner: a box that reaches farther holds more of what was there already
+    assert gain((whole[0] + 10 * np.ptp(observed.values), whole[1])) < 0.7 * gain(whole)
