@@ -7,31 +7,36 @@ from transformers import PreTrainedConfig
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.task import TASKS
 from jointsearch.registry import load
+from jointsearch.training.model.architecture import empty_model
 from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks.base import Batch, Evaluation, Task
+from jointsearch.training.tasks.limits import (
+    check_tokens,
+    give_known_padding,
+    num_known_tokens,
+    positions_of,
+    within,
+)
 
 __all__ = ["Batch", "Evaluation", "Task", "build_task"]
 
-_LENGTHS = ("sequence_length", "max_source_length", "max_target_length", "max_length")
-
 
 def build_task(config: StudyConfig, model_config: PreTrainedConfig) -> Task:
-    """The study's task; raises ``DataError`` where its data cannot be used.
+    """The study's task; raises ``DataError`` where its data cannot be used, ``ModelError`` where the
+    tokenizer has tokens for it that the model lacks.
 
     What is longer than the model's positions is cut, with a note. A model that has no padding token
     gets the tokenizer's.
     """
     tokenizer = load_tokenizer(config.model)
+    model = empty_model(model_config, config.model, config.task.type)
+    num_known = num_known_tokens(model)
+    notes = give_known_padding(tokenizer, num_known)
     if getattr(model_config, "pad_token_id", None) is None:
         model_config.pad_token_id = tokenizer.pad_token_id
-    limit = getattr(model_config, "max_position_embeddings", None)
-    if limit is not None:
-        limit = min(limit, tokenizer.model_max_length)  # RoBERTa's has two positions less
-    task: Task = load(TASKS[config.task.type].implementation)(config.task, tokenizer, limit)
-    for name in _LENGTHS:
-        length = getattr(config.task, name, None)
-        if limit is not None and length is not None and length > limit:
-            task.notes.insert(
-                0, f"task.{name}: the model has {limit} positions, so {length} is cut to {limit}"
-            )
+    positions = positions_of(model, tokenizer)
+    settings, cut = within(config.task, positions)
+    task: Task = load(TASKS[config.task.type].implementation)(settings, tokenizer, positions.read)
+    check_tokens(getattr(task, "splits", {}), tokenizer, num_known)
+    task.notes[:0] = notes + cut
     return task
