@@ -22,7 +22,7 @@ from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.space import SearchSpace, build_space
 from jointsearch.training.model.architecture import empty_model, layout_of, sixteen_bit_type
-from jointsearch.training.tasks.language import answer
+from jointsearch.training.tasks.answers import answer, exact_match
 
 ROOT = Path(__file__).parents[2]
 READY = sorted((ROOT / "studies").glob("*.yaml"))
@@ -299,7 +299,9 @@ def test_qwens_answers_end_with_the_end_of_text() -> None:
         ("#### 1,250", "1250"),
         ("#### -3.5", "-3.5"),
         ("#### 18.", "18"),
-        ("#### $70", None),
+        ("#### $70", "$70"),
+        ("#### 3/4", "3/4"),
+        ("#### 18\n\nQuestion: And then?\nAnswer: #### 5", "18"),
         ("24", None),
     ],
 )
@@ -308,6 +310,25 @@ def test_the_answer_of_gsm8k_is_the_number_at_its_end(text: str, number: str | N
     assert isinstance(task, CausalLMSettings)
     assert "exact_match" in task.metrics
     assert answer(text, task.generation.answer_pattern) == number
+
+
+@pytest.mark.parametrize(
+    ("written", "reference", "is_right"),
+    [
+        ("#### 18.00", "#### 18", True),
+        ("#### $1,234", "#### 1,234", True),
+        ("#### .5", "#### 0.5", True),
+        ("#### 50%", "#### 50", True),
+        ("#### 18.", "#### 18", True),
+        ("#### -5", "#### 5", False),
+        ("#### 3/4", "#### 3", False),
+        ("#### 18\n\nQuestion: And?\nAnswer: #### 5", "#### 18", True),
+    ],
+)
+def test_answers_of_gsm8k_are_compared_as_numbers(written: str, reference: str, is_right: bool) -> None:
+    task = study("llama-3.2-1b-gsm8k").task
+    assert isinstance(task, CausalLMSettings)
+    assert exact_match([written], [reference], task.generation.answer_pattern) == is_right
 
 
 def test_the_study_file_of_the_documentation_is_valid(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from jointsearch.training.data import (
     tokenize_splits,
     truncation_notes,
 )
+from jointsearch.training.tasks.answers import before_next_prompt, exact_match
 from jointsearch.training.tasks.base import IGNORED, NUM_SHOWN, Batch, Evaluation, TokenizedTask, shown
 from jointsearch.training.tasks.conversations import (
     Conversations,
@@ -33,7 +34,7 @@ from jointsearch.training.tasks.conversations import (
     start_of_last,
     up_to_the_last_answer,
 )
-from jointsearch.training.tasks.language import exact_match, generate, score_tokens
+from jointsearch.training.tasks.language import generate, score_tokens
 from jointsearch.training.tasks.learned import learned_tokens
 
 PROMPT_LENGTH = "prompt_length"
@@ -139,7 +140,8 @@ class CausalLM(TokenizedTask):
         written = generate(model, padded, self._settings.generation, self.tokenizer, self._max_new_tokens)
         if with_answers:
             pattern = self._settings.generation.answer_pattern
-            metrics["exact_match"] = exact_match(written.texts, references, pattern)
+            solutions = [before_next_prompt(text, self._settings.prompt or "") for text in written.texts]
+            metrics["exact_match"] = exact_match(solutions, references, pattern)
         inputs = self.tokenizer.batch_decode(prompts[:NUM_SHOWN], skip_special_tokens=True)
         examples = tuple(
             Example(input=shown(given, end=True), output=shown(text), reference=shown(reference))

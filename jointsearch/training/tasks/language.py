@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from jointsearch.config.generation import GenerationSettings
+from jointsearch.training.tasks.answers import answer as answer
+from jointsearch.training.tasks.answers import exact_match as exact_match
 from jointsearch.training.tasks.base import IGNORED, Batch, evaluating
 
 
@@ -73,12 +75,17 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
 ) -> Generated:
-    """What the model writes after each input of ``batches``, without sampling.
+    """What the model writes after each input of ``batches``, without sampling: of its own generation
+    settings those alone hold that say how a text begins and ends.
 
     A decoder's inputs are padded on the left; its outputs are without them.
     """
     is_decoder = not model.config.is_encoder_decoder
     ends = _end_tokens(model, tokenizer)
+    own = model.generation_config
+    start_token = own.decoder_start_token_id
+    if start_token is None:
+        start_token = getattr(model.config, "decoder_start_token_id", None)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_beams=settings.num_beams,
@@ -87,12 +94,14 @@ def generate(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=ends or None,
         bos_token_id=tokenizer.bos_token_id,
-        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+        decoder_start_token_id=start_token,
+        forced_bos_token_id=own.forced_bos_token_id,  # the language that a translator writes
+        forced_eos_token_id=own.forced_eos_token_id,
     )
     texts: list[str] = []
     num_tokens = 0
     seconds = 0.0
-    with evaluating(model):
+    with evaluating(model), _without_own_settings(model):
         for batch in batches:
             start = time.perf_counter()
             output = model.generate(**batch, generation_config=config)  # (batch, time)
@@ -104,23 +113,22 @@ def generate(
     return Generated(texts, num_tokens / seconds if seconds else 0.0)
 
 
+@contextmanager
+def _without_own_settings(model: nn.Module) -> Iterator[None]:
+    """``generate`` fills what its settings leave open, such as a repetition penalty, with the model's own."""
+    holders = [module for module in model.modules() if "generation_config" in vars(module)]
+    own = [vars(module)["generation_config"] for module in holders]
+    for module in holders:
+        vars(module)["generation_config"] = GenerationConfig()
+    try:
+        yield
+    finally:
+        for module, config in zip(holders, own, strict=True):
+            vars(module)["generation_config"] = config
+
+
 def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokenizer's end of text, and what else ends a text of the model, such as a chat's turn."""
     others = getattr(model.generation_config, "eos_token_id", None)
     tokens = [tokenizer.eos_token_id, *(others if isinstance(others, list) else [others])]
     return sorted({token for token in tokens if token is not None})
-
-
-def answer(text: str, pattern: str | None) -> str | None:
-    """The last match of the pattern's group without commas between digits; the whole text without pattern."""
-    if pattern is None:
-        return text.strip()
-    found = re.findall(pattern, text)
-    return re.sub(r"(?<=\d),(?=\d{3})", "", found[-1]).strip() if found else None
-
-
-def exact_match(texts: list[str], references: list[str], pattern: str | None) -> float:
-    """The share of texts whose answer is the reference's; a text without an answer is wrong."""
-    pairs = zip(texts, references, strict=True)
-    hits = [answer(text, pattern) == answer(reference, pattern) is not None for text, reference in pairs]
-    return sum(hits) / len(hits)

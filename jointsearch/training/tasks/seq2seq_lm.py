@@ -21,8 +21,13 @@ from jointsearch.training.data import (
     tokenize_splits,
     truncation_notes,
 )
+from jointsearch.training.tasks.answers import exact_match
 from jointsearch.training.tasks.base import IGNORED, NUM_SHOWN, Batch, Evaluation, TokenizedTask, shown
-from jointsearch.training.tasks.language import exact_match, generate, score_tokens
+from jointsearch.training.tasks.language import generate, score_tokens
+from jointsearch.training.tasks.scripts import WordsOfAnyScript, bleu_tokenizer
+
+NUM_LOOKED_AT = 200
+"""Targets that say in which script a task is written."""
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 
@@ -46,6 +51,13 @@ class Seq2SeqLM(TokenizedTask):
         self._rows = rows.splits
         limit = f"{self._max_source} (source) or {self._max_target} (target)"
         self.notes = rows.notes + truncation_notes(tokenized, limit)
+        some = self._rows["validation"].select(range(min(NUM_LOOKED_AT, len(self._rows["validation"]))))
+        self._bleu_tokenizer = bleu_tokenizer(fill(settings.target, row) for row in some)
+        if self._bleu_tokenizer != "13a":
+            self.notes.append(
+                "bleu: the targets are written without spaces, so sacreBLEU's tokenizer "
+                f"{self._bleu_tokenizer} parts their characters"
+            )
         self.splits = {split: part.remove_columns(TRUNCATED) for split, part in tokenized.items()}
 
     def num_tokens(self, batch: Batch) -> int:
@@ -58,7 +70,8 @@ class Seq2SeqLM(TokenizedTask):
     def evaluate(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Evaluation:
         """Token metrics with the reference given, text metrics of what is generated without it.
 
-        ROUGE: mean F measures of rouge-score, with its stemmer. BLEU: sacreBLEU over the whole split.
+        ROUGE: mean F measures of rouge-score, with its stemmer, on words of any script. BLEU: sacreBLEU over
+        the whole split.
         """
         metrics = score_tokens(model, self.batches(model, split, limit, batch_size), shift=0).metrics
         settings = self._settings.generation
@@ -71,11 +84,13 @@ class Seq2SeqLM(TokenizedTask):
         )
         rows = self._rows[split].select(range(len(written.texts)))
         references = [fill(self._settings.target, row) for row in rows]
-        scorer = RougeScorer(list(ROUGE), use_stemmer=True)
+        scorer = RougeScorer(list(ROUGE), tokenizer=WordsOfAnyScript())
         scores = [scorer.score(r, text) for r, text in zip(references, written.texts, strict=True)]
         for name in ROUGE:
             metrics[name] = sum(score[name].fmeasure for score in scores) / len(scores)
-        metrics["bleu"] = sacrebleu.corpus_bleu(written.texts, [references]).score
+        metrics["bleu"] = sacrebleu.corpus_bleu(
+            written.texts, [references], tokenize=self._bleu_tokenizer
+        ).score
         metrics["exact_match"] = exact_match(written.texts, references, settings.answer_pattern)
         examples = tuple(
             Example(
