@@ -1,22 +1,75 @@
 """The Dash application: pages by address, refreshed while a study runs. It starts no processes.
 
 Every page has a clock of its own; where nothing has changed since the browser's last look, nothing is sent.
+The browser says what pages are drawn for (``assets/look.js``): light or dark, a phone or not.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from dash import Dash, dcc, html
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, dcc, html
 from dash.exceptions import DependencyException
 from optuna.storages import BaseStorage
 
+from jointsearch.dashboard.figures.look import DARK, LIGHT, SCHEMES
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.dashboard.pages import by_address, front, plan, progress, studies
+from jointsearch.dashboard.pages import by_address, front, plan, progress, runs, shell, studies, trials, why
+from jointsearch.dashboard.pages.browser import in_browser
 
 ASSETS = Path(__file__).parent / "assets"
-PAGES = (by_address, studies, front, plan, progress)
+PAGES = (by_address, shell, studies, front, plan, trials, why, progress, runs)
 """Those that answer to a clock or a person."""
+
+INDEX = """<!DOCTYPE html>
+<html lang="en"><head>{%metas%}<title>{%title%}</title>
+<link rel="preload" href="/assets/inter.woff2" as="font" type="font/woff2" crossorigin>
+<style>SCHEMES</style>{%css%}
+<script>{
+  const chosen = localStorage.getItem("mantine-color-scheme-value")
+  const system = matchMedia("(prefers-color-scheme: dark)").matches
+  const dark = ["dark", "light"].includes(chosen) ? chosen === "dark" : system
+  document.documentElement.setAttribute("data-mantine-color-scheme", dark ? "dark" : "light")
+}</script></head>
+<body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body></html>
+"""
+
+THEME: dict[str, Any] = {
+    "fontFamily": "Inter, system-ui, sans-serif",
+    "primaryColor": "search",
+    "primaryShade": {"light": 6, "dark": 4},
+    "defaultRadius": "md",
+    "respectReducedMotion": True,
+    "colors": {
+        # Mantine's ten shades; its dark ones go from the ink to the page
+        "dark": [
+            DARK.ink,
+            DARK.soft,
+            "#8B96A3",
+            DARK.grey,
+            DARK.line,
+            DARK.grid,
+            "#1D232A",
+            DARK.card,
+            DARK.page,
+            "#0A0C0F",
+        ],
+        "search": [
+            "#EAF4FC",
+            "#D3E6F6",
+            "#A9D0EE",
+            "#7DBAE6",
+            DARK.blue,
+            "#2A86CC",
+            LIGHT.blue,
+            "#0A5C9E",
+            "#0B4F8A",
+            "#083C69",
+        ],
+    },
+}
 
 
 def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
@@ -29,17 +82,34 @@ def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
         title="jointsearch",
         update_title="",
         assets_folder=str(ASSETS),
+        index_string=INDEX.replace("SCHEMES", SCHEMES),
         serve_locally=True,
         suppress_callback_exceptions=True,  # pages come by address
         enable_mcp=False,
         csrf_token_name=csrf_cookie,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
-    app.layout = html.Main(
-        [dcc.Location(id="address"), dcc.Download(id="download"), html.Div(id="page")], lang="en"
-    )
+    app.layout = _frame()
     app.server.register_error_handler(DependencyException, lambda error: ("no such file", 404))
+    in_browser(app, "jointsearch.look", Output("look", "data"), Input("address", "pathname"))
     live = LiveStudies(storage)
     for page in PAGES:
         page.add_callbacks(app, live)
     return app
+
+
+def _frame() -> Any:
+    """What stays while pages come and go; the skeleton is there until the first one has come."""
+    waiting = [dmc.Skeleton(height=84, radius="md"), dmc.Skeleton(height=520, radius="md")]
+    return dmc.MantineProvider(
+        [
+            dcc.Location(id="address"),
+            dcc.Store(id="look"),
+            dcc.Download(id="download"),
+            html.A("Skip to the content", href="#page", className="skip"),
+            html.Header(html.Div(id="top", className="wrap"), className="top"),
+            html.Main(html.Div(waiting, id="page", className="stack", tabIndex="-1"), className="wrap"),
+        ],
+        theme=THEME,
+        defaultColorScheme="auto",
+    )

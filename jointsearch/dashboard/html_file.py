@@ -10,14 +10,17 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from jointsearch.dashboard.figures.look import SCHEMES
+
 FILE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
+<html lang="en" data-mantine-color-scheme="light"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
+{schemes}
 {style}</style>
 <script>{plotly}</script></head>
-<body><main><h1>{title}</h1>
+<body><main class="wrap stack"><h1>{title}</h1>
 {body}
 </main></body></html>
 """
@@ -55,13 +58,14 @@ def html_file(sections: Sequence[Section]) -> str:
             figure.to_html(
                 full_html=False,
                 include_plotlyjs=False,
-                config={"displaylogo": False},
+                config={"displayModeBar": False, "responsive": True},
                 div_id=f"figure-{name}",  # not one by chance: the same study makes the same file
             )
             for name, figure in section.figures.items()
         ]
     return FILE.format(
         title=escape(sections[0].heading),
+        schemes=SCHEMES,
         style=STYLE.read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
         body="\n".join(body),

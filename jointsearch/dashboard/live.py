@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from optuna.storages import BaseStorage
 
+from jointsearch.study.analysis.verdict import Verdict, judge
 from jointsearch.study.full_runs import selected
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.internals import is_stored
@@ -33,6 +34,7 @@ class LiveStudies:
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
         self._open: dict[str, StoredStudy] = {}
+        self._verdicts: dict[tuple[str, int | None], tuple[StudyRecords, Verdict]] = {}
         self._lock = threading.Lock()
 
     def read_each(self, read: Callable[[StoredStudy], Found]) -> list[Found]:
@@ -50,6 +52,14 @@ class LiveStudies:
                 return known
             self._open.pop(name, None)
             return self._open.setdefault(name, open_study(self._storage, name))
+
+    def verdict(self, study: StoredStudy, records: StudyRecords) -> Verdict:
+        """On the front of ``records``, which have one; judged once for each state of the study."""
+        key = study.name, records.steps
+        known = self._verdicts.get(key)
+        if known is None or known[0] is not records:
+            known = self._verdicts[key] = records, judge(study, records)
+        return known[1]
 
 
 def version_of(study: StoredStudy, records: StudyRecords) -> str:

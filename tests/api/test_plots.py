@@ -24,7 +24,8 @@ def test_the_front_has_the_best_trials(study: js.Study) -> None:
     best = sorted(study.best_trials, key=lambda trial: trial.values[1])
     assert list(drawn["front"].customdata) == [trial.number for trial in best]
     assert list(drawn["front"].y) == pytest.approx([trial.values[0] for trial in best])
-    unit = {"kB": 1e3, "MB": 1e6}[js.plot_front(study).layout.xaxis.title.text[-3:-1]]
+    texts = [note.text for note in js.plot_front(study).layout.annotations]
+    (unit,) = [size for name, size in (("kB", 1e3), ("MB", 1e6)) if f"model size ({name}) →" in texts]
     assert [x * unit for x in drawn["front"].x] == pytest.approx([trial.values[1] for trial in best])
     shown = {*drawn["front"].customdata, *drawn["dominated"].customdata, *drawn["named plans"].customdata}
     assert shown == {trial.number for trial in study.get_trials(states=[TrialState.COMPLETE])}
@@ -93,7 +94,9 @@ def test_effects_are_of_every_group(study: js.Study) -> None:
     drawn = js.plot_effects(study).data
     knobs = [trace.name.partition(",")[0] for trace in drawn]
     assert knobs == ["bits", "rank"]
-    named = {f"{group}.{knob}" for knob, trace in zip(knobs, drawn, strict=True) for group in trace.y}
+    named = {
+        f"{group}.{knob}" for knob, trace in zip(knobs, drawn, strict=True) for group in trace.customdata
+    }
     assert named <= set(study.trials[12].params)
     assert len(named) == len(study.trials[12].params)
 
@@ -115,12 +118,12 @@ def test_effects_are_those_of_the_double(url: str) -> None:
         return runner.run(plan, js.Trial()).metrics["loss"]
 
     bits, rank = js.plot_effects(study, trial).data
-    assert set(bits.y) == set(groups)
-    for group, gain in zip(bits.y, bits.x, strict=True):
+    assert set(bits.customdata) == set(groups)
+    for group, gain in zip(bits.customdata, bits.x, strict=True):
         coarsest, *_, finest = groups[group].formats
         assert gain == pytest.approx(loss(group, format=coarsest) - loss(group, format=finest), rel=0.02)
-    assert set(rank.y) == {name for name, group in groups.items() if len(group.ranks) > 1}
-    for group, gain in zip(rank.y, rank.x, strict=True):
+    assert set(rank.customdata) == {name for name, group in groups.items() if len(group.ranks) > 1}
+    for group, gain in zip(rank.customdata, rank.x, strict=True):
         lowest, *_, highest = groups[group].ranks
         assert gain == pytest.approx(loss(group, rank=lowest) - loss(group, rank=highest), rel=0.02)
 

@@ -28,18 +28,17 @@ def traces(figure: Any) -> dict[str, Any]:
 def test_the_front_is_a_line_beside_the_rest(small: StoredStudy) -> None:
     select_trial(small.optuna_study, 2)
     table = front_table(small, small.records())
-    drawn = traces(front_figure(table, marked=[0]))
+    drawn = traces(front_figure(table, choice=0))
     assert drawn["front"].mode == "lines+markers"
     assert list(drawn["front"].customdata) == [0, 3, 2]
     assert list(drawn["front"].y) == pytest.approx([3.1, 2.1, 2.0])
-    assert list(drawn["front"].x) == [table.point(trial).model_bytes / 1000 for trial in (0, 3, 2)]
-    assert list(drawn["front"].error_y.array) == pytest.approx([0.1, 0, 0])
-    assert drawn["front"].error_y.visible
+    sizes = [table.point(trial).model_bytes / 1000 for trial in (0, 3, 2)]
+    assert list(drawn["front"].x) == pytest.approx(sizes)
+    assert [error and pytest.approx(error) for error in drawn["front"].error_y.array] == [0.1, None, None]
     assert list(drawn["dominated"].customdata) == [4]
-    assert drawn["dominated"].marker.opacity < 0.5
-    assert list(drawn["named plans"].text) == ["uniform 4-bit rank 0", "uniform 16-bit rank 4"]
-    found = {name: list(drawn[name].customdata) for name in ("knee", "selected", "best within the bounds")}
-    assert found == {"knee": [3], "selected": [2], "best within the bounds": [0]}
+    assert drawn["dominated"].marker.opacity < 0.6
+    assert list(drawn["named plans"].customdata) == [0, 2]
+    assert list(drawn["best within the bound"].customdata) == [0]
 
 
 def test_a_hover_has_the_essentials(small: StoredStudy) -> None:
@@ -96,8 +95,7 @@ def test_bytes_and_losses_of_a_plan(small: StoredStudy) -> None:
     assert sum(bars.x) == pytest.approx(table.point.model_bytes / 1000)
     assert dict(zip(bars.y, bars.text, strict=True))["embedding"] == "12.8 kB"
     drawn = traces(loss_figure(table))
-    assert list(drawn["training"].y) == [3.1]
-    assert (list(drawn["validation"].x), list(drawn["validation"].y)) == ([5], [2.1])
+    assert (list(drawn["trial 3"].x), list(drawn["trial 3"].y)) == ([5], [2.1])
 
 
 def test_progress(small: StoredStudy) -> None:

@@ -13,11 +13,13 @@ from optuna.storages import RDBStorage
 from plotly.utils import PlotlyJSONEncoder
 
 from jointsearch.dashboard.app import create_app
+from jointsearch.dashboard.figures.front_view import Bound
 from jointsearch.dashboard.live import LiveStudies, version_of
 from jointsearch.dashboard.pages.address import study_path
-from jointsearch.dashboard.pages.bounds import Bounds, best_within
-from jointsearch.dashboard.pages.by_address import page_of
-from jointsearch.dashboard.pages.front import Controls, shown_front
+from jointsearch.dashboard.pages.by_address import ON_PAGE, page_of
+from jointsearch.dashboard.pages.choice import best_within, loosest, slider_of
+from jointsearch.dashboard.pages.front import asked
+from jointsearch.dashboard.pages.front_refresh import Controls, shown, shown_front
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.stored import StoredStudy
 
@@ -28,9 +30,10 @@ def components(page: list[Any]) -> str:
 
 def test_pages(small: StoredStudy, storage: RDBStorage) -> None:
     assert "some/model" in components(page_of(LiveStudies(storage), "/"))
-    assert "trial 3" in components(page_of(LiveStudies(storage), "/study/small"))
+    assert '"plan 3"' in components(page_of(LiveStudies(storage), "/study/small"))
     plan = components(page_of(LiveStudies(storage), "/study/small/plan/3"))
-    assert "1.0000 loss better at +" in plan and "than uniform 4-bit rank 0" in plan
+    assert "Plan 3" in plan and "jointsearch select small --trial 3" in plan and '"4-bit r0"' in plan
+    assert "\\u22121.0000" in plan  # 2.1 against 3.1, the best of no more bytes
     assert "8 of 9 modules differ" in components(page_of(LiveStudies(storage), "/study/small/compare/2/3"))
     assert "the loss is not finite" in components(page_of(LiveStudies(storage), "/study/small/progress"))
 
@@ -42,11 +45,23 @@ def test_what_is_not_there(small: StoredStudy, storage: RDBStorage, path: str) -
     assert "Not found" in components(page_of(LiveStudies(storage), path))
 
 
-def test_bounds_mark_the_best_points(small: StoredStudy) -> None:
+def test_bounds_find_the_best_points(small: StoredStudy) -> None:
     table = front_table(small, small.records())
     middle = table.point(3).model_bytes
-    assert best_within(table, Bounds(middle, 3.1))[0] == [3, 0]
-    assert best_within(table, Bounds(middle - 1, 2.05))[0] == [0, 2]
+    bounds = Bound("size", middle), Bound("size", middle - 1), Bound("quality", 3.1), Bound("quality", 2.05)
+    assert [best_within(table, bound).trial for bound in bounds] == [3, 0, 0, 2]
+
+
+def test_an_address_names_a_bound(small: StoredStudy) -> None:
+    table = front_table(small, small.records())
+    middle = table.point(3).model_bytes
+    assert asked(table, f"?by=size&bound={middle}") == Bound("size", middle)
+    assert asked(table, "?by=quality&bound=2.5") == Bound("quality", 2.5)
+    largest = table.point(2).model_bytes
+    assert asked(table, "") == Bound("size", middle)  # the knee's
+    for odd in ("?by=x&bound=y", "?by=size&bound=1e99", "?bound=nan", "?by=size&bound=inf"):
+        assert asked(table, odd) == Bound("size", largest)
+    assert asked(table, "?by=quality&bound=-5") == Bound("quality", 2.0)
 
 
 def test_texts_of_a_study_stay_texts(hostile: StoredStudy, storage: RDBStorage) -> None:
@@ -62,34 +77,47 @@ def test_texts_of_a_study_stay_texts(hostile: StoredStudy, storage: RDBStorage) 
 
 def test_loosest_bounds_leave_the_whole_front(small: StoredStudy) -> None:
     table = front_table(small, small.records())
-    loosest = Bounds.loosest(table)
     sizes = [table.point(trial).model_bytes for trial in (0, 3, 2)]
-    assert (loosest.max_bytes, loosest.quality) == (max(sizes), pytest.approx(3.1))
-    slider = loosest.size_slider(table)
+    assert loosest(table, "size") == Bound("size", max(sizes))
+    assert loosest(table, "quality").value == pytest.approx(3.1)
+    slider = slider_of(table, loosest(table, "size"))
     assert (slider["min"], slider["max"], slider["value"]) == (min(sizes), max(sizes), max(sizes))
 
 
-def test_the_clock_brings_what_an_answer_that_was_dropped_should_have(small: StoredStudy) -> None:
-    loosest = Bounds.loosest(front_table(small, small.records()))
-    shown = Controls(
-        budget=loosest.max_bytes,
-        most_bytes=loosest.max_bytes,
-        bound=loosest.quality,
-        least=0.0,
-        most=loosest.quality,
-        scale="linear",
-        layers=[],
-        seen={},
-    )
-    shown = replace(shown, seen=shown.shown(version_of(small, small.records())))
+def test_the_clock_brings_what_an_answer_that_was_dropped_should_have(
+    small: StoredStudy, storage: RDBStorage
+) -> None:
+    studies = LiveStudies(storage)
+    study = studies["small"]
+    table = front_table(study, study.records())
+    widest = loosest(table, "size")
+    least = min(point.model_bytes for point in table.front)
+    seen = shown(version_of(study, study.records()), widest, (), 2)
+    controls = Controls("size", widest.value, least, widest.value, [], seen)
+
+    def answer(asked: Controls) -> dict[str, Any]:
+        return shown_front(studies, study, asked, "front-clock", ON_PAGE)
+
     with pytest.raises(PreventUpdate):
-        shown_front(small, shown, "front-clock")
-    changed = shown_front(small, replace(shown, scale="log"), "front-clock")
+        answer(controls)
+    changed = answer(replace(controls, layers=["log"]))
     operations = changed["figure"].to_plotly_json()["operations"]
-    assert [
-        operation["params"]["value"]
-        for operation in operations
-        if operation["location"] == ["layout", "xaxis", "type"]
-    ] == ["log"]
+    axes = [o["params"]["value"] for o in operations if o["location"] == ["layout", "xaxis"]]
+    assert [axis.type for axis in axes] == ["log"]
     with pytest.raises(PreventUpdate):
-        shown_front(small, replace(shown, scale="log", seen=changed["seen"]), "front-clock")
+        answer(replace(controls, layers=["log"], seen=changed["seen"]))
+    moved = answer(replace(controls, bound=least))
+    assert moved["seen"]["choice"] == 0
+    parts = {tuple(o["location"]) for o in moved["figure"].to_plotly_json()["operations"]}
+    assert parts == {("layout", "shapes"), ("layout", "annotations"), ("data", -1)}  # a slider moves often
+
+
+def test_a_person_who_has_zoomed_stays_there(small: StoredStudy, storage: RDBStorage) -> None:
+    studies = LiveStudies(storage)
+    study = studies["small"]
+    widest = loosest(front_table(study, study.records()), "size")
+    controls = Controls("size", widest.value, 0, widest.value, [], shown("old", widest, (), 2))
+    for zoom, moves in ((None, True), ({"xaxis.range[0]": 1}, False), ({"autosize": True}, True)):
+        found = shown_front(studies, study, replace(controls, zoom=zoom), "front-clock", ON_PAGE)
+        places = [o["location"] for o in found["figure"].to_plotly_json()["operations"]]
+        assert (["layout", "xaxis"] in places) == moves

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from jointsearch.cli import cli
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.dashboard.pages.studies import study_rows
+from jointsearch.dashboard.pages.studies import all_cards
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.study.storage.heartbeats import BEAT, last_heartbeats
 from jointsearch.study.stored import StoredStudy
@@ -54,7 +54,7 @@ def test_a_study_of_another_version_hides_no_other(
     listed = CliRunner().invoke(cli, ["study", "list", "--format", "json", "--storage", url])
     assert listed.exit_code == 0, listed.output
     assert {"one", "two"} <= {row["name"] for row in json.loads(listed.stdout)}
-    assert {"one", "two"} <= {row.name for row in study_rows(LiveStudies(storage))}
+    assert {"one", "two"} <= {card.row.name for card in all_cards(LiveStudies(storage))}
 
 
 def test_a_study_of_another_version_stops_no_heartbeats(

@@ -28,6 +28,8 @@ class Cell:
     block: str
     column: str
     """The module's name within its block."""
+    part: str = ""
+    """What it is for: ``attention``, ``mlp``, …"""
 
     @property
     def bits(self) -> int:
@@ -95,7 +97,13 @@ def plan_table(study: StoredStudy, records: StudyRecords, trial: int) -> PlanTab
 
 def cells_of(layout: ModelLayout, plan: Plan) -> tuple[Cell, ...]:
     return tuple(
-        Cell(spec.name, plan.modules[spec.name].format, plan.modules[spec.name].rank, *_place(spec))
+        Cell(
+            spec.name,
+            plan.modules[spec.name].format,
+            plan.modules[spec.name].rank,
+            *_place(spec),
+            spec.part.value,
+        )
         for spec in layout.modules
     )
 

@@ -30,6 +30,8 @@ class ProgressTable:
     hypervolume: tuple[tuple[int, float], ...]
     """(trial, what the plans up to it dominate, that of the uniform plans = 1); see
     ``StudyRecords.hypervolume_curve``."""
+    search_began: int | None
+    """The first complete trial that the search itself has chosen."""
     timeline: tuple[FinishedTrial, ...]
     failures: tuple[tuple[str, int], ...]
     """Reasons with how often each was met, the most frequent first."""
@@ -58,8 +60,10 @@ def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
         if trial.copy_of is None:
             for phase, seconds in trial.measurement.seconds.items():
                 phases.setdefault(phase, []).append(seconds)
+    began = [trial.number for trial in records.at(None).complete if trial.origin.kind == "search"]
     return ProgressTable(
         hypervolume=records.at(None).hypervolume_curve,
+        search_began=min(began, default=None),
         timeline=tuple(sorted(timeline, key=lambda trial: trial.trial)),
         failures=tuple(Counter(trial.failure or "unknown" for trial in records.failed).most_common()),
         seconds_by_phase={phase: statistics.median(seconds) for phase, seconds in phases.items()},

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from jointsearch.dashboard.figures.style import DEFAULT_HEIGHT, GREEN, GREY, VERMILION, blank_figure
+from jointsearch.dashboard.figures.look import PAPER
+from jointsearch.dashboard.figures.style import blank_figure
 from jointsearch.study.analysis.comparison import Comparison, is_better
 
-COLOURS = {True: GREEN, False: VERMILION, None: GREY}
+COLOURS = {True: PAPER.palette.good, False: PAPER.palette.bad, None: PAPER.palette.grey}
 """Better than the reference, worse, or not told apart."""
+HEIGHT = 450
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,7 @@ def quality_figure(comparison: Comparison) -> go.Figure:
         textfont={"size": 9},
     )
     title = f"{comparison.quality}: mean over seeds, standard error"
-    figure = blank_figure(title, "model size (MB)", comparison.quality)
-    return figure.add_trace(trace).update_layout(height=DEFAULT_HEIGHT)
+    return blank_figure(PAPER, title, "model size (MB)", comparison.quality, HEIGHT).add_trace(trace)
 
 
 def difference_figure(comparison: Comparison) -> go.Figure:
@@ -82,6 +83,6 @@ def difference_figure(comparison: Comparison) -> go.Figure:
         mode="markers",
     )
     title = f"Difference to {comparison.reference}, {comparison.confidence:.0%} interval"
-    figure = blank_figure(title, comparison.quality, "").add_trace(trace)
-    figure.add_vline(x=0.0, line={"color": GREY, "width": 1})
-    return figure.update_layout(height=120 + 32 * len(drawn)).update_yaxes(autorange="reversed")
+    figure = blank_figure(PAPER, title, comparison.quality, height=120 + 32 * len(drawn)).add_trace(trace)
+    figure.add_vline(x=0.0, line={"color": PAPER.palette.grey, "width": 1})
+    return figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)

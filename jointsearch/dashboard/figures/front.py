@@ -3,87 +3,103 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from jointsearch.dashboard.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    blank_figure,
-    byte_unit,
-)
-from jointsearch.dashboard.words import point_lines
+from jointsearch.dashboard.figures.front_view import Bound, FrontView, names, short, view_of
+from jointsearch.dashboard.figures.look import PAPER, Look
+from jointsearch.dashboard.figures.style import blank_figure
+from jointsearch.dashboard.words import lower_or_higher, point_lines, unit_of
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.search.additive.predicted_front import CREDIBLE, PredictedPoint
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
 
-NAMED = {
-    "mode": "markers+text",
-    "textposition": "top center",
-    "textfont": {"size": 10},
-    "marker": {"color": VERMILION, "symbol": "diamond", "size": 10},
-}
-STYLES: dict[str, dict[str, Any]] = {
-    "dominated": {"mode": "markers", "marker": {"color": GREY, "size": 6, "opacity": 0.35}},
-    "front": {"mode": "lines+markers", "line": {"color": BLUE}, "marker": {"color": BLUE, "size": 9}},
-}
-RINGS = {
-    "knee": (GREEN, "square-open"),
-    "selected": (PURPLE, "star-open"),
-    "best within the bounds": (ORANGE, "circle-open"),
-}
-"""Colour and symbol of what surrounds a point."""
+CHOSEN = "best within the bound"
+MAX_HOVER_TEXTS = 60
+"""Points of more than these say their numbers alone: a thousand texts are most of a page."""
 
 
 def front_figure(
     table: FrontTable,
-    marked: Iterable[int] = (),
+    choice: int | None = None,
+    bound: Bound | None = None,
     predicted: Sequence[PredictedPoint] = (),
     *,
     log_bytes: bool = False,
+    look: Look = PAPER,
 ) -> go.Figure:
-    """Quality against bytes; ``marked`` are trials to ring, such as the best within a budget."""
-    unit, size = byte_unit(point.model_bytes for point in table.points)
-    figure = blank_figure(table.study, f"model size ({unit})", table.quality)
-    dominated = [point for point in table.points if not point.on_front and not point.baseline]
-    baselines = [point for point in table.points if point.baseline]
-    named = {**NAMED, "text": [html.escape(point.label) for point in baselines]}
-    figure.add_trace(_points(table, dominated, "dominated", size, STYLES["dominated"]))
-    figure.add_trace(_points(table, table.front, "front", size, STYLES["front"]))
-    figure.add_trace(_points(table, baselines, "named plans", size, named))
-    figure.add_traces(_rings(table, set(marked), size))
+    """Quality against bytes; ``choice``: the trial of the plan to ring, ``bound``: what it was chosen by."""
+    if not table.points:
+        return blank_figure(look, table.study, "model size", table.quality)
+    view = view_of(table, look, log_bytes=log_bytes)
+    better = f"{unit_of(table.quality)}; {lower_or_higher(table.quality)} is better"
+    height = int(view.plot.height) + 72
+    figure = blank_figure(look, table.study, f"model size ({view.unit})", better, height)
+    colours = look.palette
     if predicted:
-        figure.add_traces(_predicted(table, predicted, size))
-    figure.update_layout(hovermode="closest", clickmode="event+select")
-    if log_bytes:
-        figure.update_xaxes(type="log")
-    return figure
+        figure.add_traces(_predicted(table, predicted, view, look))
+    rest = [point for point in table.points if not point.on_front and not point.baseline]
+    edge = {"width": 1.5, "color": colours.card}
+    named = [point for point in table.points if point.baseline]
+    grey = {"color": colours.grey, "size": 4, "opacity": 0.5}
+    figure.add_trace(_points(table, rest, "dominated", view, {"mode": "markers", "marker": grey}))
+    blue = {"color": colours.blue, "size": 8, "line": edge}
+    line = {"color": colours.blue, "width": 1.5, "shape": "hv"}
+    front_style = {"mode": "lines+markers", "line": line, "marker": blue}
+    figure.add_trace(_points(table, table.front, "front", view, front_style))
+    ink = {"color": colours.ref, "size": 9, "symbol": "diamond", "line": edge}
+    figure.add_trace(_points(table, named, "named plans", view, {"mode": "markers", "marker": ink}))
+    figure.add_trace(_ring(table, choice, view, look))
+    figure.update_layout(clickmode="event", shapes=shapes(view, bound, look), dragmode="zoom")
+    for label in names(table, view, choice, bound, look):
+        figure.add_annotation(**label)
+    figure.update_xaxes(range=list(view.plot.x_range), nticks=6, type="log" if log_bytes else None)
+    return figure.update_yaxes(range=list(view.plot.y_range), nticks=6)
 
 
-def _rings(table: FrontTable, marked: set[int], size: int) -> list[go.Scatter]:
-    ringed = {
-        "knee": [point for point in table.points if point.knee],
-        "selected": [point for point in table.points if point.selected],
-        "best within the bounds": [point for point in table.points if point.trial in marked],
+def shapes(view: FrontView, bound: Bound | None, look: Look) -> list[dict[str, Any]]:
+    """What lies beyond the bound is shaded."""
+    if bound is None:
+        return []
+    colours, plot = look.palette, view.plot
+    shade = {
+        "type": "rect",
+        "fillcolor": colours.grid,
+        "opacity": 0.65,
+        "line": {"width": 0},
+        "layer": "below",
     }
-    traces = []
-    for name, points in ringed.items():
-        colour, symbol = RINGS[name]
-        marker = {"color": colour, "symbol": symbol, "size": 18, "line": {"width": 3}}
-        style = {"mode": "markers", "marker": marker}
-        traces.append(_points(table, points, name, size, style, with_errors=False))
-    return traces
+    line = {"type": "line", "line": {"color": colours.soft, "width": 1.5, "dash": "dot"}}
+    if bound.by == "size":
+        x = view.size(bound.value)
+        end = 10 ** plot.x_range[1] if plot.is_log else plot.x_range[1]
+        across = {"yref": "paper", "y0": 0, "y1": 1}
+        return [{**shade, **across, "x0": x, "x1": max(x, end)}, {**line, **across, "x0": x, "x1": x}]
+    y = bound.value
+    return [{**line, "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}]
 
 
-def _predicted(table: FrontTable, points: Sequence[PredictedPoint], size: int) -> list[go.Scatter]:
+def _ring(table: FrontTable, choice: int | None, view: FrontView, look: Look) -> go.Scatter:
+    points = [point for point in table.points if point.trial == choice]
+    width = {"width": 2.5, "color": look.palette.blue}
+    return go.Scatter(
+        x=[view.size(point.model_bytes) for point in points],
+        y=[point.quality for point in points],
+        customdata=[point.trial for point in points],
+        name=CHOSEN,
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 24, "color": look.palette.blue, "line": width},
+        hoverinfo="skip",
+    )
+
+
+def _predicted(
+    table: FrontTable, points: Sequence[PredictedPoint], view: FrontView, look: Look
+) -> list[go.Scatter]:
     """The front of the search's model, and its credible band."""
-    sizes = [point.model_bytes / size for point in points]
+    sizes = [view.size(point.model_bytes) for point in points]
     band = go.Scatter(
         x=[*sizes, *reversed(sizes)],
         y=[*(point.low for point in points), *(point.high for point in reversed(points))],
@@ -91,7 +107,7 @@ def _predicted(table: FrontTable, points: Sequence[PredictedPoint], size: int) -
         mode="lines",
         line={"width": 0},
         fill="toself",
-        fillcolor="rgba(230, 159, 0, 0.2)",
+        fillcolor=look.palette.band,
         hoverinfo="skip",
     )
     line = go.Scatter(
@@ -99,7 +115,7 @@ def _predicted(table: FrontTable, points: Sequence[PredictedPoint], size: int) -
         y=[point.quality for point in points],
         name="predicted",
         mode="lines",
-        line={"color": ORANGE, "dash": "dash"},
+        line={"color": look.palette.blue, "width": 1, "dash": "dash"},
         text=[
             f"{format_value(table.quality, point.quality)} at {format_bytes(point.model_bytes)}"
             for point in points
@@ -110,23 +126,23 @@ def _predicted(table: FrontTable, points: Sequence[PredictedPoint], size: int) -
 
 
 def _points(
-    table: FrontTable,
-    points: Iterable[PlanPoint],
-    name: str,
-    size: int,
-    style: Mapping[str, Any],
-    *,
-    with_errors: bool = True,
+    table: FrontTable, points: Sequence[PlanPoint], name: str, view: FrontView, style: Mapping[str, Any]
 ) -> go.Scatter:
-    points = list(points)
-    errors = [point.standard_error or 0.0 for point in points]
+    errors = [None if p.standard_error is None else round(p.standard_error, 5) for p in points]
+    texts: dict[str, Any] = {
+        "hovertemplate": f"trial %{{customdata}}<br>%{{x}} {view.unit}, {html.escape(table.quality)} %{{y}}"
+        "<extra></extra>"
+    }
+    if len(points) <= MAX_HOVER_TEXTS:
+        lines = ["<br>".join(map(html.escape, point_lines(table, point))) for point in points]
+        texts = {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
+    error_y: dict[str, Any] = {"type": "data", "array": errors, "thickness": 1.4, "width": 3}
     return go.Scatter(
-        x=[point.model_bytes / size for point in points],
-        y=[point.quality for point in points],
-        error_y={"type": "data", "array": errors, "visible": with_errors and any(errors)},
+        x=[view.size(point.model_bytes) for point in points],
+        y=[short(point.quality) for point in points],
+        error_y=error_y if any(errors) else None,
         customdata=[point.trial for point in points],
-        hovertext=["<br>".join(map(html.escape, point_lines(table, point))) for point in points],
-        hovertemplate="%{hovertext}<extra></extra>",
         name=name,
+        **texts,
         **style,
     )

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
-from itertools import cycle
+from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
 from jointsearch.dashboard.data.plan import PlanTable
-from jointsearch.dashboard.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    YELLOW,
-    blank_figure,
-    byte_unit,
-)
+from jointsearch.dashboard.figures.look import PAPER, Look
+from jointsearch.dashboard.figures.style import LineEnd, blank_figure, byte_unit, name_lines
 from jointsearch.front.objectives import format_bytes
+from jointsearch.measurement import LossPoint
 from jointsearch.plan.formats import by_precision
 
-FORMAT_COLOURS = {"nf4": SKY, "int8": ORANGE, "16bit": BLUE}
-OTHER_COLOURS = (GREEN, PURPLE, YELLOW, VERMILION)
-"""Of formats that other packages bring."""
+CELL_PIXELS = 26
+BAR_PIXELS = 30
+LOSS_PIXELS = 270
+NAME_PIXELS = 96
+"""On the right of lines, for their names."""
 
 
-def plan_figure(table: PlanTable) -> go.Figure:
+def plan_figure(table: PlanTable, look: Look = PAPER) -> go.Figure:
     """A heat map: blocks down, modules across, the format by colour, rank by number."""
     shown = {cell.format: cell.shown_format for cell in table.cells}
     used = by_precision(shown)
     cells = {(cell.block, cell.column): cell for cell in table.cells}
     grid = [[cells.get((block, column)) for column in table.columns] for block in table.blocks]
-    figure = blank_figure(f"Trial {table.point.trial}: bits (colour) and rank (number)", "", "")
+    title = f"Trial {table.point.trial}: bits (colour) and rank (number)"
+    figure = blank_figure(look, title, height=60 + CELL_PIXELS * len(table.blocks))
     figure.add_trace(
         go.Heatmap(
             x=[html.escape(column) for column in table.columns],
@@ -43,7 +39,7 @@ def plan_figure(table: PlanTable) -> go.Figure:
             z=[[None if cell is None else used.index(cell.format) for cell in row] for row in grid],
             text=[["" if cell is None else str(cell.rank) for cell in row] for row in grid],
             texttemplate="%{text}",
-            textfont={"color": "black", "size": 14},
+            textfont={"size": 12},
             customdata=[
                 ["" if cell is None else html.escape(cell.shown_format) for cell in row] for row in grid
             ],
@@ -51,66 +47,111 @@ def plan_figure(table: PlanTable) -> go.Figure:
             hoverongaps=False,
             zmin=-0.5,
             zmax=len(used) - 0.5,
-            colorscale=_steps([_light(colour) for colour in _colours(used)]),
+            colorscale=_steps(_colours(len(used), look)),
             colorbar={
                 "tickvals": list(range(len(used))),
                 "ticktext": [html.escape(shown[name]) for name in used],
+                "outlinewidth": 0,
+                "thickness": 12,
             },
             xgap=2,
             ygap=2,
         )
     )
-    figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(type="category")
-    return figure
+    figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=False)
+    return figure.update_xaxes(type="category", automargin=True, showline=False)
 
 
-def parts_figure(table: PlanTable) -> go.Figure:
+def parts_figure(table: PlanTable, look: Look = PAPER) -> go.Figure:
     """Where the bytes go."""
     unit, size = byte_unit(table.bytes_by_part.values())
     parts = sorted(table.bytes_by_part.items(), key=lambda item: item[1])
-    figure = blank_figure("Bytes by part", f"size ({unit})", "")
+    figure = blank_figure(look, "Bytes by part", f"size ({unit})", height=60 + BAR_PIXELS * len(parts))
     figure.add_trace(
         go.Bar(
             x=[num_bytes / size for _, num_bytes in parts],
             y=[part for part, _ in parts],
             text=[format_bytes(num_bytes) for _, num_bytes in parts],
             orientation="h",
-            marker_color=SKY,
+            marker_color=look.palette.bits[1],
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
     )
-    return figure
+    return figure.update_yaxes(automargin=True, showgrid=False)
 
 
-def loss_figure(table: PlanTable) -> go.Figure:
-    """Training and validation loss over the steps of the calibration."""
-    figure = blank_figure("Calibration", "step", "loss (nats)")
-    for name, losses, colour, dash in (
-        ("training", table.train_losses, GREY, "dot"),
-        ("validation", table.validation_losses, BLUE, "solid"),
-    ):
+@dataclass(frozen=True)
+class LossLine:
+    """Validation losses of one run."""
+
+    name: str
+    points: Sequence[LossPoint]
+    kind: str
+    """``plan``, ``full`` or ``rival``."""
+
+
+def loss_figure(table: PlanTable, rivals: Sequence[LossLine] = (), look: Look = PAPER) -> go.Figure:
+    """Validation loss over the steps, on a logarithmic axis; ``rivals``: what stands beside the plan's."""
+    own = LossLine(f"trial {table.point.trial}", table.validation_losses, "plan")
+    figure = blank_figure(
+        look, "Calibration", "training step", "validation loss (nats)", LOSS_PIXELS, r=NAME_PIXELS
+    )
+    colours = look.palette
+    styles = {
+        "plan": {"color": colours.blue, "width": 2},
+        "full": {"color": colours.blue, "width": 2, "dash": "dot"},
+        "rival": {"color": colours.ref, "width": 2},
+    }
+    ends = []
+    for line in (*rivals, own):
+        points = [point for point in line.points if point.step > 0]
+        if not points:
+            continue
+        style: dict[str, Any] = styles[line.kind]
         figure.add_trace(
             go.Scatter(
-                x=[point.step for point in losses],
-                y=[point.loss for point in losses],
-                name=name,
-                mode="lines+markers",
-                line={"color": colour, "dash": dash},
+                x=[point.step for point in points],
+                y=[round(point.loss, 5) for point in points],
+                name=html.escape(line.name),
+                mode="lines+markers" if len(points) < 3 else "lines",
+                line=style,
+                hovertemplate=f"%{{y}} at step %{{x}}<extra>{html.escape(line.name)}</extra>",
             )
         )
+        # annotations on a logarithmic axis stand at powers of ten
+        ends.append(LineEnd(math.log10(points[-1].step), points[-1].loss, line.name, style["color"]))
+    losses = [y for trace in figure.data for y in trace.y]
+    if losses:
+        margin = 0.08 * (max(losses) - min(losses)) or 0.05
+        span = min(losses) - margin, max(losses) + margin
+        figure.update_yaxes(range=list(span), nticks=5)
+        name_lines(figure, ends, span, LOSS_PIXELS - 72, look)
+    steps = sorted({x for trace in figure.data for x in trace.x})
+    figure.update_xaxes(type="log", tickvals=_ticks(steps), tickformat=",d")
     return figure
 
 
-def _colours(formats: Sequence[str]) -> list[str]:
-    others = cycle(OTHER_COLOURS)
-    return [FORMAT_COLOURS.get(name) or next(others) for name in formats]
+def _ticks(steps: Sequence[int]) -> list[int]:
+    """At most six of 1, 2, 5, 10, …, within the steps."""
+    if not steps:
+        return []
+    every = [base * 10**power for power in range(8) for base in (1, 2, 5)]
+    inside = [step for step in every if steps[0] <= step <= steps[-1]] or [steps[-1]]
+    return inside[:: -(-len(inside) // 6)]
 
 
-def _light(colour: str) -> str:
-    """The colour halfway to white, on which black numbers can be read."""
-    channels = (int(colour[position : position + 2], 16) for position in (1, 3, 5))
-    return "#" + "".join(f"{(channel + 255) // 2:02x}" for channel in channels)
+def _colours(count: int, look: Look) -> list[str]:
+    """From the palette's scale of formats, mixed where there are more of them than it has."""
+    scale = look.palette.bits
+    places = [position * (len(scale) - 1) / (count - 1) if count > 1 else 0.0 for position in range(count)]
+    return [
+        _mixed(scale[int(place)], scale[min(int(place) + 1, len(scale) - 1)], place % 1) for place in places
+    ]
+
+
+def _mixed(one: str, other: str, share: float) -> str:
+    pairs = [(int(one[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * share):02X}" for a, b in pairs)
 
 
 def _steps(colours: list[str]) -> list[list[object]]:

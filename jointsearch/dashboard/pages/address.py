@@ -1,9 +1,12 @@
-"""Addresses of pages, and what they name."""
+"""Addresses of pages, what they name, and what a browser says that it draws for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, unquote
 
+from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.study.stored import StoredStudy
 
@@ -25,3 +28,9 @@ def study_at(studies: LiveStudies, path: str) -> StoredStudy:
 def trial_at(path: str) -> int:
     """The trial whose page that is."""
     return int(parts_of(path)[3])
+
+
+def look_of(data: Mapping[str, Any] | None) -> Look:
+    """What ``assets/look.js`` says of the browser."""
+    data = data or {}
+    return Look(bool(data.get("dark")), bool(data.get("phone")), titled=False)

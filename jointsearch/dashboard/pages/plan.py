@@ -4,90 +4,153 @@ from __future__ import annotations
 
 from typing import Any
 
+import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from jointsearch.dashboard.data.plan import PlanTable
-from jointsearch.dashboard.figures.plan import loss_figure, parts_figure, plan_figure
+from jointsearch.dashboard.data.against import default_rival
+from jointsearch.dashboard.data.grid import Scale, grids_of
+from jointsearch.dashboard.data.plan import PlanTable, plan_table
+from jointsearch.dashboard.figures.look import Look
+from jointsearch.dashboard.figures.plan import loss_figure
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.dashboard.pages.address import study_at, study_path, trial_at
-from jointsearch.dashboard.pages.elements import clock, graph, study_navigation, table_of
-from jointsearch.dashboard.words import difference_text, point_lines
-from jointsearch.front.objectives import format_value
+from jointsearch.dashboard.pages.address import look_of, study_at, study_path, trial_at
+from jointsearch.dashboard.pages.choice import against, point_stats
+from jointsearch.dashboard.pages.elements import (
+    button,
+    card,
+    clock,
+    command_line,
+    copy_button,
+    graph,
+    said,
+    tag,
+)
+from jointsearch.dashboard.pages.full_run import full_run_lines
+from jointsearch.dashboard.pages.heat import FORMAT, RANK, legend, mini_map, plan_maps
+from jointsearch.dashboard.pages.plan_parts import (
+    against_card,
+    against_lines,
+    bytes_card,
+    compare_card,
+    losses_card,
+    memory_card,
+    rival_lines,
+)
+from jointsearch.dashboard.words import name_of
 from jointsearch.plan.plan_file import plan_text
-from jointsearch.study.analysis.front_table import FrontTable
-from jointsearch.study.full_runs import RunState, full_runs, select_trial, selected
+from jointsearch.study.analysis.front_table import FrontTable, PlanPoint, front_table
+from jointsearch.study.analysis.verdict import Verdict
+from jointsearch.study.full_runs import LONGEST_NOTE, select_trial
 from jointsearch.study.plans import complete_trial, export_plan
 from jointsearch.study.stored import StoredStudy
 
 
-def plan_page(study: StoredStudy, front: FrontTable, table: PlanTable) -> list[Any]:
+def plan_page(
+    study: StoredStudy, front: FrontTable, table: PlanTable, verdict: Verdict, look: Look
+) -> list[Any]:
     point = table.point
-    others = [other for other in front.points if other.trial != point.trial]
+    scale = Scale.of(study.space, [point.plan])
+    rival = default_rival(front, point)
     return [
-        html.H1(f"{study.name}: trial {point.trial}"),
-        study_navigation(study.name),
-        html.P("; ".join(point_lines(front, point))),
-        html.P(difference_text(front, table)),
+        _head(study, front, point, verdict),
+        card(
+            "Formats and ranks by block",
+            plan_maps(grids_of(table.cells), scale),
+            note="Modules with the same choices share a row. A dot is no adapter.",
+        ),
+        html.Div([bytes_card(table), memory_card(point)], className="ge"),
         html.Div(
             [
-                html.Label("Note", htmlFor="note"),
-                dcc.Input(id="note", type="text", maxLength=500, className="grow"),
-                html.Button("Select for the full run", id="select", type="button"),
-                html.Button("Download plan.json", id="download-plan", type="button"),
+                losses_card(table, rival, look),
+                against_card(front, point, rival),
             ],
-            className="row",
+            className="ge",
         ),
-        html.Div(full_run_lines(study, point.trial), id="full-run", role="status"),
-        graph(plan_figure(table), "plan"),
-        graph(parts_figure(table)),
-        graph(loss_figure(table)),
-        html.P(
-            dcc.Link(
-                "What each group's bits and rank are worth here",
-                href=study_path(study.name, "why", point.trial),
-            )
-        ),
-        html.H2("Compare with"),
-        html.Ul(
-            [
-                html.Li(
-                    dcc.Link(
-                        "; ".join(point_lines(front, other)[:2]),
-                        href=study_path(study.name, "compare", point.trial, other.trial),
-                    )
-                )
-                for other in others
-                if other.on_front or other.baseline
-            ]
-        ),
+        compare_card(front, point),
         clock("plan-clock"),
     ]
 
 
-def full_run_lines(study: StoredStudy, trial: int) -> list[Any]:
-    """The selection's note, where its full run stands, and what it has given beside the calibration."""
-    run = full_runs(study.optuna_study.user_attrs).get(trial)
-    if run is None:
-        return []
-    chosen = selected(study.optuna_study) == trial
-    note = f": {run.selection.note}" if run.selection.note else ""
-    found: list[Any] = [html.P(("Selected" if chosen else "Selected before another") + note)]
-    state = f"Full run: {run.state}"
-    if run.num_steps:
-        state += f", step {run.step} of {run.num_steps}"
-    if run.failure:
-        state += f": {run.failure}"
-    if run.state is RunState.WAITING:
-        state += f"; `jointsearch worker {study.name} --full-runs` trains it"
-    found.append(html.P(state))
-    if run.measurement is not None:
-        metrics = [complete_trial(study, trial).measurement.metrics, run.measurement.metrics]
-        lines = [
-            [name, *(format_value(name, values[name]) if name in values else "-" for values in metrics)]
-            for name in run.measurement.metrics
-        ]
-        found.append(table_of(("validation", "calibration", "full run"), lines))
-    return found
+def select_command(study: StoredStudy, trial: int) -> str:
+    return f"jointsearch select {study.name} --trial {trial}"
+
+
+def _head(study: StoredStudy, front: FrontTable, point: PlanPoint, verdict: Verdict) -> Any:
+    command = select_command(study, point.trial)
+    why = study_path(study.name, "why", point.trial)
+    return html.Section(
+        [
+            html.Div([html.H1([_title(point), " ", *plan_tags(point)])], className="hd flat"),
+            html.P(gain_line(front, point, verdict)),
+            html.Dl(point_stats(front, point, verdict), className="stats g4"),
+            html.Div(
+                [
+                    dmc.TextInput(
+                        id="note",
+                        value="",
+                        placeholder="why this one",
+                        size="sm",
+                        attributes={"input": {"maxLength": LONGEST_NOTE}},
+                        className="grow",
+                        **said("Note"),
+                    ),
+                    button("Select for the full run", "select", main=True),
+                    button("Download plan.json", "download-plan", symbol="down"),
+                    copy_button("Copy command", command),
+                ],
+                className="row",
+            ),
+            html.Div(full_run_lines(study, point.trial), id="full-run", role="status"),
+            html.Div(command_line(command), className="gap"),
+            html.P(
+                dcc.Link("What each group's bits and rank are worth here", href=why),
+                className="small gap",
+            ),
+        ],
+        className="card",
+    )
+
+
+def _title(point: PlanPoint) -> str:
+    name = name_of(point)
+    return f"{name[:1].upper()}{name[1:]}" + (f" (trial {point.trial})" if point.label else "")
+
+
+def plan_tags(point: PlanPoint) -> list[Any]:
+    seeds = f"{point.num_seeds} seed" + ("s" if point.num_seeds > 1 else "")
+    front = [] if point.on_front else [tag("not on the front")]
+    knee = [tag("knee", "blue")] if point.knee else []
+    return [*knee, *front, tag(seeds), *([tag("selected", "good")] if point.selected else [])]
+
+
+def gain_line(front: FrontTable, point: PlanPoint, verdict: Verdict) -> Any:
+    """The difference to the rival, in words."""
+    gain, rival = against(front, point, verdict)
+    if gain == "—":
+        return html.Span(f"At equal bytes: {rival}.", className="soft")
+    return [html.B(f"{gain} {front.quality}", className="nb"), f" at equal bytes, against {rival}."]
+
+
+def drawer_content(
+    study: StoredStudy, front: FrontTable, table: PlanTable, verdict: Verdict, look: Look
+) -> list[Any]:
+    """A plan in short."""
+    point = table.point
+    scale = Scale.of(study.space, [point.plan])
+    losses = loss_figure(table, rival_lines(default_rival(front, point)), look)
+    return [
+        html.Div([html.Span(_title(point), className="big"), *plan_tags(point)], className="row"),
+        html.P(gain_line(front, point, verdict)),
+        html.Dl(point_stats(front, point, verdict), className="stats"),
+        *mini_map(grids_of(table.cells), scale),
+        html.Div([html.Span("format", className="soft small"), legend(FORMAT, scale)], className="row"),
+        html.Div([html.Span("rank", className="soft small"), legend(RANK, scale)], className="row"),
+        *([graph(losses, "drawer-losses", "Validation loss over training steps")] if losses.data else []),
+        command_line(select_command(study, point.trial)),
+        html.P(
+            dcc.Link("Open the full page", href=study_path(study.name, "plan", point.trial)), className="gap"
+        ),
+    ]
 
 
 def add_callbacks(app: Dash, studies: LiveStudies) -> None:
@@ -116,3 +179,45 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
             return no_update
         plan = export_plan(study_at(studies, path), trial_at(path))
         return {"filename": "plan.json", "content": plan_text(plan), "type": "application/json"}
+
+    _add_choices(app, studies)
+
+
+def _add_choices(app: Dash, studies: LiveStudies) -> None:
+    @app.callback(Output("address", "pathname"), Input("compare-with", "value"), prevent_initial_call=True)
+    def compare(address: str | None) -> Any:
+        return address or no_update
+
+    @app.callback(
+        Output("against", "children"),
+        Output("losses", "figure"),
+        Input("rival", "value"),
+        State("address", "pathname"),
+        State("look", "data"),
+        prevent_initial_call=True,
+    )
+    def choose_rival(trial: str, path: str, look: dict[str, Any]) -> Any:
+        study = study_at(studies, path)
+        records = study.records().with_trial(trial_at(path))
+        front, table = front_table(study, records), plan_table(study, records, trial_at(path))
+        rival = front.point(int(trial))
+        figure = loss_figure(table, rival_lines(rival), look_of(look))
+        return against_lines(front, table.point, rival), figure
+
+    @app.callback(
+        Output("drawer", "opened"),
+        Output("drawer", "children"),
+        Input("front", "clickData"),
+        State("address", "pathname"),
+        State("look", "data"),
+        prevent_initial_call=True,
+    )
+    def open_point(click: dict[str, Any] | None, path: str, look: dict[str, Any]) -> Any:
+        trial = click["points"][0].get("customdata") if click else None
+        if trial is None:
+            return no_update, no_update
+        study = study_at(studies, path)
+        records = study.records().with_trial(int(trial))
+        front, table = front_table(study, records), plan_table(study, records, int(trial))
+        verdict = studies.verdict(study, records)
+        return True, drawer_content(study, front, table, verdict, look_of(look))

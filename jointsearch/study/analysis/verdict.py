@@ -12,12 +12,13 @@ points are? Both together are wrong with probability ``LEVEL`` at the most, howe
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jointsearch.front.objectives import OBJECTIVES, format_value
-from jointsearch.study.analysis.equal_bytes import Entry, Rival, holm, rivals_of, sequential_p
+from jointsearch.study.analysis.equal_bytes import MIN_SEEDS, Entry, Rival, holm, rivals_of, sequential_p
 from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
@@ -39,6 +40,8 @@ class PointVerdict:
     gain: float | None = None
     """How much better the point is than the kindest rival, in the quality's units, over ``seeds``; under the
     search's own seed without any."""
+    differences: tuple[float, ...] = ()
+    """How much better it is than the kindest rival under each of ``seeds``."""
     p_value: float | None = None
     """That it is no better than one of its rivals; None below two seeds."""
     significant: bool = False
@@ -48,6 +51,17 @@ class PointVerdict:
     def rival(self) -> str:
         """The name of the kindest one."""
         return self.rivals[0].name if self.rivals else ""
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the 95 % interval of ``gain``, paired by seed (Student's t); None below two seeds."""
+        if len(self.differences) < MIN_SEEDS:
+            return None
+        from scipy.special import stdtrit  # half a second less than scipy.stats
+
+        num_seeds = len(self.differences)
+        deviation = statistics.stdev(self.differences) / math.sqrt(num_seeds)
+        return float(stdtrit(num_seeds - 1, 1 - LEVEL / 2)) * deviation
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,7 @@ def compare(points: Sequence[Entry], ladder: Sequence[Entry], searched: Sequence
                 (first, *(rival for rival in rivals if rival is not first)),
                 fresh,
                 statistics.fmean(kindest.values()),
+                tuple(kindest[seed] for seed in fresh),
                 None if None in tested else max(p for p in tested if p is not None),
             )
         )

@@ -1,0 +1,37 @@
+/* The table of all trials: what the browser does alone. */
+(function () {
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.jointsearch_trials = {
+    kind: (kind) => (kind === "all" ? {} : { kind: { filterType: "text", type: "equals", filter: kind } }),
+    filter: (text, options) => ({ ...options, quickFilterText: text || "" }),
+    columns: (shown, optional, columns) =>
+      columns.map((column) => ({
+        ...column, hide: optional.includes(column.field) && !(shown || []).includes(column.field),
+      })),
+    save: (clicks) => Boolean(clicks),
+    /* Rows that the table shows come to the front; where it shows all, the Pareto front does. */
+    lines: (rows, data, figure) => {
+      const none = window.dash_clientside.no_update;
+      if (!rows || !data || !figure) return none;
+      const measured = rows.map((row) => row.trial).filter((trial) => data.lines[trial]);
+      const all = measured.length === Object.keys(data.lines).length;
+      const front = new Set(all ? data.front : measured);
+      const count = figure.layout.xaxis.range[1] + 0.8;
+      const traced = [[], []].map(() => ({ x: [], y: [] }));
+      for (const [trial, places] of Object.entries(data.lines)) {
+        const trace = traced[front.has(Number(trial)) ? 1 : 0];
+        places.slice(0, Math.round(count)).forEach((place, axis) => { trace.x.push(axis); trace.y.push(place); });
+        trace.x.push(null);
+        trace.y.push(null);
+      }
+      return { ...figure, data: figure.data.map((trace, number) => ({ ...trace, ...traced[number] })) };
+    },
+  };
+  /* A plan's name leads to its page: text stays text. */
+  const grid = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
+  grid.PlanLink = (props) => {
+    if (props.data.state !== "complete") return props.value;
+    const address = `/study/${encodeURIComponent(props.context.study)}/plan/${props.data.trial}`;
+    return React.createElement("a", { href: address }, props.value);
+  };
+})();

@@ -1,0 +1,132 @@
+"""What part of a study the front's figure shows, and the names that stand in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jointsearch.dashboard.data.against import rival_of
+from jointsearch.dashboard.figures.labels import Label, Plot, Point, annotation, placed
+from jointsearch.dashboard.figures.look import Look
+from jointsearch.dashboard.figures.style import byte_unit, font_size
+from jointsearch.dashboard.words import name_of
+from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
+
+WIDTH, HEIGHT = 480, 420
+PHONE_WIDTH, PHONE_HEIGHT = 248, 320
+"""Pixels of the plot, in the narrowest window of its class."""
+ABOVE = 0.15
+"""Of the front's range behind its second point: what is shown above that one."""
+MARGIN = 0.06
+MAX_LABELS, MAX_PHONE_LABELS = 14, 6
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a person asks of a point."""
+
+    by: Literal["size", "quality"]
+    value: float
+    """Bytes, or the quality's units."""
+
+
+@dataclass(frozen=True)
+class FrontView:
+    """The part that is shown: the front but for what is far worse than its second point."""
+
+    unit: str
+    unit_bytes: int
+    plot: Plot
+    num_outside: int
+    """Measured plans that lie outside."""
+
+    def size(self, model_bytes: float) -> float:
+        """In the unit of the axis."""
+        return short(model_bytes / self.unit_bytes)
+
+    def is_inside(self, point: PlanPoint) -> bool:
+        x, y = self.plot.pixel(self.size(point.model_bytes), point.quality)
+        return -1e-6 <= x <= self.plot.width + 1e-6 and -1e-6 <= y <= self.plot.height + 1e-6
+
+
+def short(value: float) -> float:
+    """To seven digits: more of them is most of what a thousand points weigh."""
+    return float(f"{value:.7g}")
+
+
+def view_of(table: FrontTable, look: Look, *, log_bytes: bool = False) -> FrontView:
+    """``table`` has a point."""
+    sign = OBJECTIVES[table.quality].sign
+    front = sorted(table.front, key=lambda point: point.model_bytes)
+    costs = [sign * point.quality for point in front]
+    worst = costs[1] if len(costs) > 2 else costs[0]
+    span = worst - min(costs) or 0.1 * abs(worst) or 1.0
+    ends = sign * (worst + ABOVE * span), sign * (min(costs) - MARGIN * span)
+    unit, unit_bytes = byte_unit([max(point.model_bytes for point in front)])
+    sizes = [point.model_bytes / unit_bytes for point in front]
+    shown = [math.log10(size) for size in sizes] if log_bytes else sizes
+    margin = MARGIN * (max(shown) - min(shown)) or 0.1 * abs(shown[0]) or 1.0
+    width, height = (PHONE_WIDTH, PHONE_HEIGHT) if look.phone else (WIDTH, HEIGHT)
+    plot = Plot(
+        width,
+        height,
+        (min(shown) - margin, max(shown) + 1.5 * margin),
+        (min(ends), max(ends)),
+        log_bytes,
+    )
+    view = FrontView(unit, unit_bytes, plot, 0)
+    outside = sum(not view.is_inside(point) for point in table.points)
+    return FrontView(unit, unit_bytes, plot, outside)
+
+
+def steps(view: FrontView, points: Sequence[PlanPoint]) -> list[Point]:
+    """The corners of the front: a plan is the best one up to the next one's bytes."""
+    corners = []
+    for point, larger in zip(points, (*points[1:], None), strict=True):
+        corners.append((view.size(point.model_bytes), point.quality))
+        if larger is not None:
+            corners.append((view.size(larger.model_bytes), point.quality))
+    return corners
+
+
+def names(
+    table: FrontTable, view: FrontView, choice: int | None, bound: Bound | None, look: Look
+) -> list[dict[str, Any]]:
+    """The most important first: the choice, its rival, the selected one, the knee, what needs no search."""
+    colours, size = look.palette, font_size(look)
+    shown = [point for point in table.points if point.on_front or point.baseline]
+    markers = [(view.size(point.model_bytes), point.quality) for point in shown]
+    lines: list[list[Point]] = [steps(view, table.front)]
+    if bound is not None and bound.by == "size":
+        x = view.size(bound.value)
+        lines.append([(x, y) for y in view.plot.y_range])
+    labels = []
+    for point, text in _named(table, choice):
+        colour = colours.ref if point.baseline else colours.blue
+        labels.append(Label(view.size(point.model_bytes), point.quality, text, colour))
+    most = MAX_PHONE_LABELS if look.phone else MAX_LABELS
+    found = placed(labels, markers, lines, view.plot, size)[:most]
+    return [annotation(label, dx, dy, view.plot, size) for label, dx, dy, _ in found]
+
+
+def _named(table: FrontTable, choice: int | None) -> list[tuple[PlanPoint, str]]:
+    """Points with what they are called."""
+    chosen = next((point for point in table.points if point.trial == choice), None)
+    found: dict[int, tuple[PlanPoint, str]] = {}
+
+    def add(point: PlanPoint | None, text: str = "") -> None:
+        if point is not None and point.trial not in found:
+            found[point.trial] = point, text or name_of(point)
+
+    add(chosen)
+    add(rival_of(table, chosen) if chosen else None)
+    add(next((point for point in table.points if point.selected), None), "selected")
+    knee = next((point for point in table.points if point.knee), None)
+    add(knee, f"{name_of(knee)}, knee" if knee is not None and knee.baseline else "knee")
+    for point in (*table.front, *table.points):
+        if point.baseline:
+            add(point)
+    return list(found.values())

@@ -1,0 +1,137 @@
+"""The cards of a plan's page: its bytes, its memory, its losses, and a plan without a search beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import html
+
+from jointsearch.dashboard.data.against import compared
+from jointsearch.dashboard.data.plan import PlanTable
+from jointsearch.dashboard.figures.look import Look
+from jointsearch.dashboard.figures.plan import LossLine, loss_figure
+from jointsearch.dashboard.pages.address import study_path
+from jointsearch.dashboard.pages.elements import card, graph, said, table_of, tag
+from jointsearch.dashboard.words import name_of, signed
+from jointsearch.front.objectives import format_bytes, format_value
+from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
+
+PART_COLOURS = (("bits-2", "bits-ink-2"), ("bits-1", "bits-ink-1"), ("bits-0", "bits-ink-0"), ("grid", "ink"))
+LEAST_WRITTEN = 0.12
+"""Share of a bar in which its number has room."""
+
+
+def bytes_card(table: PlanTable) -> Any:
+    total = sum(table.bytes_by_part.values())
+    parts = sorted(table.bytes_by_part.items(), key=lambda item: -item[1])
+    bars, keys = [], []
+    for number, (part, num_bytes) in enumerate(parts):
+        ground, ink = PART_COLOURS[min(number, len(PART_COLOURS) - 1)]
+        share = num_bytes / total
+        text = f"{100 * share:.0f} %" if share > LEAST_WRITTEN else ""
+        style = {"width": f"{100 * share:.2f}%", "background": f"var(--{ground})", "color": f"var(--{ink})"}
+        bars.append(html.Span(text, style=style))
+        keys.append(
+            html.Span([html.I(style={"background": f"var(--{ground})"}), f"{part} {format_bytes(num_bytes)}"])
+        )
+    says = ", ".join(f"{part} {format_bytes(num_bytes)}" for part, num_bytes in parts)
+    return card(
+        "Where the bytes go",
+        html.Div(bars, className="hbar", role="img", **said(says)),
+        html.Div(keys, className="key"),
+        note=f"{format_bytes(total)} in the saved checkpoint and adapter",
+    )
+
+
+def memory_card(point: PlanPoint) -> Any:
+    rows = [("frozen weights", point.cost.base_bytes), ("adapter", point.cost.adapter_bytes)]
+    if point.peak_memory_bytes:
+        rows.append(("peak of the trial's process, measured", point.peak_memory_bytes))
+    most = max(num_bytes for _, num_bytes in rows)
+    shown = [
+        html.Div(
+            [
+                html.Div([html.Span(name), html.B(format_bytes(num_bytes))], className="hd flat"),
+                html.Div(html.I(style={"width": f"{100 * num_bytes / most:.1f}%"}), className="pbar"),
+            ],
+            className="gap",
+        )
+        for name, num_bytes in rows
+    ]
+    return card("Memory", *shown, note="what training keeps, and what it took")
+
+
+def rival_lines(rival: PlanPoint | None) -> list[LossLine]:
+    if rival is None:
+        return []
+    return [LossLine(name_of(rival), rival.measured.measurement.validation_losses, "rival")]
+
+
+def against_card(front: FrontTable, point: PlanPoint, rival: PlanPoint | None) -> Any:
+    options = [
+        {"value": str(other.trial), "label": f"{name_of(other)} ({format_bytes(other.model_bytes)})"}
+        for other in sorted(front.points, key=lambda other: other.model_bytes)
+        if other.baseline and other.trial != point.trial
+    ]
+    if rival is None:
+        return card("Against a plan without a search", html.P("None is measured yet.", className="soft"))
+    choose = dmc.Select(
+        id="rival",
+        data=options,
+        value=str(rival.trial),
+        size="sm",
+        w=220,
+        allowDeselect=False,
+        **said("Which plan"),
+    )
+    return card(
+        "Against a plan without a search",
+        html.Div(against_lines(front, point, rival), id="against"),
+        right=choose,
+        note="by default the best of no more bytes",
+    )
+
+
+def against_lines(front: FrontTable, point: PlanPoint, rival: PlanPoint) -> Any:
+    """Every number of both; icons and words say which is better."""
+    lines = []
+    for row in compared(front, point, rival):
+        name = "size" if row.name == "model_bytes" else row.name.removesuffix("_bytes").replace("_", " ")
+        change = signed(format_value(row.name, row.plan - row.rival))
+        if row.name.endswith("_bytes") and row.rival:
+            change = signed(f"{100 * (row.plan / row.rival - 1):.1f} %")
+        mark = {True: tag("better", "good"), False: tag("worse", "bad"), None: ""}[row.is_better]
+        values = [format_value(row.name, value) for value in (row.plan, row.rival)]
+        lines.append([name, *values, [change, " ", mark]])
+    heads = ("", name_of(point), name_of(rival), "difference")
+    return table_of(heads, lines, ("l", "", "", ""), by_lines=False)
+
+
+def losses_card(table: PlanTable, rival: PlanPoint | None, look: Look) -> Any:
+    lines = rival_lines(rival)
+    # the figure is there in any case: choosing another rival draws it anew
+    figure = loss_figure(table, lines, look)
+    missing = [] if figure.data else [html.P("No losses are recorded on the way.", className="soft")]
+    drawn = graph(figure, "losses", "Validation loss over training steps, beside a rival's")
+    shown = html.Div(drawn, hidden=not figure.data)
+    return card("Loss over steps", *missing, shown, note="logarithmic steps")
+
+
+def compare_card(front: FrontTable, point: PlanPoint) -> Any:
+    """The way to two plans side by side."""
+    options = [
+        {"value": study_path(front.study, "compare", point.trial, other.trial), "label": name_of(other)}
+        for other in front.points
+        if (other.on_front or other.baseline) and other.trial != point.trial
+    ]
+    choose = dmc.Select(
+        id="compare-with",
+        data=options,
+        placeholder="Choose a plan",
+        searchable=True,
+        w=260,
+        **said("Compare with"),
+    )
+    note = "what differs, module by module, and what both say to the same examples"
+    return card("Compare side by side", choose, note=note)

@@ -1,0 +1,206 @@
+"""All trials: a table that one sorts, filters and saves, and how the plans that it shows differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dash_ag_grid as dag
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html
+from dash.exceptions import PreventUpdate
+
+from jointsearch.dashboard.data.trials import TrialsTable, safe_name, trials_table
+from jointsearch.dashboard.figures.look import Look
+from jointsearch.dashboard.figures.parallel import parallel_figure
+from jointsearch.dashboard.live import LiveStudies, version_of
+from jointsearch.dashboard.pages.address import look_of, study_at
+from jointsearch.dashboard.pages.browser import in_browser
+from jointsearch.dashboard.pages.elements import button, card, clock, graph, said
+from jointsearch.study.stored import StoredStudy
+
+KINDS = {"all": "All", "front": "Front", "named": "Named", "searched": "Searched", "failed": "Failed"}
+THEME = (
+    "themeQuartz.withParams({backgroundColor:'var(--card)',foregroundColor:'var(--ink)',"
+    "borderColor:'var(--line)',headerBackgroundColor:'var(--page)',headerTextColor:'var(--ink)',"
+    "rowHoverColor:'color-mix(in srgb, var(--blue) 5%, transparent)',accentColor:'var(--blue)',"
+    "oddRowBackgroundColor:'var(--card)',fontFamily:'Inter, system-ui, sans-serif',fontSize:13,"
+    "menuBackgroundColor:'var(--card)',inputBackgroundColor:'var(--card)'})"
+)
+NUMBER: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
+OPTIONAL = ("steps", "seed", "trainable", "seconds", "worker", "failure")
+"""Columns that a person can hide."""
+TEXTS = ("worker", "failure")
+
+
+def trials_page(study: StoredStudy, table: TrialsTable, version: str, look: Look) -> list[Any]:
+    front = [row["trial"] for row in table.rows if row["kind"] == "front"]
+    parallel = card(
+        "How the plans differ",
+        graph(parallel_figure(table, front, look), "parallel", "Plans as lines between parallel axes")
+        if table.axes
+        else html.P("No trial is complete yet.", className="soft"),
+        note="Blue: what the table shows, or the front where it shows all. Means over parts of the model.",
+        right=html.Div(
+            [
+                html.Span([html.I(style={"background": "var(--blue)"}), "shown"]),
+                html.Span([html.I(style={"background": "var(--grey)", "opacity": 0.6}), "the rest"]),
+            ],
+            className="key",
+        ),
+    )
+    return [
+        html.H1(f"{study.name}: all trials", className="skip"),
+        parallel,
+        html.Section([_controls(table, look), _grid(study, table, look)], className="card"),
+        dcc.Store(id="lines", data={"lines": table.lines, "front": front}),
+        dcc.Store(id="optional", data=OPTIONAL),
+        dcc.Store(id="trials-seen", data=version),
+        clock("trials-clock"),
+    ]
+
+
+def _controls(table: TrialsTable, look: Look) -> Any:
+    return html.Div(
+        [
+            dmc.SegmentedControl(
+                id="trial-kind", data=kinds(table), value="all", size="sm", **said("Which trials")
+            )
+            if not look.phone
+            else dmc.Select(
+                id="trial-kind",
+                data=kinds(table),
+                value="all",
+                size="sm",
+                allowDeselect=False,
+                **said("Which trials"),
+            ),
+            dmc.TextInput(
+                id="trial-filter",
+                value="",
+                placeholder="Filter",
+                size="sm",
+                className="grow",
+                debounce=200,
+                **said("Filter the table"),
+            ),
+            dmc.Popover(
+                [
+                    dmc.PopoverTarget(button("Columns")),
+                    dmc.PopoverDropdown(
+                        dmc.CheckboxGroup(
+                            [
+                                dmc.Checkbox(label=TITLES[name], value=name, size="sm", my=6)
+                                for name in OPTIONAL
+                            ],
+                            id="columns",
+                            value=[] if look.phone else ["seconds", "worker"],
+                            persistence=True,
+                            label="Further columns",
+                        )
+                    ),
+                ],
+                position="bottom-end",
+                keepMounted=True,
+            ),
+            button("Export CSV", "trials-csv", symbol="down"),
+        ],
+        className="row",
+        style={"marginBottom": "12px"},
+    )
+
+
+def kinds(table: TrialsTable) -> list[dict[str, str]]:
+    counts = {kind: len(table.rows) if kind == "all" else table.count(kind) for kind in KINDS}
+    return [{"value": kind, "label": f"{KINDS[kind]} {counts[kind]}"} for kind in KINDS]
+
+
+TITLES = {
+    "plan": "Plan",
+    "megabytes": "Size, MB",
+    "kind": "Set",
+    "state": "State",
+    "steps": "Steps",
+    "seed": "Seed",
+    "trainable": "Trainable, %",
+    "seconds": "Seconds",
+    "worker": "Worker",
+    "failure": "Failure",
+}
+
+
+def columns(objectives: Sequence[str]) -> list[dict[str, Any]]:
+    """The grid's; a plan's name is a link to its page."""
+    others = [name for name in objectives if name != "model_bytes"]
+    text = {"filter": "agTextColumnFilter"}
+    return [
+        {"field": "trial", "headerName": "Trial", "width": 90, **NUMBER},
+        {"field": "plan", "headerName": TITLES["plan"], "cellRenderer": "PlanLink", "minWidth": 120, **text},
+        *({"field": name, "headerName": name, "minWidth": 100, **NUMBER} for name in others),
+        {"field": "megabytes", "headerName": TITLES["megabytes"], "minWidth": 100, **NUMBER},
+        {"field": "kind", "headerName": TITLES["kind"], **text},
+        {"field": "state", "headerName": TITLES["state"], **text},
+        *(
+            {"field": name, "headerName": TITLES[name], **NUMBER}
+            for name in ("steps", "seed", "trainable", "seconds")
+        ),
+        *({"field": name, "headerName": TITLES[name], **text} for name in ("worker", "failure")),
+    ]
+
+
+def _grid(study: StoredStudy, table: TrialsTable, look: Look) -> Any:
+    options: dict[str, Any] = {
+        "theme": {"function": THEME},
+        "suppressCellFocus": False,
+        "animateRows": False,
+        "rowHeight": 40 if look.phone else 34,
+        "context": {"study": study.name},
+    }
+    return dag.AgGrid(
+        id="grid",
+        rowData=list(table.rows),
+        columnDefs=columns(study.config.objectives),
+        defaultColDef={"sortable": True, "resizable": True, "flex": 1, "minWidth": 90},
+        dashGridOptions=options,
+        getRowId="params.data.trial + ''",
+        csvExportParams={"fileName": f"{safe_name(study.name)}-trials.csv"},
+        dangerously_allow_code=False,
+        style={"height": "560px", "width": "100%"},
+    )
+
+
+def add_callbacks(app: Dash, studies: LiveStudies) -> None:
+    grid = "jointsearch_trials"
+    in_browser(app, f"{grid}.kind", Output("grid", "filterModel"), Input("trial-kind", "value"), first=False)
+    options = Output("grid", "dashGridOptions"), State("grid", "dashGridOptions")
+    in_browser(app, f"{grid}.filter", options[0], Input("trial-filter", "value"), options[1], first=False)
+    shown = Input("columns", "value"), State("optional", "data"), State("grid", "columnDefs")
+    in_browser(app, f"{grid}.columns", Output("grid", "columnDefs"), *shown)
+    save = Output("grid", "exportDataAsCsv"), Input("trials-csv", "n_clicks")
+    in_browser(app, f"{grid}.save", *save, first=False)
+    drawn = Output("parallel", "figure"), Input("grid", "virtualRowData")
+    known = State("lines", "data"), State("parallel", "figure")
+    in_browser(app, f"{grid}.lines", *drawn, *known, first=False)
+
+    @app.callback(
+        Output("grid", "rowData"),
+        Output("lines", "data"),
+        Output("parallel", "figure", allow_duplicate=True),
+        Output("trial-kind", "data"),
+        Output("trials-seen", "data"),
+        Input("trials-clock", "n_intervals"),
+        State("address", "pathname"),
+        State("trials-seen", "data"),
+        State("look", "data"),
+        prevent_initial_call=True,
+    )
+    def refresh(_ticks: int, path: str, seen: str, look: dict[str, Any]) -> Any:
+        study = study_at(studies, path)
+        records = study.records()
+        version = version_of(study, records)
+        if version == seen:
+            raise PreventUpdate
+        table = trials_table(study, records)
+        front = [row["trial"] for row in table.rows if row["kind"] == "front"]
+        figure = parallel_figure(table, front, look_of(look))
+        return list(table.rows), {"lines": table.lines, "front": front}, figure, kinds(table), version
