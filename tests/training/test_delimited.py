@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 
 from fixtures.rows import TEXTS, load, refused
+from jointsearch.config.data import CsvSettings
 from jointsearch.training.data import NUMBER
+from jointsearch.training.data.delimited import _File
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +65,12 @@ def test_a_quote_mark_that_is_not_closed_costs_its_own_line(tmp_path: Path) -> N
 
 
 def test_quote_marks_that_may_have_swallowed_rows_are_said(tmp_path: Path) -> None:
-    content = 'text,label\n"a,1\nb,0\nc,1\nd",0\n"first\nsecond, third\nfourth",1\n'
+    content = 'text,label\n"a,1\nb,0\nc,1\nd",0\n"first\nsecond, third\nfourth",1\n'  # the labels are numbers
     found, rows = table(tmp_path / "a.csv", content)
     assert found["text"][:] == ["a,1\nb,0\nc,1\nd", "first\nsecond, third\nfourth"]
     assert rows.notes == [
         "train: a.csv: quote marks make rows of several lines that look like rows themselves "
-        "(2, first in line 2); if they are, set csv: {quoting: false}"
+        "(1, first in line 2); if they are, set csv: {quoting: false}"
     ]
     plain, rows = table(tmp_path / "a.csv", content, quoting=False)
     assert plain["text"][:4] == ['"a', "b", "c", 'd"']
@@ -203,6 +205,26 @@ def test_compressed_files(tmp_path: Path, name: str, pack: Callable[[bytes], byt
     found, rows = table(tmp_path / name, pack(b"text,label\na,1\nb,0\n"))
     assert found["text"][:] == ["a", "b"]
     assert rows.origins["train"].name == name
+
+
+def test_a_long_file_is_read_in_time_that_grows_as_its_rows_do(tmp_path: Path) -> None:
+    """Work is counted, not timed: how often a line is looked at."""
+
+    class Lines(list[str]):
+        looks = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            Lines.looks += 1
+            return super().__getitem__(at)
+
+        def __iter__(self) -> Any:
+            raise AssertionError("all lines are walked through")
+
+    file = _File(b"", ".csv", "a.csv", CsvSettings(separator=","))
+    file.lines = Lines([f'"text {i}\nof two lines",{i}' for i in range(2000)])
+    file.lines = Lines(line for text in list.__iter__(file.lines) for line in text.split("\n"))
+    assert len(list(file.rows())) == 2000
+    assert Lines.looks < 5 * 4000
 
 
 def test_what_pandas_writes_is_read_as_it_was(tmp_path: Path) -> None:

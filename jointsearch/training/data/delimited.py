@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple
 
 from jointsearch.config.data import CsvSettings
@@ -63,7 +62,8 @@ def read_delimited(content: bytes, kind: str, name: str, settings: CsvSettings |
         column: _typed(of_column, file.settings.na_values)
         for column, of_column in zip(_different(header), values, strict=True)
     }
-    table.notes = file.notes(kept)
+    are_numbers = [any(isinstance(v, int | float) for v in of) for of in table.columns.values()]
+    table.notes = file.notes(kept, are_numbers)
     return table
 
 
@@ -120,7 +120,8 @@ class _File:
     def _row_at(self, position: int) -> _Row:
         if not self.has_quoting:
             return _Row(position + 1, 1, self.lines[position].split(self.separator))
-        part = (f"{line}\n" for line in islice(self.lines, position, position + MOST_LINES))
+        last = min(position + MOST_LINES, len(self.lines))
+        part = (f"{self.lines[at]}\n" for at in range(position, last))
         reader = csv.reader(part, delimiter=self.separator, strict=True)
         try:
             values = next(reader)
@@ -140,12 +141,12 @@ class _File:
             raise DataError(f"the first line of {self.name} must name the columns, but it {rows[0].fault}")
         return [name.strip() for name in rows.pop(0).values]
 
-    def notes(self, rows: list[_Row]) -> list[str]:
+    def notes(self, rows: list[_Row], are_numbers: list[bool]) -> list[str]:
         """What a person should look at: quote marks that may have swallowed rows, or that stay in texts."""
         notes = []
         if self.settings.separator is None and self.separator != self.usual_separator:
             notes.append(f"{self.name}: columns are separated by {self.separator!r}, as in its first line")
-        if swallowed := [row.number for row in rows if self._has_rows_within(row)]:
+        if swallowed := [row.number for row in rows if self._has_rows_within(row, are_numbers)]:
             notes.append(
                 f"{self.name}: quote marks make rows of several lines that look like rows themselves "
                 f"({len(swallowed)}, first in line {swallowed[0]}); if they are, set csv: {{quoting: false}}"
@@ -158,10 +159,19 @@ class _File:
             )
         return notes
 
-    def _has_rows_within(self, row: _Row) -> bool:
-        """Whether all lines between the first and the last of a row have as many columns as the row."""
-        inner = self.lines[row.number : row.number + row.num_lines - 2]
-        return bool(inner) and all(0 < line.count(self.separator) == len(row.values) - 1 for line in inner)
+    def _has_rows_within(self, row: _Row, are_numbers: list[bool]) -> bool:
+        """Whether all lines between the first and the last of a row are like rows: with as many columns, and
+        numbers where the columns have them."""
+        inner = [
+            line.split(self.separator) for line in self.lines[row.number : row.number + row.num_lines - 2]
+        ]
+        return bool(inner) and all(
+            1 < len(values) == len(are_numbers)
+            and all(
+                _DECIMAL.fullmatch(v) for v, is_number in zip(values, are_numbers, strict=True) if is_number
+            )
+            for values in inner
+        )
 
 
 def _different(names: list[str]) -> list[str]:
