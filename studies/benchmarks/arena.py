@@ -8,7 +8,9 @@ One command that can be stopped and started again: it measures what is missing, 
 strategy's front), and writes ``arena.md``.
 
 Who takes part: the ladder (``study.analysis.ladder``) and its parts, with no search; integer programs over
-sensitivities, with one measurement and no trial; and the samplers, each in studies of its own.
+sensitivities, with one measurement and no trial; the front of as many rungs, evenly by bytes, as there are
+trials; and the samplers, each in studies of its own. These have the study file's ranks, and begin with its
+uniform plans; "every rank" has the ladder's ranks and no plan to begin with.
 
 Equal compute. It is counted in examples: one that is trained on counts 1, one that is evaluated on, a forward
 pass alone, counts a third. Every study may spend as much as ``--trials`` trials do, the uniform plans and its
@@ -34,17 +36,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from arena_books import MEASUREMENTS, Books, Row, append
+from arena_books import MEASUREMENTS, Books, append
 from arena_table import LADDER, TRUTH_SEEDS, UNIFORM, read, report
 
 from jointsearch.assemble import read_layout, read_study_file
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.training import FIRST_LEARNING_RATE
+from jointsearch.front.pareto import is_on_front
 from jointsearch.plan.plan import Plan
 from jointsearch.space import build_space
 from jointsearch.strategies.registry import strategy
 from jointsearch.strategies.settings import StrategySettings
-from jointsearch.study.analysis.ladder import Rung, ladder
+from jointsearch.study.analysis.ladder import Rung, ladder, ladder_ranks
 from jointsearch.study.learning_rate import sweep
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
@@ -55,6 +58,7 @@ from jointsearch.study.worker.trials import Worker
 from jointsearch.training.calibration import LEARNING_RATES
 
 RUNS, REPORT = (Path(__file__).with_name(f"arena{ending}") for ending in ("-runs.jsonl", ".md"))
+SAMPLED = "the ladder in trials"
 SEARCHES = {
     "random": {"sampler": "random"},
     "nsga2": {"sampler": "nsga2"},
@@ -65,7 +69,9 @@ SEARCHES = {
     "primo": {"sampler": "primo"},
     "additive": {"sampler": "additive"},
     "additive, weight-sharing probe": {"sampler": "additive", "probe": "weight-sharing"},
+    "additive, every rank": {"sampler": "additive", "space": "dense"},
 }
+STRATEGIES = [SAMPLED, *SEARCHES]
 LADDERS: dict[str, Callable[[Rung], bool]] = {
     LADDER: lambda rung: True,
     UNIFORM: lambda rung: rung.origin.kind == "uniform",
@@ -100,17 +106,20 @@ class Arena:
 
     def take_part(self, name: str, seed: int | None = None) -> None:
         """Make a strategy's front and its truth, unless both are there."""
-        rows = [row for row in read(RUNS) if self._key(row) == (self.config.name, name, seed)]
+        budget = 0 if seed is None else self.trials
+        mine = {"study": self.config.name, "strategy": name, "budget": budget, "seed": seed}
+        rows = [row for row in read(RUNS) if mine.items() <= row.items()]
         if rows and all(self._is_measured(plan) for plan in rows[0]["front"]):
             return
-        front = self._search(name, seed) if seed is not None else self._without_trials(name)
+        if seed is None:
+            front = self._without_trials(name)
+        else:
+            front = self._sampled_ladder(seed) if name == SAMPLED else self._search(name, seed)
         for plan in front.plans:
             for length, truth_seed in itertools.product(self.lengths, TRUTH_SEEDS):
                 self.books.measure(plan, truth_seed, length)
         row = {
-            "study": self.config.name,
-            "strategy": name,
-            "seed": seed,
+            **mine,
             "trials": front.trials,
             "examples": round(front.examples),
             "trial_examples": round(self.books.trial_examples, 2),
@@ -130,6 +139,10 @@ class Arena:
         books = self.books
         search = {"seed": seed, "trials": self.trials, "early_stopping": False, **SEARCHES[name]}
         config = self.config.at(books.rate)
+        if search.pop("space", None):
+            ranks = (0, *ladder_ranks(config.search_space.ranks[-1]))
+            dense = config.search_space.model_copy(update={"ranks": ranks, "enqueue": ()})
+            config = config.model_copy(update={"search_space": dense})
         config = config.model_copy(
             update={
                 "search": config.search.model_copy(update=search),
@@ -146,6 +159,17 @@ class Arena:
             seconds = time.process_time() - probed - (books.trained_seconds - trained)
             plans = [point.plan for point in study.records().front]
         return Front(plans, num_trials, books.paid, seconds / num_trials)
+
+    def _sampled_ladder(self, seed: int) -> Front:
+        """What a person might do with the same compute: measure rungs, and keep the best."""
+        rungs = sorted(ladder(self.space, self.layout), key=lambda rung: rung.model_bytes)
+        even = np.linspace(0, len(rungs) - 1, min(self.trials, len(rungs))).round().astype(int)
+        plans = [rungs[position].plan for position in even]
+        rows = [self.books.measure(plan, seed) for plan in plans]
+        known = [pair for pair in zip(plans, rows, strict=True) if pair[1]["loss"] is not None]
+        front = is_on_front([(row["loss"], row["bytes"]) for _, row in known])
+        best = [plan for (plan, _), kept in zip(known, front, strict=True) if kept]
+        return Front(best, len(plans), len(plans) * self.books.trial_examples)
 
     def _without_trials(self, name: str) -> Front:
         """Parts of the ladder, or an integer program's plans from the smallest uniform plan's bytes to the
@@ -188,10 +212,6 @@ class Arena:
             for length, seed in itertools.product(self.lengths, TRUTH_SEEDS)
         )
 
-    @staticmethod
-    def _key(row: Row) -> tuple[str, str, int | None]:
-        return row["study"], row["strategy"], row["seed"]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -201,7 +221,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1], help="of the truth, in trials")
-    parser.add_argument("--strategies", nargs="+", choices=SEARCHES, default=list(SEARCHES))
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing new after so many")
     arguments = parser.parse_args()
     end = time.monotonic() + 60 * arguments.minutes

@@ -20,6 +20,7 @@ from jointsearch.study.records import MARGIN
 
 LADDER, UNIFORM = "the ladder", "its uniform plans"
 TRUTH_SEEDS = (1000, 1001)
+HEADINGS = "compute", "s / trial beside training", "plans"
 CONFIDENCE = 0.95
 MIN_CORRELATED = 3
 """Plans that a rank correlation takes."""
@@ -33,9 +34,10 @@ after further trainings of every plan of a front: means over the seeds {seeds}. 
   to the ladder: the best of its many plans by the very losses that judge make its front, while a search has
   chosen by others.
 - **Gain** is what a plan is better, in nats, than its rival of equal bytes on the ladder: the kindest pair of
-  rungs under one seed of the truth, judged under the other, and the other way round. Of a strategy's plans
-  those count that are not on the ladder and have rungs on both sides. Mean over a front's plans, then the
-  lowest and the highest plan, and the share of plans that are better.
+  rungs under one seed of the truth, judged under the other, and the other way round. So the rival is chosen
+  among all rungs, each of which was trained: more compute than a search has. Of a strategy's plans those
+  count that are not on the ladder and have rungs on both sides. Mean over a front's plans, then the lowest
+  and the highest plan, and the share of plans that are better.
 - **±** is half the {confidence:.0%} interval (Student) of the mean over searches with different seeds. It
   does not hold what further seeds of the truth, which all share, would change.
 - **Compute** is what one search has used, in trials' worth of examples; that of the learning rate's sweep,
@@ -97,29 +99,22 @@ class Truth:
 
     def table(self) -> Iterator[str]:
         yield f"### Truth after {self.steps} steps\n"
-        yield row_of(
-            "strategy",
-            "seeds",
-            "trials",
-            "compute",
-            "s / trial beside training",
-            "plans",
-            "hypervolume",
-            "gain",
-            "",
-        )
+        yield row_of("strategy", "seeds", "trials", *HEADINGS, "hypervolume", "gain", "")
         yield row_of(*["---"] * 2, *["---:"] * 4, *["---"] * 3)
-        for strategy in dict.fromkeys(run["strategy"] for run in self.runs):
-            runs = [run for run in self.runs if run["strategy"] == strategy and self.has(run)]
-            if runs:
-                yield self._line(strategy, runs)
+        lines = []
+        for budget, strategy in {(run["budget"], run["strategy"]) for run in self.runs}:
+            of_both = [run for run in self.runs if (run["budget"], run["strategy"]) == (budget, strategy)]
+            if runs := [run for run in of_both if self.has(run)]:
+                shares = [self.area(self.entries(run["front"])) / self.area(self._ladder) for run in runs]
+                lines.append((budget, -statistics.fmean(shares), self._line(strategy, runs, shares)))
+        yield from (line for _, _, line in sorted(lines))
         yield f"\n{self._fidelity()}\n"
 
-    def _line(self, strategy: str, runs: list[Row]) -> str:
+    def _line(self, strategy: str, runs: list[Row], shares: list[float]) -> str:
         fronts = [self.entries(run["front"]) for run in runs]
-        shares = [self.area(front) / self.area(self._ladder) for front in fronts]
         gains = [found for front in fronts if (found := [g for plan in front for g in self.gain(plan)])]
-        every = [gain for found in gains for gain in found]
+        every = np.array([gain for found in gains for gain in found])
+        extremes = f"{min(every):+.3f} to {max(every):+.3f}, {np.mean(every > 0):.0%} better" if gains else ""
         return row_of(
             strategy,
             "" if runs[0]["seed"] is None else len(runs),
@@ -129,9 +124,7 @@ class Truth:
             round(statistics.fmean(len(front) for front in fronts), 1),
             with_interval(shares),
             with_interval([statistics.fmean(found) for found in gains]),
-            f"{min(every):+.3f} to {max(every):+.3f}, {np.mean(np.array(every) > 0):.0%} better"
-            if every
-            else "",
+            extremes,
         )
 
     def gain(self, plan: Entry) -> Iterator[float]:

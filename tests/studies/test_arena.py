@@ -31,6 +31,7 @@ def run(strategy: str, front: list[str], seed: int | None = None) -> dict[str, A
         **common,
         "strategy": strategy,
         "seed": seed,
+        "budget": trials,
         "trials": trials,
         "examples": 100 * trials,
         "front": front,
