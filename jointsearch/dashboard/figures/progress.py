@@ -53,7 +53,7 @@ def timeline_figure(table: ProgressTable, look: Look = PAPER) -> go.Figure:
     colours = look.palette
     by_state = {"complete": colours.blue, "pruned": colours.warn, "failed": colours.bad}
     workers = len({trial.worker for trial in table.timeline})
-    figure = blank_figure(look, "Trials over time", height=72 + ROW_PIXELS * max(workers, 1), b=44)
+    figure = blank_figure(look, "Trials over time", height=72 + ROW_PIXELS * max(workers, 1), b=32)
     for state, colour in by_state.items():
         trials = [trial for trial in table.timeline if trial.state == state]
         figure.add_trace(
@@ -64,10 +64,18 @@ def timeline_figure(table: ProgressTable, look: Look = PAPER) -> go.Figure:
                 mode="markers",
                 marker={"color": colour, "symbol": STATE_SYMBOLS[state], "size": 8},
                 customdata=[(t.trial, round((t.ended - t.started).total_seconds(), 2)) for t in trials],
-                hovertemplate="trial %{customdata[0]}, %{customdata[1]:.1f} s<extra>%{y}</extra>",
+                hovertemplate="trial %{customdata[0]}, %{x}, %{customdata[1]:.1f} s<extra>%{y}</extra>",
             )
         )
+    figure.update_xaxes(tickformat=_clock(table), nticks=4 if look.phone else 8)
     return figure.update_yaxes(type="category", automargin=True, showgrid=False)
+
+
+def _clock(table: ProgressTable) -> str:
+    """How times are written: as exactly as their span asks for, on one line."""
+    ends = [trial.ended for trial in table.timeline]
+    span = (max(ends) - min(ends)).total_seconds() if ends else 0.0
+    return "%H:%M:%S" if span < 600 else "%H:%M" if span < 86_400 else "%d %b %H:%M"
 
 
 def phases_figure(table: ProgressTable, look: Look = PAPER) -> go.Figure:

@@ -30,7 +30,6 @@ THEME = (
 NUMBER: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
 OPTIONAL = ("steps", "seed", "trainable", "seconds", "worker", "failure")
 """Columns that a person can hide."""
-TEXTS = ("worker", "failure")
 
 
 def trials_page(study: StoredStudy, table: TrialsTable, version: str, look: Look) -> list[Any]:
@@ -84,24 +83,19 @@ def _controls(table: TrialsTable, look: Look) -> Any:
                 debounce=200,
                 **said("Filter the table"),
             ),
-            dmc.Popover(
+            html.Details(
                 [
-                    dmc.PopoverTarget(button("Columns")),
-                    dmc.PopoverDropdown(
-                        dmc.CheckboxGroup(
-                            [
-                                dmc.Checkbox(label=TITLES[name], value=name, size="sm", my=6)
-                                for name in OPTIONAL
-                            ],
-                            id="columns",
-                            value=[] if look.phone else ["seconds", "worker"],
-                            persistence=True,
-                            label="Further columns",
-                        )
+                    html.Summary("Columns", className="button"),
+                    dmc.CheckboxGroup(
+                        [dmc.Checkbox(label=TITLES[name], value=name, size="sm", my=6) for name in OPTIONAL],
+                        id="columns",
+                        value=[] if look.phone else ["seconds", "worker"],
+                        persistence=True,
+                        label="Further columns",
+                        className="card",
                     ),
                 ],
-                position="bottom-end",
-                keepMounted=True,
+                className="more",
             ),
             button("Export CSV", "trials-csv", symbol="down"),
         ],

@@ -1,0 +1,56 @@
+"""A served study, and a page that must make no error and ask nobody but the dashboard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import waitress
+from optuna.storages import RDBStorage
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from fixtures.chromium import ARGUMENTS, CHROMIUM, LONG_MS, watched
+from jointsearch.dashboard.serving import create_dashboard
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.stored import StoredStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def study(create: Callable[..., StoredStudy], layout: ModelLayout) -> StoredStudy:
+    """Half of its trials are done."""
+    made = create(search={"trials": 40, "sampler": "random"}, search_space={"ranks": [0, 2, 4, 8]})
+    Worker(made, FakeRunner(layout), max_trials=20).run()
+    return made
+
+
+@pytest.fixture
+def address(study: StoredStudy, storage: RDBStorage) -> Iterator[str]:
+    """Of the served dashboard."""
+    server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0, threads=8)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+    server.task_dispatcher.shutdown()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    context = browser.new_context(base_url=address, viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(LONG_MS)
+    page = context.new_page()
+    found = watched(page, address)
+    yield page
+    context.close()
+    assert found == {"errors": [], "foreign": []}
