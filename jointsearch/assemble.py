@@ -51,6 +51,19 @@ def read_layout(config: StudyConfig) -> ModelLayout:
     return read_layout(config.model, config.task.type, config.task.head)
 
 
+def check_data(config: StudyConfig) -> None:
+    """Raise ``DataError`` where files, folders or columns that the study names are not there.
+
+    A data set on the Hub is left to who trains: it may be large, and the network elsewhere.
+    """
+    check_runs_from_file(config.name, config.task)
+    if config.task.data.hub is None:
+        quiet_libraries()
+        from jointsearch.training.data import load_rows
+
+        load_rows(config.task.data, config.task.columns, config.task.inputs, whole=False)
+
+
 def with_labels(config: StudyConfig, before: StudyConfig | None) -> StudyConfig:
     """The study with the classes that its file leaves open: those it had ``before``, else the data's."""
     task = config.task

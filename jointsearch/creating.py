@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointsearch.assemble import read_layout, with_labels
+from jointsearch.assemble import check_data, read_layout, with_labels
 from jointsearch.config.fields import with_former_defaults
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
@@ -25,10 +25,13 @@ class Draft:
 
 
 def draft(config: StudyConfig, layout: ModelLayout | None = None) -> Draft:
-    """What ``config`` makes of its data and its model; raises ``StudyFileError`` where it cannot run.
+    """What ``config`` makes of its data and its model; raises ``StudyFileError`` or
+    ``DataError`` where it cannot run.
 
     ``layout``: of a model that is not read from ``config``.
     """
+    if layout is None:
+        check_data(config)
     config = with_labels(config, None)
     layout = layout or read_layout(config)
     build_space(config, layout)  # says what is wrong with it before the model is loaded

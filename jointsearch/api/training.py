@@ -119,10 +119,15 @@ def _ignore(*news: object) -> None:
 
 
 def evaluate(
-    run: str | PathLike[str], split: str = "test", *, runner: Runner | None = None
+    run: str | PathLike[str],
+    split: str = "test",
+    *,
+    runner: Runner | None = None,
+    max_examples: int | None = None,
 ) -> EvaluationResult:
     """Measure a finished full run on its ``test`` or ``validation`` split; raises ``OutputError``.
 
+    ``max_examples``: measure on the first so many of them alone.
     ``runner``: that of a study of one's own objects, which measures on its ``eval_dataset``.
     """
     quiet_libraries()
@@ -131,7 +136,7 @@ def evaluate(
     folder = Path(run)
     if runner is not None:
         return _evaluated_by(_in_full(runner), folder)
-    found = evaluate_run(folder, split)
+    found = evaluate_run(folder, split, limit=max_examples)
     own = ("split", "num_examples", "model_bytes", "peak_memory_bytes", "inference_rate")
     others = (*own, "bytes_per_parameter", "examples")
     metrics = {name: value for name, value in found.items() if name not in others}

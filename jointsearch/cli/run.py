@@ -62,9 +62,10 @@ def train(plan: Path, output: Path, study_file: str | None, resume: bool) -> Non
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@click.option("--examples", type=click.IntRange(min=1), help="Measure on the first so many of them alone.")
 @trust_option
 @format_option("table", "json")
-def evaluate(run: Path, split: str, output_format: str) -> None:
+def evaluate(run: Path, split: str, examples: int | None, output_format: str) -> None:
     """Measure a finished full run on its test split.
 
     RUN is the folder that `train` made. Metrics, speed and memory are shown.
@@ -72,18 +73,20 @@ def evaluate(run: Path, split: str, output_format: str) -> None:
     \b
     Example:
       jointsearch evaluate runs/final
+      jointsearch evaluate runs/final --split validation --examples 500
     """
     if not run.is_dir():
         raise OutputError(f"a run is a folder that `jointsearch train` made, but there is none at {run}")
     quiet_libraries()
     from jointsearch.training.full_run.evaluation import evaluate_run
 
-    result = evaluate_run(run, split)
+    with TrainingProgress(messages(), beginning="loading") as progress:
+        result = evaluate_run(run, split, limit=examples, listener=progress.measured, tell=progress.tell)
     if output_format == "json":
         print_json(result)
     else:
         rows = [
-            [name, format_value(name, value) if isinstance(value, float | int) else str(value)]
+            [name, str(value) if name in ("split", "num_examples") else format_value(name, value)]
             for name, value in result.items()
             if name != "examples"
         ]

@@ -13,7 +13,7 @@ from jointsearch.cli.messages import say
 class TrainingProgress:
     """Listens to full runs, one after the other; use as a context manager around them."""
 
-    def __init__(self, console: Console, *, shown: bool = True) -> None:
+    def __init__(self, console: Console, *, shown: bool = True, beginning: str = "training") -> None:
         self._shown = shown
         self._console = console
         self._bar = Progress(
@@ -24,7 +24,7 @@ class TrainingProgress:
             console=console,
             disable=not (shown and console.is_terminal),
         )
-        self._task = self._bar.add_task("training", total=None)
+        self._task = self._bar.add_task(beginning, total=None)
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -32,6 +32,10 @@ class TrainingProgress:
 
     def __exit__(self, *error: Any) -> None:
         self._bar.stop()
+
+    def measured(self, what: str, done: int, of: int) -> None:
+        """How far a measurement is."""
+        self._bar.update(self._task, completed=done, total=of, description=what)
 
     def tell(self, note: str) -> None:
         if self._shown:

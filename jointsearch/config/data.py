@@ -31,7 +31,7 @@ def file_kind(path: str) -> str:
 class CsvSettings(Record):
     """How .csv and .tsv files are written."""
 
-    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    separator: str | None = None
     """What is between columns; by default a tab in .tsv files, and in others a comma, or else the semicolon,
     tab or bar that the header line has instead."""
     quoting: bool | None = None
@@ -48,7 +48,10 @@ class CsvSettings(Record):
     @field_validator("separator", mode="before")
     @classmethod
     def _tab(cls, separator: object) -> object:
-        return "\t" if separator in ("\\t", "tab") else separator
+        separator = "\t" if separator in ("\\t", "tab") else separator
+        if isinstance(separator, str) and (len(separator) != 1 or separator in '"\r\n'):
+            raise ValueError(f"must be one character, such as ';' or a tab, but got {separator!r}")
+        return separator
 
     @field_validator("encoding")
     @classmethod

@@ -35,6 +35,7 @@ _RULES = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "dict_type": "must be a mapping",
+    "string_too_short": "must not be empty",
     "too_short": "must have at least one value",
 }
 """By pydantic's type of error; what is missing says it in pydantic's words."""

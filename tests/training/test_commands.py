@@ -91,6 +91,9 @@ def test_front_select_export_train_evaluate(study: str, run: Command, refused: C
     metrics = json.loads(run("evaluate", "runs/final", "--format", "json").stdout)
     assert metrics["model_bytes"] == best["model_bytes"]
     assert {"loss", "perplexity", "accuracy", "inference_rate", "peak_memory_bytes"} <= metrics.keys()
+    assert metrics["num_examples"] > 3
+    some = json.loads(run("evaluate", "runs/final", "--examples", "3", "--format", "json").stdout)
+    assert some["num_examples"] == 3
     assert "must be empty" in refused("train", "plan.json", "-o", "runs/final")
 
 
@@ -199,7 +202,7 @@ device: cpu
             {"data": "{files: {train: rows.jsonl}}"},
             "task.text_column must name columns of the train split (content)",
         ),
-        ({"data": "{files: {train: broken.jsonl}}"}, "broken.jsonl cannot be read"),
+        ({"data": "{files: {train: broken.jsonl}}"}, "line 2 of broken.jsonl is no JSON"),
         ({"data": "{package: no_such_package}"}, "there is no 'no_such_package'"),
         ({"ranks": "[0, 4096]"}, "a rank must be at most the smaller side of its module"),
     ],
@@ -211,7 +214,7 @@ def test_a_study_that_cannot_run_says_why_and_stores_nothing(
     (tmp_path / "blank.txt").write_text("   \n\n")
     (tmp_path / "short.txt").write_text("def f(x):\n    return x\n")
     (tmp_path / "rows.jsonl").write_text('{"content": "x"}\n')
-    (tmp_path / "broken.jsonl").write_text('{"text": "x"}\n{"text": \n')
+    (tmp_path / "broken.jsonl").write_text('{"text": "x"}\n{"text": \n{\n')
     values = {
         "model": str(Path(study_file.read_text().split("{id: ")[1].split("}")[0])),
         "length": "64",
@@ -219,7 +222,9 @@ def test_a_study_that_cannot_run_says_why_and_stores_nothing(
         "ranks": "[0, 2]",
     }
     (tmp_path / "bad.yaml").write_text(STUDY.format(**values | change))
-    assert message in refused("study", "start", "bad.yaml", where=tmp_path)
+    # whether there is enough text is known once it is tokenized
+    for command in ("start",) if "too short" in message else ("start", "create"):
+        assert message in refused("study", command, "bad.yaml", where=tmp_path)
     assert not list(tmp_path.glob("jointsearch.db*"))
 
 

@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 
 from fixtures.rows import TEXTS, load, refused
-from jointsearch.config.data import CsvSettings
+from jointsearch.config.data import CsvSettings, DataSettings
+from jointsearch.config.problems import study_from
+from jointsearch.errors import StudyFileError
 from jointsearch.training.data import NUMBER
 from jointsearch.training.data.delimited import _File
 
@@ -240,3 +242,31 @@ def test_what_pandas_writes_is_read_as_it_was(tmp_path: Path) -> None:
     assert found["label"][:] == list(range(500))
     rows.check_faults()
     assert not any("left out" in note for note in rows.notes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"separator": ""},
+            "task.data.csv.separator: must be one character, such as ';' or a tab, but got ''",
+        ),
+        ({"separator": ", "}, "must be one character, such as ';' or a tab, but got ', '"),
+        ({"encoding": "utf-9"}, "must be an encoding of Python such as utf-8 or latin-1, but got 'utf-9'"),
+        ({"header": ["a", "a"]}, "must name different columns, but got ['a', 'a']"),
+        ({"sep": ";"}, "unknown key 'task.data.csv.sep'"),
+        ("semicolon", "must be a mapping with the keys separator, quoting, header, encoding, na_values"),
+    ],
+)
+def test_settings_that_cannot_be(settings: Any, message: str) -> None:
+    data = {"files": {"train": "a.csv"}, "csv": settings}
+    with pytest.raises(StudyFileError) as caught:
+        study_from({"name": "x", "model": {"id": "m"}, "task": {"type": "causal-lm", "data": data}})
+    assert message in str(caught.value)
+
+
+def test_csv_belongs_to_csv_files_and_tabs_can_be_named() -> None:
+    with pytest.raises(ValueError, match=r"csv belongs to \.csv and \.tsv files, but the files are \.jsonl"):
+        DataSettings.model_validate({"files": {"train": "a.jsonl.gz"}, "csv": {}})
+    for name in ("tab", "\\t", "\t"):
+        assert CsvSettings.model_validate({"separator": name}).separator == "\t"

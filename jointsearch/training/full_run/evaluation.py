@@ -23,6 +23,7 @@ from jointsearch.training.full_run.folder import ADAPTER, METRICS_FILE, MODEL, P
 from jointsearch.training.model.architecture import model_class, needs_trust
 from jointsearch.training.model.setup import autocast
 from jointsearch.training.tasks import build_task
+from jointsearch.training.tasks.base import Listener, nobody
 
 LOSS_TOLERANCE = 1e-3
 """How much the loss of a saved model may differ from that in memory: GPUs add up in other orders."""
@@ -75,8 +76,19 @@ def check_saved(
         )
 
 
-def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
-    """The task's metrics of a finished run on a split, with speed and memory."""
+def evaluate_run(
+    folder: Path,
+    split: str = "test",
+    *,
+    limit: int | None = None,
+    listener: Listener = nobody,
+    tell: Callable[[str], object] = str,
+) -> dict[str, Any]:
+    """The task's metrics of a finished run on a split, or on its first ``limit`` examples, with speed and
+    memory.
+
+    ``listener`` is told how far it is, ``tell`` what a person should know about the data.
+    """
     plan, model = load_run(folder)
     check_runs_from_file(plan.study.name, plan.study.task)
     device = next(model.parameters()).device
@@ -87,11 +99,14 @@ def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
         raise DataError(
             f"the {split} split must have labels to be measured on; name another: --split validation"
         )
+    task.listener = listener
+    for note in task.notes:
+        tell(note)
     with measure_peak_memory(device) as peak, autocast(device):
-        found = task.evaluate(model, split, None, study.full_run.batch_size)
+        found = task.evaluate(model, split, limit, study.full_run.batch_size)
     result = {
         "split": split,
-        "num_examples": task.num_examples(split),
+        "num_examples": min(limit or task.num_examples(split), task.num_examples(split)),
         **found.metrics,
         "inference_rate": round(found.inference_rate, 1),
         "peak_memory_bytes": peak.num_bytes,
@@ -99,5 +114,6 @@ def evaluate_run(folder: Path, split: str = "test") -> dict[str, Any]:
         "bytes_per_parameter": round(plan.cost.bytes_per_parameter, 4),
         "examples": [example.model_dump() for example in found.examples],
     }
-    write_text(folder / f"{split}_metrics.json", json.dumps(result, indent=1) + "\n")
+    if limit is None:  # what the folder tells is of the whole split
+        write_text(folder / f"{split}_metrics.json", json.dumps(result, indent=1) + "\n")
     return result

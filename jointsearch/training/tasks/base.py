@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,12 +36,22 @@ class Evaluation:
     """Tokens generated per second by a language model, examples per second by others."""
 
 
+Listener = Callable[[str, int, int], None]
+"""Told what is being done (``measuring``, ``writing``), how many batches are done, and of how many."""
+
+
+def nobody(what: str, done: int, of: int) -> None:
+    """Listens to nothing."""
+
+
 class Task(Protocol):
     """One kind of task; examples are indexed by position within a split."""
 
     tokenizer: PreTrainedTokenizerBase
     notes: list[str]
     """What a person should know about the data: rows cut or left out."""
+    listener: Listener
+    """Told how far a measurement is; by default nobody is."""
 
     def num_examples(self, split: str) -> int:
         """0 where there is no such split, as of test rows without labels."""
@@ -66,6 +76,7 @@ class TokenizedTask:
     notes: list[str]
     splits: dict[str, Dataset]
     collator: Any
+    listener: Listener = staticmethod(nobody)
 
     def num_examples(self, split: str) -> int:
         return len(self.splits[split]) if split in self.splits else 0
@@ -80,13 +91,27 @@ class TokenizedTask:
     def num_tokens(self, batch: Batch) -> int:
         return int(batch["attention_mask"].sum())
 
-    def batches(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Iterator[Batch]:
+    def batches(
+        self, model: nn.Module, split: str, limit: int | None, batch_size: int, what: str = "measuring"
+    ) -> Iterator[Batch]:
         """The first ``limit`` examples in their order, on the model's device."""
         num_examples = self.num_examples(split) if limit is None else min(limit, self.num_examples(split))
         device = next(model.parameters()).device
-        for start in range(0, num_examples, batch_size):
+
+        def on_device(start: int) -> Batch:
             batch = self.batch(split, list(range(start, min(start + batch_size, num_examples))))
-            yield {name: tensor.to(device) for name, tensor in batch.items()}
+            return {name: tensor.to(device) for name, tensor in batch.items()}
+
+        return self.told(what, num_examples, batch_size, on_device)
+
+    def told(
+        self, what: str, num_examples: int, batch_size: int, make: Callable[[int], Batch]
+    ) -> Iterator[Batch]:
+        """What ``make`` makes of the first example of every batch; the ``listener`` is told of each."""
+        starts = range(0, num_examples, batch_size)
+        for done, start in enumerate(starts, 1):
+            yield make(start)
+            self.listener(what, done, len(starts))
 
 
 def num_targets(batch: Batch, shift: int) -> int:

@@ -133,9 +133,11 @@ class CausalLM(TokenizedTask):
         num_written = min(wanted or num_examples, num_examples)
         prompts, references = self._prompts(split, num_written)
         device = next(model.parameters()).device
-        padded = (
-            self._padded_left(prompts[start : start + batch_size], device)
-            for start in range(0, num_written, batch_size)
+        padded = self.told(
+            "writing",
+            num_written,
+            batch_size,
+            lambda start: self._padded_left(prompts[start : start + batch_size], device),
         )
         written = generate(model, padded, self._settings.generation, self.tokenizer, self._max_new_tokens)
         if with_answers:

@@ -103,7 +103,7 @@ class Seq2SeqLM(TokenizedTask):
         return Evaluation(metrics, examples, written.tokens_per_second)
 
     def _sources(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> Iterator[Batch]:
-        for batch in self.batches(model, split, limit, batch_size):
+        for batch in self.batches(model, split, limit, batch_size, "writing"):
             yield {name: batch[name] for name in ("input_ids", "attention_mask")}
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:

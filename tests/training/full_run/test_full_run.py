@@ -105,6 +105,21 @@ def test_metrics_and_evaluation(run: tuple[Path, dict[str, Any], Any], plan: Pla
     assert validation["loss"] < task.loss(untrained, "validation", None, 8) - 0.01
 
 
+def test_an_evaluation_of_some_examples_says_how_far_it_is(run: tuple[Path, dict[str, Any], Any]) -> None:
+    folder, _, _ = run
+    told: list[tuple[str, int, int]] = []
+    whole = evaluate_run(folder, "validation", listener=lambda *news: told.append(news))
+    batches = -(-whole["num_examples"] // 4)  # of the full run's size
+    assert told[:batches] == [("measuring", done, batches) for done in range(1, batches + 1)]
+    assert told[batches:] == [("writing", 1, 1)]  # four examples
+    before = (folder / "validation_metrics.json").read_text()
+    some = evaluate_run(folder, "validation", limit=5)
+    assert some["num_examples"] == 5
+    assert some["loss"] != whole["loss"]
+    assert (folder / "validation_metrics.json").read_text() == before
+    assert evaluate_run(folder, "validation", limit=10**6)["loss"] == pytest.approx(whole["loss"])
+
+
 def test_nothing_partial_is_left(run: tuple[Path, dict[str, Any], Any]) -> None:
     assert sorted(path.name for path in run[0].iterdir() if not path.name.endswith("_metrics.json")) == [
         "adapter",
