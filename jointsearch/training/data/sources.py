@@ -14,6 +14,7 @@ from jointsearch.config.data import DataSettings
 from jointsearch.errors import OFFLINE, DataError, first_line
 from jointsearch.training.data.files import read_file
 from jointsearch.training.data.table import Table, numbered
+from jointsearch.training.hub import is_out_of_reach
 
 
 def read_tables(data: DataSettings) -> dict[str, Table]:
@@ -36,6 +37,7 @@ def read_tables(data: DataSettings) -> dict[str, Table]:
 
 
 def _from_hub(data: DataSettings) -> DatasetDict:
+    is_out_of_reach()  # before what waits for it
     try:
         return datasets.load_dataset(data.hub, data.config, revision=data.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

@@ -25,6 +25,7 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
 from jointsearch.quantization.formats.base import is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
 from jointsearch.registry import load
+from jointsearch.training.hub import is_out_of_reach
 
 SIXTEEN_BIT = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -42,6 +43,8 @@ def load_config(settings: ModelSettings, head: Mapping[str, Any] | None = None) 
     source = model_source(settings.id)
     if is_folder_id(source) and not (Path(source) / "config.json").is_file():
         raise ModelError(f"model.id must be a Hub id or a folder with a config.json, but got {settings.id}")
+    if not is_folder_id(source):
+        is_out_of_reach()  # before what waits for it
     try:
         config = AutoConfig.from_pretrained(
             source,

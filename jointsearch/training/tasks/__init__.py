@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig
 
-from jointsearch.config.study import StudyConfig
+from jointsearch.config.study import StudyConfig, is_folder_id, model_source
 from jointsearch.config.task import TASKS
 from jointsearch.registry import load
+from jointsearch.training.hub import is_out_of_reach
 from jointsearch.training.model.architecture import empty_model
 from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks.base import Batch, Evaluation, Task
@@ -31,7 +32,10 @@ def build_task(config: StudyConfig, model_config: PreTrainedConfig) -> Task:
     tokenizer = load_tokenizer(config.model)
     model = empty_model(model_config, config.model, config.task.type)
     num_known = num_known_tokens(model)
-    notes = give_known_padding(tokenizer, num_known)
+    notes = []
+    if not is_folder_id(model_source(config.model.id)) and is_out_of_reach():
+        notes.append(f"the Hub cannot be reached: '{config.model.id}' is read from the cache")
+    notes += give_known_padding(tokenizer, num_known)
     if getattr(model_config, "pad_token_id", None) is None:
         model_config.pad_token_id = tokenizer.pad_token_id
     positions = positions_of(model, tokenizer)

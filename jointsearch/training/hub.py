@@ -1,0 +1,31 @@
+"""The Hugging Face Hub, which may be out of reach: then what is in the cache is used, at once.
+
+Its libraries ask for every file of a model that is in the cache already, optional ones included, and try
+each five times: without a network a model would be minutes late, and nothing said.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import datasets
+from huggingface_hub import constants, get_session
+
+PATIENCE_SECONDS = 5.0
+
+
+@cache
+def is_out_of_reach() -> bool:
+    """Whether the Hub does not answer; asked once, and known to the libraries from then on."""
+    if constants.is_offline_mode():
+        return False  # as was asked for
+    try:
+        answers = get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS).status_code < 500
+    except Exception:  # of the HTTP library that the Hub's client has, whichever that is
+        answers = False
+    if not answers:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # for processes that are started from here
+        constants.HF_HUB_OFFLINE = True
+        datasets.config.HF_HUB_OFFLINE = True
+    return not answers
