@@ -38,6 +38,9 @@ from jointsearch.testing import FakeRunner
 TRIALS, PARAMETERS = 1000, 72
 REPEATS = 5
 PATH = "/study/benchmark"
+LOOK = {"dark": False, "phone": False, "query": ""}
+OLD = {"version": "old", "by": "size", "bound": 1e12, "layers": [], "choice": None}
+"""What a page shows that has seen nothing yet."""
 
 
 class Client:
@@ -62,31 +65,32 @@ class Client:
             "state": [self._value(name, value) for name, value in state.items()],
             "changedPropIds": [changed],
         }
-        token = next(cookie.value for cookie in self._cookies if cookie.name == "_csrf_token")
+        token = next(cookie.value for cookie in self._cookies if cookie.name.startswith("jointsearch_csrf"))
         headers = {"Content-Type": "application/json", "X-CSRFToken": str(token)}
         request = Request(f"{self._address}/_dash-update-component", json.dumps(body).encode(), headers)
         answer: bytes = self._opener.open(request).read()
         return answer
 
     def page(self) -> bytes:
-        return self.call(["page.children"], {"address.pathname": PATH}, {}, "address.pathname")
+        outputs = ["top.children", "page.children"]
+        return self.call(outputs, {"look.data": LOOK}, {"address.pathname": PATH}, "look.data")
 
-    def refresh(self, seen: str, output: str) -> bytes:
+    def refresh(self, seen: dict[str, Any], output: str) -> bytes:
         """The clock's request; ``output``: the callback's name."""
         names = output.strip(".").split("...")
         inputs = {
             "front-clock.n_intervals": 1,
-            "budget.value": 1e12,
-            "bound.value": 1e3,
-            "scale.value": "linear",
+            "by.value": "size",
+            "bound.value": 1e12,
             "layers.value": [],
         }
         state = {
-            "budget.max": 1e12,
-            "bound.min": 0.0,
-            "bound.max": 1e3,
             "address.pathname": PATH,
+            "look.data": LOOK,
+            "bound.min": 0.0,
+            "bound.max": 1e12,
             "seen.data": seen,
+            "front.relayoutData": None,
         }
         return self.call(names, inputs, state, "front-clock.n_intervals")
 
@@ -145,7 +149,7 @@ def measure(url: str) -> dict[str, float]:
         changed, quiet = [], []
         for _ in range(REPEATS):
             add_trial(study)
-            changed.append(timed(lambda: client.refresh("old", output)))
+            changed.append(timed(lambda: client.refresh(OLD, output)))
             quiet.append(
                 timed(lambda: client.refresh(json.loads(changed[-1][1])["response"]["seen"]["data"], output))
             )

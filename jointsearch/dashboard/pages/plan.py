@@ -32,9 +32,9 @@ from jointsearch.dashboard.pages.plan_parts import (
     against_lines,
     bytes_card,
     compare_card,
+    loss_lines,
     losses_card,
     memory_card,
-    rival_lines,
 )
 from jointsearch.dashboard.words import name_of
 from jointsearch.plan.plan_file import plan_text
@@ -61,7 +61,7 @@ def plan_page(
         html.Div([bytes_card(table), memory_card(point)], className="ge"),
         html.Div(
             [
-                losses_card(table, rival, look),
+                losses_card(study, table, rival, look),
                 against_card(front, point, rival),
             ],
             className="ge",
@@ -137,9 +137,8 @@ def drawer_content(
     """A plan in short."""
     point = table.point
     scale = Scale.of(study.space, [point.plan])
-    losses = loss_figure(table, rival_lines(default_rival(front, point)), look)
+    losses = loss_figure(table, loss_lines(study, point, default_rival(front, point)), look)
     return [
-        html.Div([html.Span(_title(point), className="big"), *plan_tags(point)], className="row"),
         html.P(gain_line(front, point, verdict)),
         html.Dl(point_stats(front, point, verdict), className="stats"),
         *mini_map(grids_of(table.cells), scale),
@@ -201,11 +200,12 @@ def _add_choices(app: Dash, studies: LiveStudies) -> None:
         records = study.records().with_trial(trial_at(path))
         front, table = front_table(study, records), plan_table(study, records, trial_at(path))
         rival = front.point(int(trial))
-        figure = loss_figure(table, rival_lines(rival), look_of(look))
+        figure = loss_figure(table, loss_lines(study, table.point, rival), look_of(look))
         return against_lines(front, table.point, rival), figure
 
     @app.callback(
         Output("drawer", "opened"),
+        Output("drawer", "title"),
         Output("drawer", "children"),
         Input("front", "clickData"),
         State("address", "pathname"),
@@ -215,9 +215,10 @@ def _add_choices(app: Dash, studies: LiveStudies) -> None:
     def open_point(click: dict[str, Any] | None, path: str, look: dict[str, Any]) -> Any:
         trial = click["points"][0].get("customdata") if click else None
         if trial is None:
-            return no_update, no_update
+            return no_update, no_update, no_update
         study = study_at(studies, path)
         records = study.records().with_trial(int(trial))
         front, table = front_table(study, records), plan_table(study, records, int(trial))
         verdict = studies.verdict(study, records)
-        return True, drawer_content(study, front, table, verdict, look_of(look))
+        title = html.Span([html.Span(_title(table.point), className="big"), " ", *plan_tags(table.point)])
+        return True, title, drawer_content(study, front, table, verdict, look_of(look))

@@ -16,6 +16,7 @@ from jointsearch.dashboard.pages.elements import card, graph, said, table_of, ta
 from jointsearch.dashboard.words import name_of, signed
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
+from jointsearch.study.stored import StoredStudy
 
 PART_COLOURS = (("bits-2", "bits-ink-2"), ("bits-1", "bits-ink-1"), ("bits-0", "bits-ink-0"), ("grid", "ink"))
 LEAST_WRITTEN = 0.12
@@ -62,10 +63,18 @@ def memory_card(point: PlanPoint) -> Any:
     return card("Memory", *shown, note="what training keeps, and what it took")
 
 
-def rival_lines(rival: PlanPoint | None) -> list[LossLine]:
-    if rival is None:
-        return []
-    return [LossLine(name_of(rival), rival.measured.measurement.validation_losses, "rival")]
+def loss_lines(study: StoredStudy, point: PlanPoint, rival: PlanPoint | None) -> list[LossLine]:
+    """What stands beside a trial's losses: those of its plan at other lengths, and a rival's."""
+    records = study.records()
+    found = []
+    for steps in (None, *records.lengths):
+        same = [plan for plan in records.at(steps).measured if plan.digest == point.measured.digest]
+        if same and same[0].number != point.trial:
+            name = f"{steps or study.config.calibration.steps} steps"
+            found.append(LossLine(name, same[0].measurement.validation_losses, "full"))
+    if rival is not None:
+        found.append(LossLine(name_of(rival), rival.measured.measurement.validation_losses, "rival"))
+    return found
 
 
 def against_card(front: FrontTable, point: PlanPoint, rival: PlanPoint | None) -> Any:
@@ -108,8 +117,8 @@ def against_lines(front: FrontTable, point: PlanPoint, rival: PlanPoint) -> Any:
     return table_of(heads, lines, ("l", "", "", ""), by_lines=False)
 
 
-def losses_card(table: PlanTable, rival: PlanPoint | None, look: Look) -> Any:
-    lines = rival_lines(rival)
+def losses_card(study: StoredStudy, table: PlanTable, rival: PlanPoint | None, look: Look) -> Any:
+    lines = loss_lines(study, table.point, rival)
     # the figure is there in any case: choosing another rival draws it anew
     figure = loss_figure(table, lines, look)
     missing = [] if figure.data else [html.P("No losses are recorded on the way.", className="soft")]

@@ -52,6 +52,7 @@ def test_the_front_a_click_and_the_plan(page: Page, study: StoredStudy) -> None:
     name = plan.origin.name.replace("uniform ", "").replace(" rank ", " r") or f"Plan {int(point[0])}"
     expect(drawer).to_contain_text(name)
     expect(drawer).to_contain_text(f"jointsearch select small --trial {int(point[0])}")
+    expect(drawer).to_have_accessible_name(re.compile(re.escape(name)))
     page.keyboard.press("Escape")
     expect(drawer).to_be_hidden()
     click_point(page, point)

@@ -18,8 +18,10 @@ from fixtures.chromium import (
     NAMELESS,
     OVERFLOWING,
     PHONE,
+    click_point,
     luminance,
     open_front,
+    plotted,
     watched,
 )
 from jointsearch.study.full_runs import select_trial
@@ -120,7 +122,8 @@ def test_the_drawer_and_moved_sliders(context: BrowserContext, trials: list[int]
         """() => document.querySelector("#front .js-plotly-plot").data.some(t => t.name === "predicted")"""
     )
     assert wrongs(page) == {}
-    page.locator("#front .scatterlayer .trace:nth-last-of-type(3) .point").first.click(force=True)
+    page.locator("#front").scroll_into_view_if_needed()
+    click_point(page, plotted(page, "front")[1])
     page.wait_for_selector(".mantine-Drawer-content .stats")
     page.wait_for_timeout(400)  # it slides in
     assert wrongs(page) == {}
