@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jointsearch.config.fields import Formerly
 from jointsearch.config.generation import GenerationSettings
 from jointsearch.config.task import TaskBase, TaskKind, register_task
 from jointsearch.config.template import Template, template_columns
@@ -26,12 +27,22 @@ class CausalLMSettings(TaskBase):
     messages_column: str | None = None
     """Conversations, lists of ``{role, content}``, in the tokenizer's chat template; ``{from, value}``
     and contents in parts are read too. The loss is on what the assistant says."""
-    assistant_turns: Literal["all", "last"] = "all"
+    assistant_turns: Annotated[Literal["all", "last"], Formerly("last")] = "all"
     """Whether all messages of the assistant are learned, or the last alone; what follows that is left out."""
     chat_template: str | None = None
     """A Jinja template instead of the tokenizer's own."""
     generation: GenerationSettings = GenerationSettings()
     """How outputs are written while a plan is measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, values: Any) -> Any:
+        """What a study or a plan of 0.1.0 holds, which names every setting, learned the last answer."""
+        if isinstance(values, dict) and "assistant_turns" not in values:
+            others = set(cls.model_fields) - {"assistant_turns"}
+            if others <= values.keys() and values["messages_column"] is not None:
+                return {**values, "assistant_turns": "last"}
+        return values
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from jointsearch.config.fields import with_former_defaults
+from jointsearch.config.study import StudyConfig
 from jointsearch.errors import DataError
 from jointsearch.training.tasks.conversations import messages_of, up_to_the_last_answer
 
@@ -228,3 +230,24 @@ def test_a_test_split_without_answers_is_not_used(build: Build) -> None:
         "test: no row can be used (row 1 has nothing to learn: no assistant's message after another), "
         "so that nothing is measured on the test split"
     ]
+
+
+def test_what_was_stored_before_goes_on_with_the_last_answer() -> None:
+    def config(**task: Any) -> StudyConfig:
+        values = {"type": "causal-lm", "data": {"hub": "a/b"}, **task}
+        return StudyConfig.model_validate({"name": "x", "model": {"id": "m"}, "task": values})
+
+    given = config(messages_column="talk")
+    assert given.task.assistant_turns == "all"  # type: ignore[attr-defined]
+    stored = given.model_dump(mode="json")
+    assert StudyConfig.model_validate(stored) == given
+    del stored["task"]["assistant_turns"]  # as 0.1.0 stored it
+    before = StudyConfig.model_validate(stored)
+    assert before.task.assistant_turns == "last"  # type: ignore[attr-defined]
+    assert with_former_defaults(given, before) == before
+    # who says it anew is told that it was otherwise
+    said = config(messages_column="talk", assistant_turns="all")
+    assert with_former_defaults(said, before) != before
+    plain = config().model_dump(mode="json")
+    del plain["task"]["assistant_turns"]
+    assert StudyConfig.model_validate(plain) == config()
