@@ -66,9 +66,10 @@ class Group:
         return f"{self.name}.rank"
 
     def choice(self, spec: ModuleSpec, weight_format: str, rank: int) -> ModuleChoice:
-        """What the group's choice means for one of its modules."""
+        """What the group's choice means for one of its modules: no higher rank than its smaller side."""
         return ModuleChoice(
-            format=weight_format if spec.quantizable else UNQUANTIZED, rank=rank if spec.adaptable else 0
+            format=weight_format if spec.quantizable else UNQUANTIZED,
+            rank=min(rank, *spec.shape) if spec.adaptable else 0,
         )
 
 
@@ -162,7 +163,7 @@ class SearchSpace:
             chosen = [(spec, plan.modules.get(spec.name)) for spec in group.modules]
             formats = [choice.format for spec, choice in chosen if choice and spec.quantizable]
             ranks = [choice.rank for spec, choice in chosen if choice and spec.adaptable]
-            weight_format, rank = (formats or [UNQUANTIZED])[0], (ranks or [0])[0]
+            weight_format, rank = (formats or [UNQUANTIZED])[0], max(ranks, default=0)
             if weight_format not in group.formats or rank not in group.ranks:
                 return None
             params[group.format_parameter] = group.formats.index(weight_format)
@@ -256,11 +257,12 @@ def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings, lora: Lo
                 f"lora.init: {lora.init} needs bits among {list(lora.bits)} where adapters can be, "
                 f"but group '{name}' can have {unsupported}; use another init, or other search_space.bits"
             )
-        if spec.adaptable and ranks[-1] > min(spec.shape):
-            raise StudyFileError(
-                f"a rank must be at most the smaller side of its module, but got rank {ranks[-1]} for "
-                f"{spec.name} of shape {spec.shape}; lower search_space.ranks or override group '{name}'"
-            )
+    widest = max((spec for spec in specs if spec.adaptable), key=lambda s: min(s.shape), default=None)
+    if widest is not None and ranks[-1] > min(widest.shape):
+        raise StudyFileError(
+            f"a rank must be at most the smaller side of its module, but got rank {ranks[-1]} for "
+            f"{widest.name} of shape {widest.shape}; lower search_space.ranks or override group '{name}'"
+        )
     parts = {spec.part for spec in specs}
     return Group(
         name=name,

@@ -77,8 +77,7 @@ def start_study(
         if found.num_left(found.records()) == 0 and not request_finals(found):
             return found
     known = found or draft(config)
-    left_out = known.layout.left_out.items()
-    _tell_all(audience, [f"left at 16 bits: {name} ({reason})" for name, reason in left_out])
+    _tell_all(audience, known.layout.notes)
     per_gpu = workers_per_gpu if launcher == "local" else 1
     devices = devices_for(known.config.device, num_workers, per_gpu, num_gpus)
     if launcher == "local" and len(devices) == 1:

@@ -31,18 +31,32 @@ LIBRARIES = (
 
 
 @click.command()
+@click.option("--model", metavar="ID", help="Show what a search can reach of a model: a Hub id or a folder.")
+@click.option("--task", default="causal-lm", show_default=True, help="What the model is adapted to.")
 @trust_option
 @storage_option
 @format_option("table", "json")
-def doctor(storage_url: str, output_format: str) -> None:
+def doctor(model: str | None, task: str, storage_url: str, output_format: str) -> None:
     """Show what works on this machine.
 
     Devices, versions of libraries and the storage are listed, and every bit-width is tried on every device.
+    With --model: the model's parts with their parameters and bytes, what stays at 16 bits and why, the share
+    that a search reaches, and what its tokenizer does. No weights are read.
 
     \b
     Example:
       jointsearch doctor
+      jointsearch doctor --model HuggingFaceTB/SmolLM2-135M
     """
+    if model is not None:
+        from jointsearch.cli.model_report import print_report, report_of
+
+        found = report_of(model, task)
+        if output_format == "json":
+            print_json(found)
+        else:
+            print_report(found)
+        return
     report = {
         "python": sys.version.split()[0],
         **{name: _version(name) for name in ("jointsearch", *LIBRARIES)},

@@ -6,6 +6,7 @@ on it is plain data, so that bytes, groups and figures need neither weights nor 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -13,6 +14,9 @@ from pydantic import Field
 
 from jointsearch.plan.formats import ModuleKind
 from jointsearch.plan.record import Record
+
+WHOLE_SHARE = 0.9
+"""Of the weights: a search that reaches less is worth a note."""
 
 Size = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -74,6 +78,27 @@ class ModelLayout(Record):
 
     def by_name(self) -> dict[str, ModuleSpec]:
         return {module.name: module for module in self.modules}
+
+    @property
+    def searched_share(self) -> float:
+        """Of all parameters, those of weights that can have another format than 16 bits."""
+        return sum(m.num_weights for m in self.modules if m.quantizable) / max(1, self.num_parameters)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before a search: what it does not reach, and how much that is."""
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for name, reason in self.left_out.items():
+            reasons.setdefault((re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), reason), []).append(name)
+        lines = [
+            f"left at 16 bits: {names[0]} ({reason})"
+            if len(names) == 1
+            else f"left at 16 bits: {pattern}, {len(names)} modules ({reason})"
+            for (pattern, reason), names in reasons.items()
+        ]
+        if self.searched_share < WHOLE_SHARE:
+            lines.append(f"the search reaches {self.searched_share:.0%} of the model's weights")
+        return lines
 
     @property
     def num_parameters(self) -> int:

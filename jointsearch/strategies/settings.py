@@ -110,7 +110,7 @@ class StrategySettings:
         """The plan of bits by module and ranks (none: no adapter); raises ``PlanError`` if it cannot be."""
         modules = {
             spec.name: ModuleChoice(
-                format=self.format_of(spec, bits[spec.name]), rank=ranks.get(spec.name, 0)
+                format=self.format_of(spec, bits[spec.name]), rank=min(ranks.get(spec.name, 0), *spec.shape)
             )
             for spec in layout.modules
         }

@@ -17,7 +17,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jointsearch.study.stored import StoredStudy
 
 Line = dict[str, Any]
 
@@ -27,7 +30,8 @@ By `python studies/benchmarks/finals.py` (`finals.jsonl`). The search's trials a
 anew for longer: Spearman's rank correlation with its 95 % interval (bootstrap over plans), the share of the
 plans on either front that is on both, and what choosing by the trials costs at equal bytes, in nats, in the
 mean over the longer front. The plans are those of the front and its rivals on the ladder, then what was on
-the front of the length before: the hardest to tell apart. One seed.
+the front of the length before: the hardest to tell apart. One seed. At 960 steps there was time for the
+smallest ten alone.
 
 """
 
@@ -54,10 +58,15 @@ def measured(file: Path, storage: str) -> Iterator[Line]:
     """Run the study of a file to its end; its trials, its sweep and its fidelities."""
     from jointsearch.config.yaml_file import read_study
     from jointsearch.starting import Audience, start_study
+
+    yield from lines_of(start_study(read_study(file), storage, Audience()))
+
+
+def lines_of(study: StoredStudy) -> Iterator[Line]:
+    """What a stored study has measured."""
     from jointsearch.study.analysis.fidelity import fidelities
     from jointsearch.study.learning_rate import stored_sweep
 
-    study = start_study(read_study(file), storage, Audience())
     records, own = study.records(), study.config.calibration.steps
     for trial in records.all_complete:
         yield {

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps
 from transformers.pytorch_utils import Conv1D
@@ -117,6 +119,10 @@ def empty_module(
     with torch.device("meta"):
         if isinstance(module, nn.Embedding):
             empty = implementation.embedding(module.num_embeddings, module.embedding_dim, settings, dtype)
+            if (scale := embedding_scale(module)) != 1.0:
+                empty.__class__ = _scaled(type(empty))  # type: ignore[arg-type]
+                # the type that the rows have rounds it, as it does in the model
+                empty.embed_scale = torch.tensor(scale, dtype=dtype, device="cpu").item()
         else:
             out_features, in_features = linear_shape(module)
             has_bias = module.bias is not None
@@ -170,8 +176,56 @@ def compute_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether the module is exactly what can be replaced: subclasses may use their weight otherwise."""
-    return type(module) is nn.Linear or type(module) is Conv1D
+    """Whether the module can be replaced by one that multiplies: a subclass may use its weight otherwise."""
+    return type(module) is Conv1D or (isinstance(module, nn.Linear) and _multiplies(type(module)))  # type: ignore[arg-type]
+
+
+@cache
+def _multiplies(kind: type) -> bool:
+    """Whether layers of this class compute x Wᵀ + b and nothing else, by a small one (Falcon's do)."""
+    if kind is nn.Linear:
+        return True
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
+            layer, x = kind(4, 3), torch.randn(2, 5, 4)
+            return torch.allclose(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-6)
+    except Exception:  # it is made, called, or answers in another way
+        return False
+
+
+def embedding_scale(module: nn.Module) -> float | None:
+    """What an embedding multiplies its rows by (Gemma's and BART's do); None where it does something else."""
+    if type(module) is nn.Embedding:
+        return 1.0
+    if not isinstance(module, nn.Embedding) or not _scales(type(module)):  # type: ignore[arg-type]
+        return None
+    scale = getattr(module, "scalar_embed_scale", None) or module.embed_scale
+    return float(scale)
+
+
+@cache
+def _scales(kind: type) -> bool:
+    """Whether embeddings of this class give rows times their ``embed_scale``, by a small one."""
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
+            table, ids = kind(4, 3, 0, embed_scale=2.5), torch.arange(4)
+            return torch.allclose(table(ids), 2.5 * table.weight)
+    except Exception:  # it is made, called, or answers in another way
+        return False
+
+
+@cache
+def _scaled(kind: type) -> type[nn.Embedding]:
+    """The same table, whose rows are multiplied by its ``embed_scale``."""
+
+    class Scaled(kind):
+        embed_scale = 1.0
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input) * self.embed_scale
+
+    Scaled.__name__ = Scaled.__qualname__ = f"Scaled{kind.__name__}"
+    return Scaled
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int]:

@@ -77,8 +77,14 @@ class Int8Format(FormatImplementation):
 class Linear8bit(bnb.nn.Linear8bitLt):
     """bitsandbytes' int8 layer, which keeps its scales.
 
-    On CPUs PEFT's DoRA replaces the weight by a copy without scales, which the original then takes over.
+    On CPUs PEFT's DoRA replaces the weight by a copy without scales, which the original then takes over. And
+    the original fails for inputs of four dimensions (ProphetNet has such).
     """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (*, in_features) -> (*, out_features)
+        if x.dim() <= 3:
+            return super().forward(x)
+        return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
     def init_8bit_state(self) -> None:
         scales = self.state.SCB

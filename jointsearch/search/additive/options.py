@@ -200,7 +200,7 @@ def _module_bytes(space: SearchSpace, spec: ModuleSpec, weight_format: str, rank
     return module_bytes(
         spec,
         weight_format if spec.quantizable else UNQUANTIZED,
-        rank if spec.adaptable else 0,
+        min(rank, *spec.shape) if spec.adaptable else 0,
         space.quantization,
         space.lora,
     )

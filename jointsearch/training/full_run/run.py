@@ -183,6 +183,10 @@ def save_base(plan: PlanFile, model: PreTrainedModel, tokenizer: Any, output: Pa
 def save_adapter(model: Any, output: Path) -> None:
     """Save the adapter, if there is one."""
     if hasattr(model, "peft_config"):
+        for config in model.peft_config.values():
+            # what it was trained on, and not what that was quantized from
+            config.base_model_name_or_path = str((output / MODEL).resolve())
+            config.revision = None
         with whole_folder(output / ADAPTER) as folder:
             model.save_pretrained(folder)
 

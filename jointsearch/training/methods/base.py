@@ -106,7 +106,23 @@ def adapted_layers(model: nn.Module, kind: type[Layer]) -> dict[str, Layer]:
 
 
 def cast_trained(model: nn.Module, dtype: torch.dtype) -> None:
-    """Give all that is trained the type that adapters are trained and saved in."""
+    """Give all that is trained the type that adapters are trained and saved in.
+
+    PEFT's layers cast what comes to them; a new head is made to.
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.weight.requires_grad and ".lora_" not in name:
+            module.register_forward_pre_hook(_as_weight)
+            module.register_forward_hook(_as_input)
+
+
+def _as_weight(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    module.input_dtype = inputs[0].dtype
+    return tuple(tensor.to(module.weight.dtype) for tensor in inputs)
+
+
+def _as_input(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    return output.to(module.input_dtype)

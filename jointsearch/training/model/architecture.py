@@ -1,6 +1,6 @@
 """From a model's config to its ``ModelLayout``: on the meta device, without weights.
 
-Works for any transformers model built of ``nn.Linear`` or GPT-2's ``Conv1D``: what a module is for
+Works for any transformers model built of linear layers or GPT-2's ``Conv1D``: what a module is for
 follows from where it stands. A block is an element of the outermost ``ModuleList`` around it; inside
 a block its path says whether it belongs to attention or to the feed-forward network.
 """
@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+from peft.utils.transformers_weight_conversion import (
+    _MODEL_TO_CONVERSION_PATTERN,
+    _MOE_TARGET_MODULE_MAPPING,
+)
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -22,10 +28,11 @@ from jointsearch.config.task import TASKS
 from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import OFFLINE, ModelError, first_line
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
-from jointsearch.quantization.formats.base import is_linear, linear_shape
+from jointsearch.quantization.formats.base import embedding_scale, is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
 from jointsearch.registry import load
 from jointsearch.training.hub import is_out_of_reach
+from jointsearch.training.model.weight_reads import weights_read
 
 SIXTEEN_BIT = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -74,7 +81,36 @@ def read_layout(
 ) -> ModelLayout:
     """The layout of the model that ``task_type`` trains, with the task's ``head``."""
     config = load_config(settings, head)
-    return layout_of(empty_model(config, settings, task_type), sixteen_bit_type(config, settings))
+    layout = layout_of(empty_model(config, settings, task_type), sixteen_bit_type(config, settings))
+    names = [name for spec in layout.modules for name in (spec.name, *spec.tied)]
+    trust = trusts_remote_code()
+    reads = weights_read(
+        lambda config: model_class(task_type).from_config(config, trust_remote_code=trust), config, names
+    )
+    layout = _kept_where_read(layout, reads)
+    if not any(spec.block and (spec.quantizable or spec.adaptable) for spec in layout.modules):
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in list(layout.left_out.items())[:2])
+        raise ModelError(
+            f"the model '{settings.id}' must have blocks with linear layers that can be searched, but "
+            f"{layout.architecture} has none: {reasons or 'it has no blocks'}"
+        )
+    return layout
+
+
+def _kept_where_read(layout: ModelLayout, reads: Mapping[str, set[str]]) -> ModelLayout:
+    """The layout without the modules whose weights the model reads itself: these stay as they are."""
+    modules, left_out = [], dict(layout.left_out)
+    for spec in layout.modules:
+        read = set().union(*(reads.get(name, set()) for name in (spec.name, *spec.tied)))
+        if not read or spec.trained:
+            modules.append(spec)
+            continue
+        if spec.quantizable:
+            left_out[spec.name] = f"the model reads its weight beside its forward ({', '.join(sorted(read))})"
+        # who only asks for its type multiplies by the module, and by its adapter
+        adaptable = spec.adaptable and read == {"dtype"}
+        modules.append(spec.model_copy(update={"quantizable": False, "adaptable": adaptable}))
+    return layout.model_copy(update={"modules": tuple(modules), "left_out": left_out})
 
 
 def empty_model(config: PreTrainedConfig, settings: ModelSettings, task_type: str) -> PreTrainedModel:
@@ -136,7 +172,7 @@ def layout_of(model: PreTrainedModel, dtype: str) -> ModelLayout:
 def _is_embedding(module: nn.Module, model: PreTrainedModel) -> bool:
     """Token and position embeddings: as wide as the model's input (T5's position biases are not)."""
     width = model.get_input_embeddings().embedding_dim
-    return type(module) is nn.Embedding and module.embedding_dim == width
+    return embedding_scale(module) is not None and module.embedding_dim == width
 
 
 def _why_left_out(module: nn.Module) -> str | None:
@@ -145,7 +181,11 @@ def _why_left_out(module: nn.Module) -> str | None:
     if not shapes:
         return None
     if isinstance(module, nn.Embedding):
+        if embedding_scale(module) is None:
+            return f"{type(module).__name__} looks rows up in a way of its own"
         return f"{type(module).__name__} of shape {shapes[0]} is no token embedding"
+    if isinstance(module, nn.Linear):
+        return f"{type(module).__name__} multiplies by its weight in a way of its own"
     return f"{type(module).__name__} with weights of shape {shapes[0]} is no nn.Linear or Conv1D"
 
 
@@ -184,9 +224,24 @@ def _spec(
         has_bias=getattr(module, "bias", None) is not None,
         tied=tied,
         quantizable=not is_new_head and not any(part in name.split(".") for part in kept),
-        adaptable=part not in (Part.EMBEDDING, Part.HEAD),
+        adaptable=part not in (Part.EMBEDDING, Part.HEAD) and not _peft_refuses(model, name),
         trained=is_new_head,
     )
+
+
+def _peft_refuses(model: PreTrainedModel, name: str) -> bool:
+    """Whether PEFT has no adapter for a module of that name in such a model.
+
+    It refuses some of Mamba's, and takes dense layers beside experts for experts of older checkpoints.
+    """
+    kind = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)
+    if any(name.endswith(f".{old}") for old in _MOE_TARGET_MODULE_MAPPING.get(kind, ())):
+        return True
+    try:
+        _check_lora_target_modules_mamba(LoraConfig(), model, name.rpartition(".")[2])
+    except ValueError:
+        return True
+    return False
 
 
 def _block(name: str, lists: list[str], prefix: str) -> tuple[str, str]:

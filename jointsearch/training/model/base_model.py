@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,6 +99,19 @@ def _readable(settings: ModelSettings, what: str) -> Iterator[None]:
     except (OSError, ValueError, SafetensorError) as error:
         if needs_trust(error):
             raise ModelError(f"the {what} of '{settings.id}' comes with code that must run; {HOW}") from None
+        if "pytorch_model.bin" in str(error) or _has_old_weights(settings):
+            raise ModelError(
+                f"the weights of '{settings.id}' must be safetensors, which run no code, but there is "
+                "pytorch_model.bin alone; load it once with transformers and save_pretrained it to a folder"
+            ) from None
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 200 else f"{reason[:200]} …"
         raise ModelError(f"the {what} of '{settings.id}' cannot be loaded: {reason}") from None
+
+
+def _has_old_weights(settings: ModelSettings) -> bool:
+    """Whether a folder has pickled weights, and no others."""
+    folder = Path(model_source(settings.id))
+    return (
+        folder.is_dir() and any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors"))
+    )

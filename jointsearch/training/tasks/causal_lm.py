@@ -216,7 +216,7 @@ class CausalLM(TokenizedTask):
     def _begin_of_text(self) -> list[int]:
         """What the tokenizer puts before every text."""
         ids, learned = learned_tokens(self.tokenizer, "a", [(0, 1)], special=True)
-        return ids[: learned.index(True)]
+        return ids[: learned.index(True)] if True in learned else []
 
     def _divide_examples(self) -> None:
         """Cut missing splits off the training examples: one document can be all there is."""

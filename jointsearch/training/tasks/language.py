@@ -90,11 +90,11 @@ def generate(
         max_new_tokens=max_new_tokens,
         num_beams=settings.num_beams,
         do_sample=False,
-        use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=ends or None,
         bos_token_id=tokenizer.bos_token_id,
         decoder_start_token_id=start_token,
+        use_cache=_has_cache(model),
         forced_bos_token_id=own.forced_bos_token_id,  # the language that a translator writes
         forced_eos_token_id=own.forced_eos_token_id,
     )
@@ -132,3 +132,9 @@ def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     others = getattr(model.generation_config, "eos_token_id", None)
     tokens = [tokenizer.eos_token_id, *(others if isinstance(others, list) else [others])]
     return sorted({token for token in tokens if token is not None})
+
+
+def _has_cache(model: Any) -> bool:
+    """Whether transformers can keep what the decoder has seen: not where it is deeper than the encoder."""
+    config = model.config
+    return getattr(config, "num_decoder_layers", 0) <= getattr(config, "num_hidden_layers", math.inf)

@@ -30,6 +30,8 @@ def positions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     """By the model's config, its position embeddings, and what the tokenizer knows."""
     config = model.config.get_text_config()
     known = getattr(config, "max_position_embeddings", None)
+    if known is not None and known <= 0:  # XLNet's way to say that there is no limit
+        known = None
     read = getattr(config, "max_encoder_position_embeddings", None) or known
     written = getattr(config, "max_decoder_position_embeddings", None) or known
     if known is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -60,6 +62,21 @@ def test_files_load_with_stock_code_and_give_the_same_logits(
     inputs = tokenizer("def load(path):\n    return", return_tensors="pt")
     with torch.no_grad():
         assert torch.equal(model(**inputs).logits, in_memory(**inputs).logits)
+
+
+def test_the_adapter_leads_to_the_quantized_model_that_it_was_trained_on(
+    run: tuple[Path, dict[str, Any], Any],
+) -> None:
+    folder, _, in_memory = run
+    model = AutoPeftModelForCausalLM.from_pretrained(folder / "adapter").eval()
+    inputs = AutoTokenizer.from_pretrained(folder / "model")("import os", return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(model(**inputs).logits, in_memory(**inputs).logits)
+    # who has not imported jointsearch reads its name
+    code = f"from transformers import AutoModelForCausalLM as A; A.from_pretrained({str(folder / 'model')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "got jointsearch" in done.stderr
 
 
 def test_quantizing_on_load_gives_the_saved_model(
