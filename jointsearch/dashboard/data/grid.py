@@ -95,14 +95,15 @@ def _grid(stack: str, cells: Sequence[Cell]) -> PlanGrid:
 
 
 def _label(members: Sequence[Cell], all_cells: Sequence[Cell]) -> str:
-    """A part's name where the row has all of it, else the modules' last names."""
-    parts = {cell.part for cell in members}
-    names = dict.fromkeys(cell.column for cell in members)
-    of_parts = {cell.column for cell in all_cells if cell.part in parts}
-    if of_parts == set(names) and len(names) > 1:
-        return " and ".join(sorted(parts))
-    short = [re.sub(r"_proj$", "", name.rpartition(".")[2]) for name in names]
-    return ", ".join(short)
+    """The parts of which the row has all modules, and the last names of other modules."""
+    found = []
+    for part in dict.fromkeys(cell.part for cell in members):
+        names = dict.fromkeys(cell.column for cell in members if cell.part == part)
+        if len(names) > 1 and names.keys() == {cell.column for cell in all_cells if cell.part == part}:
+            found.append(part)
+        else:
+            found += [re.sub(r"_proj$", "", name.rpartition(".")[2]) for name in names]
+    return ", ".join(found)
 
 
 def shown_format(name: str) -> str:

@@ -74,6 +74,7 @@ def test_one_seed_decides_nothing(two_rungs: StoredStudy) -> None:
     verdict = judge(two_rungs)
     (found,) = verdict.comparisons
     assert (found.seeds, found.p_value, found.significant) == ((), None, False)
+    assert (found.differences, found.half_width) == ((), None)
     assert found.rival == "uniform 4-bit rank 4 to uniform 8-bit rank 4"
     # at 200 bytes the line over the bytes gives 2 - 0.2/3; that over their logarithm, 2 - 0.2/2, is kinder
     assert found.gain == pytest.approx(1.9 - 1.85)
@@ -92,6 +93,8 @@ def test_a_gain_is_paired_by_seeds_that_the_search_did_not_use(two_rungs: Stored
     (found,) = verdict.comparisons
     assert found.seeds == (1, 2, 3)
     assert found.gain == pytest.approx(0.02)
+    assert found.differences == pytest.approx((0.0199, 0.0201, 0.0200))
+    assert found.half_width == pytest.approx(student.ppf(0.975, 2) * 0.0001 / math.sqrt(3), rel=1e-6)
     assert verdict.mean_gain == pytest.approx(0.02)
     # two seeds: t = 0.02 / (s / √2), s = 0.0002 / √2; three: s = 0.0001; each with its share of the level
     first = student.sf(0.02 / (0.0002 / 2), 1) / (2 * (1 / 2 - 1 / 3))
