@@ -149,6 +149,12 @@ def test_the_sources_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             b'{"text": 1, "label": 0}\n[1]\n"x"\n',
             "line 2 of a.jsonl is no mapping of columns, line 3 is",
         ),
+        (
+            "a.json",
+            b"[1, 2]",
+            "10% of the rows of the train split may be left out, but 2 of 2 cannot be used",
+        ),
+        ("a.jsonl", b'[{"text": 1}]', "but it has none: line 1 of a.jsonl is no mapping of columns"),
         ("a.jsonl", b'{"text": 1, "label": 0}\n{"text\n{}}\n', "line 2 of a.jsonl is no JSON ("),
     ],
 )

@@ -97,19 +97,19 @@ def load_rows(
         table = tables[split]
         assert table.dataset is not None
         missing = _missing_columns(table, needed)
-        if missing and split == "test" and not missing & set(inputs):
+        if missing and split == "test" and not missing & {*inputs, "data.split_by"}:
             rows.leave_out_test(f"{table.name} has no column for {', '.join(sorted(missing))}")
             continue
-        _check_columns(split, table, needed)
-        rows.splits[split] = table.dataset
         num_rows = len(table.dataset) + len(table.faults)
-        rows.origins[split] = Origin(split, table.name, table.unit, num_rows, dict(table.faults))
-        rows.notes += [f"{split}: {note}" for note in table.notes]
         if not num_rows:
             raise DataError(f"the {split} split of the task's data must have rows, but it is empty")
+        rows.origins[split] = Origin(split, table.name, table.unit, num_rows, dict(table.faults))
+        rows.splits[split] = table.dataset
+        rows.notes += [f"{split}: {note}" for note in table.notes]
         rows.check_share()
         if not len(table.dataset):
             rows.check_faults()
+        _check_columns(split, table, needed)
     _keep_at_most(rows, data)  # first: what is not used need not be looked at
     if whole:
         names = [column for setting in inputs for column in columns[setting]]
