@@ -61,7 +61,7 @@ class SequenceClassification(TokenizedTask):
         seconds = time.perf_counter() - start
         metrics = {"loss": loss}
         if self._settings.regression:
-            constant = np.ptp(outputs) == 0 or np.ptp(labels) == 0
+            constant = _is_constant(outputs) or _is_constant(labels)
             metrics["pearson"] = 0.0 if constant else float(stats.pearsonr(outputs, labels).statistic)
             metrics["spearman"] = 0.0 if constant else float(stats.spearmanr(outputs, labels).statistic)
             texts = [f"{value:.3f}" for value in outputs]
@@ -164,6 +164,11 @@ class SequenceClassification(TokenizedTask):
         wanted = "a number" if self._settings.regression else f"one of {some(self._settings.labels or ())}"
         position = "" if self._settings.regression else " or its position"
         return f"has {one_line(repr(value), 60)} in '{name}', which must be {wanted}{position}"
+
+
+def _is_constant(values: np.ndarray) -> bool:
+    """Whether values differ by no more than the rounding of float32, of which nothing can be told."""
+    return bool(np.ptp(values) <= 1e-5 * np.abs(values).max())
 
 
 def _no_text(value: Any) -> str:

@@ -113,6 +113,10 @@ def test_metrics_of_a_regression(build: Build) -> None:
     assert [e.reference for e in found.examples] == ["1", "3", "2", "4.5"]
     same = task.evaluate(Fixed([[2.0]] * 5), "test", None, 2).metrics
     assert (same["pearson"], same["spearman"]) == (0, 0)
+    rounded = [[3 + 1e-6 * i] for i in range(5)]
+    assert task.evaluate(Fixed(rounded), "test", None, 2).metrics["pearson"] == 0
+    close = task.evaluate(Fixed([[3 + 1e-3 * value] for value in values]), "test", None, 2).metrics
+    assert close["pearson"] == pytest.approx(1, abs=1e-4)
     single = task.evaluate(Fixed([[2.0]]), "test", 1, 2).metrics
     assert (single["pearson"], single["spearman"]) == (0, 0)
     assert task.batch("test", [0, 3])["labels"].dtype == torch.float32
