@@ -64,12 +64,12 @@ def placed(
     """
     busy = [_around(plot.pixel(*marker), MARKER) for marker in markers]
     busy += [box for line in lines for box in _along([plot.pixel(*corner) for corner in line])]
-    found = []
+    found: list[tuple[Label, float, float, Box]] = []
     for label in labels:
-        place = _place(label, busy, plot, size)
+        place = _place(label, busy, [box for *_, box in found], plot, size)
         if place is not None:
-            busy.append(place[2])
             found.append((label, *place))
+            busy += _leader(label, place, plot)
     return found
 
 
@@ -92,7 +92,19 @@ def annotation(label: Label, dx: float, dy: float, plot: Plot, size: int) -> dic
     }
 
 
-def _place(label: Label, busy: list[Box], plot: Plot, size: int) -> tuple[float, float, Box] | None:
+Place = tuple[float, float, Box]
+"""Where a name stands: right of its point, below it, and the box that it takes."""
+
+
+def _leader(label: Label, place: Place, plot: Plot) -> list[Box]:
+    """What the line to the point takes; nothing where the name is near."""
+    dx, dy, _ = place
+    x, y = plot.pixel(label.x, label.y)
+    return _along([(x, y), (x + dx, y + dy)]) if math.hypot(dx, dy) >= LED_FROM else []
+
+
+def _place(label: Label, busy: list[Box], names: list[Box], plot: Plot, size: int) -> Place | None:
+    """``names``: the boxes of other names, which a line to the point must not cross either."""
     x, y = plot.pixel(label.x, label.y)
     if not (0 <= x <= plot.width and 0 <= y <= plot.height):
         return None
@@ -103,7 +115,10 @@ def _place(label: Label, busy: list[Box], plot: Plot, size: int) -> tuple[float,
             dy = side_y * distance
             box = (x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= plot.width and box[3] <= plot.height
-            if inside and not any(overlaps(box, other) for other in busy):
+            if not inside or any(overlaps(box, other) for other in (*busy, *names)):
+                continue
+            line = _leader(label, (dx, dy, box), plot)
+            if not any(overlaps(part, name) for part in line for name in names):
                 return dx, dy, box
     return None
 
