@@ -21,7 +21,7 @@ import waitress
 from playwright.sync_api import Page, sync_playwright
 
 from jointsearch.dashboard.serving import create_dashboard
-from jointsearch.study.plans import chosen_trial, complete_trial, records_with_front
+from jointsearch.study.plans import records_with_front
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import open_study
 
@@ -54,9 +54,10 @@ def take(url: str, name: str) -> None:
     storage = open_storage(url, create=True)  # with all that optuna-dashboard asks for
     study = open_study(storage, name)
     front = records_with_front(study).answer.front
-    chosen = complete_trial(study, chosen_trial(study)).number
+    searched = [point.number for point in front if not point.origin.is_named]
+    chosen = searched[len(searched) // 2] if searched else front[0].number
     other = next(point.number for point in front if point.number != chosen)
-    server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0)
+    server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0, threads=8)
     threading.Thread(target=server.run, daemon=True).start()
     TARGET.mkdir(exist_ok=True)
     path = os.environ.get("JOINTSEARCH_TEST_CHROMIUM") or shutil.which("chromium")
