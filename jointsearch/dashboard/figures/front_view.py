@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jointsearch.dashboard.data.against import rival_of
@@ -15,9 +15,9 @@ from jointsearch.dashboard.words import name_of
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
 
-WIDTH, HEIGHT = 480, 420
-PHONE_WIDTH, PHONE_HEIGHT = 248, 320
-"""Pixels of the plot, in the narrowest window of its class."""
+WIDTHS, HEIGHT = (480, 540, 600, 660, 720, 780, 840, 900), 420
+PHONE_WIDTHS, PHONE_HEIGHT = (248, 290, 340, 390, 450, 520), 320
+"""Pixels of the plot, in windows of its class."""
 ABOVE = 0.15
 """Of the front's range behind its second point: what is shown above that one."""
 MARGIN = 0.06
@@ -69,7 +69,7 @@ def view_of(table: FrontTable, look: Look, *, log_bytes: bool = False) -> FrontV
     sizes = [point.model_bytes / unit_bytes for point in front]
     shown = [math.log10(size) for size in sizes] if log_bytes else sizes
     margin = MARGIN * (max(shown) - min(shown)) or 0.1 * abs(shown[0]) or 1.0
-    width, height = (PHONE_WIDTH, PHONE_HEIGHT) if look.phone else (WIDTH, HEIGHT)
+    width, height = (PHONE_WIDTHS[0], PHONE_HEIGHT) if look.phone else (WIDTHS[0], HEIGHT)
     plot = Plot(
         width,
         height,
@@ -108,8 +108,9 @@ def names(
         colour = colours.ref if point.baseline else colours.blue
         labels.append(Label(view.size(point.model_bytes), point.quality, text, colour))
     most = MAX_PHONE_LABELS if look.phone else MAX_LABELS
-    found = placed(labels, markers, lines, view.plot, size)[:most]
-    return [annotation(label, dx, dy, view.plot, size) for label, dx, dy, _ in found]
+    plots = [replace(view.plot, width=width) for width in (PHONE_WIDTHS if look.phone else WIDTHS)]
+    found = placed(labels[: 2 * most], markers, lines, plots, size)[:most]
+    return [annotation(label, dx, dy, view.plot, size) for label, dx, dy in found]
 
 
 def _named(table: FrontTable, choice: int | None) -> list[tuple[PlanPoint, str]]:

@@ -1,7 +1,7 @@
 """Names beside points, so that none covers a point, a line, an edge or another name.
 
 Greedy, in pixels: the most important name first, at the nearest of 8 sides × 4 distances that is free. What
-finds no place is left to the hover. The plot is taken as narrow as it can be: a wider one only spreads.
+finds no place is left to the hover. A figure is as wide as its window: a place is free at every width.
 """
 
 from __future__ import annotations
@@ -55,22 +55,72 @@ class Plot:
         return (x - x0) / (x1 - x0) * self.width, (1 - (y - y0) / (y1 - y0)) * self.height
 
 
-def placed(
-    labels: Sequence[Label], markers: Iterable[Point], lines: Iterable[Sequence[Point]], plot: Plot, size: int
-) -> list[tuple[Label, float, float, Box]]:
-    """The labels that have found a place, with its distance from their points and its box, in pixels.
+class _Taken:
+    """What is taken of one plot."""
 
-    ``markers`` and the corners of ``lines`` are in the figure's numbers; ``size``: of the font.
+    def __init__(self, plot: Plot, markers: Iterable[Point], lines: Iterable[Sequence[Point]]) -> None:
+        self.plot = plot
+        self.names: list[Box] = []
+        self.busy = [_around(plot.pixel(*marker), MARKER) for marker in markers]
+        self.busy += [box for line in lines for box in _along([plot.pixel(*corner) for corner in line])]
+
+    def box(self, label: Label, dx: float, dy: float, size: int) -> Box:
+        x, y = self.plot.pixel(label.x, label.y)
+        width, height = CHARACTER * size * len(label.text) + 4, size + 5
+        return x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2
+
+    def leader(self, label: Label, dx: float, dy: float) -> list[Box]:
+        """What the line to the point takes; nothing where the name is near."""
+        x, y = self.plot.pixel(label.x, label.y)
+        return _along([(x, y), (x + dx, y + dy)]) if math.hypot(dx, dy) >= LED_FROM else []
+
+    def is_free(self, label: Label, dx: float, dy: float, size: int) -> bool:
+        x, y = self.plot.pixel(label.x, label.y)
+        box = self.box(label, dx, dy, size)
+        inside = box[0] >= 0 and box[1] >= 0 and box[2] <= self.plot.width and box[3] <= self.plot.height
+        if not inside or not (0 <= x <= self.plot.width and 0 <= y <= self.plot.height):
+            return False
+        if any(overlaps(box, other) for other in (*self.names, *self.busy)):
+            return False
+        return not any(overlaps(part, name) for part in self.leader(label, dx, dy) for name in self.names)
+
+    def take(self, label: Label, dx: float, dy: float, size: int) -> None:
+        self.names.append(self.box(label, dx, dy, size))
+        self.busy += self.leader(label, dx, dy)
+
+
+def placed(
+    labels: Sequence[Label],
+    markers: Iterable[Point],
+    lines: Iterable[Sequence[Point]],
+    plots: Sequence[Plot],
+    size: int,
+) -> list[tuple[Label, float, float]]:
+    """The labels that have found a place that is free in all ``plots``, with its distance from their points.
+
+    Distances are in pixels, right and down; ``markers`` and the corners of ``lines`` in the figure's numbers;
+    ``size``: of the font.
     """
-    busy = [_around(plot.pixel(*marker), MARKER) for marker in markers]
-    busy += [box for line in lines for box in _along([plot.pixel(*corner) for corner in line])]
-    found: list[tuple[Label, float, float, Box]] = []
+    markers, lines = list(markers), list(lines)
+    taken = [_Taken(plot, markers, lines) for plot in plots]
+    found = []
     for label in labels:
-        place = _place(label, busy, [box for *_, box in found], plot, size)
+        place = _place(label, taken, size)
         if place is not None:
             found.append((label, *place))
-            busy += _leader(label, place, plot)
+            for one in taken:
+                one.take(label, *place, size)
     return found
+
+
+def _place(label: Label, taken: Sequence[_Taken], size: int) -> tuple[float, float] | None:
+    width = CHARACTER * size * len(label.text) + 4
+    for distance in DISTANCES:
+        for side_x, side_y in SIDES:
+            place = side_x * (0.7 * distance + width / 2), side_y * distance
+            if all(one.is_free(label, *place, size) for one in taken):
+                return place
+    return None
 
 
 def annotation(label: Label, dx: float, dy: float, plot: Plot, size: int) -> dict[str, Any]:
@@ -92,37 +142,6 @@ def annotation(label: Label, dx: float, dy: float, plot: Plot, size: int) -> dic
     }
 
 
-Place = tuple[float, float, Box]
-"""Where a name stands: right of its point, below it, and the box that it takes."""
-
-
-def _leader(label: Label, place: Place, plot: Plot) -> list[Box]:
-    """What the line to the point takes; nothing where the name is near."""
-    dx, dy, _ = place
-    x, y = plot.pixel(label.x, label.y)
-    return _along([(x, y), (x + dx, y + dy)]) if math.hypot(dx, dy) >= LED_FROM else []
-
-
-def _place(label: Label, busy: list[Box], names: list[Box], plot: Plot, size: int) -> Place | None:
-    """``names``: the boxes of other names, which a line to the point must not cross either."""
-    x, y = plot.pixel(label.x, label.y)
-    if not (0 <= x <= plot.width and 0 <= y <= plot.height):
-        return None
-    width, height = CHARACTER * size * len(label.text) + 4, size + 5
-    for distance in DISTANCES:
-        for side_x, side_y in SIDES:
-            dx = side_x * (0.7 * distance + width / 2)
-            dy = side_y * distance
-            box = (x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
-            inside = box[0] >= 0 and box[1] >= 0 and box[2] <= plot.width and box[3] <= plot.height
-            if not inside or any(overlaps(box, other) for other in (*busy, *names)):
-                continue
-            line = _leader(label, (dx, dy, box), plot)
-            if not any(overlaps(part, name) for part in line for name in names):
-                return dx, dy, box
-    return None
-
-
 def overlaps(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
@@ -132,12 +151,17 @@ def _around(point: Point, half: float) -> Box:
 
 
 def _along(corners: Sequence[Point]) -> list[Box]:
-    """Small boxes along a line."""
-    boxes = []
+    """What a line takes: a box for each stretch along an axis, small ones along others."""
+    boxes: list[Box] = []
     for start, end in itertools.pairwise(corners):
+        (left, right), (top, bottom) = sorted((start[0], end[0])), sorted((start[1], end[1]))
+        if right - left < 1 or bottom - top < 1:
+            boxes.append((left - 2, top - 2, right + 2, bottom + 2))
+            continue
         count = max(2, int(math.dist(start, end) / 5))
-        for number in range(count + 1):
-            share = number / count
-            point = start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
-            boxes.append(_around(point, 2))
+        shares = [number / count for number in range(count + 1)]
+        boxes += [
+            _around((start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share), 2)
+            for share in shares
+        ]
     return boxes
