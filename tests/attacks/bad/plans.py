@@ -39,7 +39,8 @@ def by_rule(plan: dict[str, Any]) -> Iterator[Case]:
     """``plan``: the content of a good file."""
     for place, value in places(plan):
         name = ".".join(map(str, place))
-        for new in WRONG[type(value)]:
+        kind = float if name.endswith("learning_rate") else type(value)  # which may be auto, too
+        for new in WRONG[kind]:
             yield Case(
                 f"plan-{name}={json.dumps(new)[:20]}",
                 SHOW,

@@ -47,6 +47,8 @@ def good(task: str) -> dict[str, Any]:
                 **TASKS[task],
             },
             "search_space": {"bits": [4, 16], "ranks": [0, 4]},
+            "calibration": {"learning_rate": 1e-3},
+            "full_run": {"learning_rate": 1e-3},
         }
     )
     return config.model_dump(mode="json")
