@@ -55,7 +55,7 @@ class StudyRecords:
         At the longest length that all points of the front before it have run at, and none still runs: finals
         that half of the plans have turn nothing round.
         """
-        unfinished = {trial.steps for trial in (*self.waiting, *self.running, *self.stale)}
+        unfinished = {trial.steps for trial in self.unfinished}
         found = self.at(None)
         for steps in self.lengths:
             tried = {digest for digest, _ in self.at(steps).known()}
@@ -115,6 +115,11 @@ class StudyRecords:
         """Failed without a word, with their worker, and about to be in the queue again."""
         return tuple(trial for trial in self.failed if not trial.failure)
 
+    @property
+    def unfinished(self) -> tuple[TrialRecord, ...]:
+        """Trials whose plans wait, run, or are about to be in the queue again."""
+        return (*self.waiting, *self.running, *self.stale)
+
     def heir(self, number: int) -> TrialRecord:
         """The trial that has the plan of trial ``number`` now, after however many retries; perhaps itself."""
         found = self.trials[number]
@@ -146,9 +151,8 @@ class StudyRecords:
     def num_left(self, trials: int) -> int:
         """Trials yet to be finished: of the ``trials`` of the search, and of those asked for on top."""
         finished = (*self.all_complete, *self.pruned, *(trial for trial in self.failed if trial.failure))
-        unfinished = (*self.waiting, *self.running, *self.stale)
         searched = sum(trial.searched for trial in finished)
-        return max(0, trials - searched) + sum(trial.requested for trial in unfinished)
+        return max(0, trials - searched) + sum(trial.requested for trial in self.unfinished)
 
     @cached_property
     def measured(self) -> tuple[MeasuredPlan, ...]:

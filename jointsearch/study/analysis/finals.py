@@ -14,10 +14,8 @@ from jointsearch.config.search import FinalsSettings
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.formats import FORMATS, by_precision
 from jointsearch.plan.origin import Origin
-from jointsearch.plan.plan import Plan
-from jointsearch.study.analysis.refine import points_and_rivals
+from jointsearch.study.analysis.refine import Wanted, ask, points_and_rivals
 from jointsearch.study.full_runs import selections
-from jointsearch.study.queue import request
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.stored import StoredStudy
@@ -54,15 +52,14 @@ def request_finals(study: StoredStudy, settings: FinalsSettings | None = None) -
     settings = settings or study.config.search.finals
     if settings is None:
         return 0
+    first = study.config.calibration.seed
+    seeds = range(first, first + settings.seeds)
     with study_lock(study.optuna_study):  # of workers that ask at once, one finds them missing
         records = study.records()
         for stage in stages(study, settings):
-            missing = list(_missing(study, records, stage, settings.seeds))
-            for plan, origin, seed in missing:
-                request(study, plan, origin, seed=seed, steps=stage.steps)
-            unfinished = (*records.waiting, *records.running, *records.stale)
-            if missing or any(trial.steps == stage.steps for trial in unfinished):
-                return len(missing)
+            num = ask(study, records.at(stage.steps), _wanted(study, records, stage), seeds)
+            if num or any(trial.steps == stage.steps for trial in records.unfinished):
+                return num
     return 0
 
 
@@ -85,28 +82,17 @@ def request_anchors(study: StoredStudy) -> int:
     }
     steps, seed = stages(study, settings)[0].steps, study.config.calibration.seed
     with study_lock(study.optuna_study):
-        known = study.records().at(steps).known()
-        missing = [(plan, name) for plan, name in extremes.items() if (plan.digest, seed) not in known]
-        for plan, name in missing:
-            request(study, plan, Origin(kind="uniform", name=name), seed=seed, steps=steps)
-    return len(missing)
+        wanted = ((plan, Origin(kind="uniform", name=name)) for plan, name in extremes.items())
+        return ask(study, study.records().at(steps), wanted, [seed])
 
 
-def _missing(
-    study: StoredStudy, records: StudyRecords, stage: Stage, num_seeds: int
-) -> Iterator[tuple[Plan, Origin, int]]:
-    """Seed by seed, so that whatever ends early can be compared in pairs."""
-    known = records.at(stage.steps).known()
-    wanted = dict.fromkeys([*points_and_rivals(study, records.at(stage.before)), *_selected(study, records)])
-    first = study.config.calibration.seed
-    for seed in range(first, first + num_seeds):
-        for plan, origin in wanted:
-            if (plan.digest, seed) not in known:
-                known.add((plan.digest, seed))
-                yield plan, origin, seed
+def _wanted(study: StoredStudy, records: StudyRecords, stage: Stage) -> Iterator[Wanted]:
+    """What is to run at that length."""
+    yield from points_and_rivals(study, records.at(stage.before))
+    yield from _selected(study, records)
 
 
-def _selected(study: StoredStudy, records: StudyRecords) -> Iterator[tuple[Plan, Origin]]:
+def _selected(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:
     """The plans that a person has selected."""
     for number in selections(study.optuna_study.user_attrs):
         yield records.trials[number].plan, records.trials[number].origin

@@ -111,5 +111,5 @@ def _plan(space: SearchSpace, series: _Series, weight_format: str, ends: str, ra
             wanted = ends if spec.part in _ENDS else weight_format
             chosen = group.formats[positions[wanted].get(group.format_parameter, 0)]
             adapts = spec.part in series.adapted and group.ranks[-1] > 0
-            modules[spec.name] = group.choice(spec, chosen, min(rank, *spec.shape) if adapts else 0)
+            modules[spec.name] = group.choice(spec, chosen, rank if adapts else 0)
     return Plan(modules=modules, quantization=space.quantization, lora=space.lora)

@@ -28,21 +28,23 @@ def refine(study: StoredStudy, num_seeds: int) -> int:
     records = records_with_front(study)
     searched = study.searched_seeds
     further = range(searched.stop, searched.stop + num_seeds)
-    near = 0 if records.steps else _ask(study, records, _near(study, records), searched[:1])
-    return near or _ask(study, records, points_and_rivals(study, records), further)
+    near = 0 if records.steps else ask(study, records, _near(study, records), searched[:1])
+    return near or ask(study, records, points_and_rivals(study, records), further)
 
 
-def _ask(study: StoredStudy, records: StudyRecords, wanted: Iterable[Wanted], seeds: Iterable[int]) -> int:
-    """The number of trials of these plans with these seeds that were not there."""
-    asked = records.known()
+def ask(study: StoredStudy, records: StudyRecords, wanted: Iterable[Wanted], seeds: Iterable[int]) -> int:
+    """Request what of these plans and seeds has no trial as long as those of ``records``; how many."""
+    known = records.known()
+    num = 0
     plans = dict.fromkeys(wanted)
     # seed by seed, so that whatever is finished early can be compared in pairs
-    missing = [
-        (plan, origin, seed) for seed in seeds for plan, origin in plans if (plan.digest, seed) not in asked
-    ]
-    for plan, origin, seed in missing:
-        request(study, plan, origin, seed=seed, steps=records.steps)
-    return len(missing)
+    for seed in seeds:
+        for plan, origin in plans:
+            if (plan.digest, seed) not in known:
+                known.add((plan.digest, seed))
+                request(study, plan, origin, seed=seed, steps=records.steps)
+                num += 1
+    return num
 
 
 def _near(study: StoredStudy, records: StudyRecords) -> Iterator[Wanted]:

@@ -18,7 +18,7 @@ from jointsearch.search.additive.horizon import Horizon
 from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.samplers import build_sampler
 from jointsearch.study.analysis.fidelity import fidelities
-from jointsearch.study.analysis.finals import _missing, request_finals, stages
+from jointsearch.study.analysis.finals import _wanted, request_finals, stages
 from jointsearch.study.analysis.prediction import fit_surrogate, predict_front, trial_reader
 from jointsearch.study.analysis.refine import refine
 from jointsearch.study.analysis.verdict import judge
@@ -117,7 +117,7 @@ def test_what_a_person_has_selected_runs_on(study: StoredStudy, layout: ModelLay
 def wanted(study: StoredStudy) -> set[str]:
     settings = FinalsSettings(times=(4,))
     (stage,) = stages(study, settings)
-    return {plan.digest for plan, _, _ in _missing(study, study.records(), stage, 1)}
+    return {plan.digest for plan, _ in _wanted(study, study.records(), stage)}
 
 
 @pytest.mark.parametrize("sampler", ["additive", "qr-adaptor"])
