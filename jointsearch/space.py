@@ -66,10 +66,10 @@ class Group:
         return f"{self.name}.rank"
 
     def choice(self, spec: ModuleSpec, weight_format: str, rank: int) -> ModuleChoice:
-        """What the group's choice means for one of its modules: no higher rank than its smaller side."""
+        """What the group's choice means for one of its modules."""
         return ModuleChoice(
             format=weight_format if spec.quantizable else UNQUANTIZED,
-            rank=min(rank, *spec.shape) if spec.adaptable else 0,
+            rank=min(rank, spec.max_rank) if spec.adaptable else 0,
         )
 
 
@@ -257,8 +257,8 @@ def _group(name: str, specs: list[ModuleSpec], settings: SpaceSettings, lora: Lo
                 f"lora.init: {lora.init} needs bits among {list(lora.bits)} where adapters can be, "
                 f"but group '{name}' can have {unsupported}; use another init, or other search_space.bits"
             )
-    widest = max((spec for spec in specs if spec.adaptable), key=lambda s: min(s.shape), default=None)
-    if widest is not None and ranks[-1] > min(widest.shape):
+    widest = max((spec for spec in specs if spec.adaptable), key=lambda s: s.max_rank, default=None)
+    if widest is not None and ranks[-1] > widest.max_rank:
         raise StudyFileError(
             f"a rank must be at most the smaller side of its module, but got rank {ranks[-1]} for "
             f"{widest.name} of shape {widest.shape}; lower search_space.ranks or override group '{name}'"

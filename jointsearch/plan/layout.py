@@ -54,8 +54,18 @@ class ModuleSpec(Record):
     """A new head for the task: trained in full, kept in the adapter as PEFT's modules_to_save."""
 
     @property
+    def max_rank(self) -> int:
+        """The smaller side: a higher rank could add nothing."""
+        return min(self.shape)
+
+    @property
     def num_weights(self) -> int:
         return self.shape[0] * self.shape[1]
+
+
+def across_blocks(name: str) -> str:
+    """A name without the numbers of blocks: ``layers.*.mlp``."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 class ModelLayout(Record):
@@ -89,7 +99,7 @@ class ModelLayout(Record):
         """What a person should know before a search: what it does not reach, and how much that is."""
         reasons: dict[tuple[str, str], list[str]] = {}
         for name, reason in self.left_out.items():
-            reasons.setdefault((re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), reason), []).append(name)
+            reasons.setdefault((across_blocks(name), reason), []).append(name)
         lines = [
             f"left at 16 bits: {names[0]} ({reason})"
             if len(names) == 1

@@ -110,7 +110,7 @@ class StrategySettings:
         """The plan of bits by module and ranks (none: no adapter); raises ``PlanError`` if it cannot be."""
         modules = {
             spec.name: ModuleChoice(
-                format=self.format_of(spec, bits[spec.name]), rank=min(ranks.get(spec.name, 0), *spec.shape)
+                format=self.format_of(spec, bits[spec.name]), rank=min(ranks.get(spec.name, 0), spec.max_rank)
             )
             for spec in layout.modules
         }
@@ -126,7 +126,7 @@ class StrategySettings:
             module_bytes(
                 spec,
                 self.format_of(spec, bits[spec.name]),
-                (ranks or {}).get(spec.name, 0),
+                min((ranks or {}).get(spec.name, 0), spec.max_rank),
                 self.quantization,
                 self.lora,
             )

@@ -19,7 +19,6 @@ highest. A group whose modules differ (in a plan from outside of the space) has 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointsearch.plan.cost import module_bytes
-from jointsearch.plan.formats import FORMATS, UNQUANTIZED
-from jointsearch.plan.layout import ModelLayout, ModuleSpec
-from jointsearch.plan.plan import Plan
+from jointsearch.plan.formats import FORMATS
+from jointsearch.plan.layout import ModelLayout, ModuleSpec, across_blocks
+from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.space import Group, SearchSpace
 
 Floats = NDArray[np.float64]
@@ -50,7 +49,7 @@ class GroupOptions:
     @property
     def kind(self) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
         """Groups of one kind differ in the number of their block alone: ``layers.*.mlp``."""
-        return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", self.group.name), self.group.formats, self.group.ranks
+        return across_blocks(self.group.name), self.group.formats, self.group.ranks
 
     @property
     def num_format_steps(self) -> int:
@@ -79,14 +78,19 @@ class Options:
     def of(cls, space: SearchSpace, layout: ModelLayout) -> Options:
         searched = {spec.name for group in space.groups for spec in group.modules}
         fixed_bytes = layout.other_bytes + sum(
-            _module_bytes(space, spec, UNQUANTIZED, 0) for spec in layout.modules if spec.name not in searched
+            _module_bytes(space, spec, space.fixed[spec.name])
+            for spec in layout.modules
+            if spec.name not in searched
         )
         groups = tuple(
             GroupOptions(
                 group,
                 np.array(
                     [
-                        sum(_module_bytes(space, spec, weight_format, rank) for spec in group.modules)
+                        sum(
+                            _module_bytes(space, spec, group.choice(spec, weight_format, rank))
+                            for spec in group.modules
+                        )
                         for weight_format in group.formats
                         for rank in group.ranks
                     ],
@@ -196,11 +200,5 @@ def rank_curve(ranks: tuple[int, ...]) -> Floats:
     return steps / steps.sum() if len(steps) else steps
 
 
-def _module_bytes(space: SearchSpace, spec: ModuleSpec, weight_format: str, rank: int) -> int:
-    return module_bytes(
-        spec,
-        weight_format if spec.quantizable else UNQUANTIZED,
-        min(rank, *spec.shape) if spec.adaptable else 0,
-        space.quantization,
-        space.lora,
-    )
+def _module_bytes(space: SearchSpace, spec: ModuleSpec, choice: ModuleChoice) -> int:
+    return module_bytes(spec, choice.format, choice.rank, space.quantization, space.lora)
