@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import optuna
@@ -17,6 +17,9 @@ from jointsearch.search.additive.observed import PROPOSED, TrialReader
 from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import STEPS
 from jointsearch.search.optuna_compat import show_to_others
+
+if TYPE_CHECKING:
+    from jointsearch.search.samplers import SamplerContext
 
 
 def searched(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
@@ -36,6 +39,13 @@ class PlanSampler(BaseSampler):
         self._reader = TrialReader(options, sign)
         self._seed = seed
         self._random = RandomSampler(seed=seed)
+
+    @classmethod
+    def of(cls, context: SamplerContext, **others: Any) -> Self:
+        """The sampler of a study; ``others``: what it wants beside its space, its quality and its seed."""
+        options = Options.of(context.space, context.layout)
+        seed = context.settings.seed
+        return cls(options, context.distributions, sign=context.sign, seed=seed, **others)
 
     @abstractmethod
     def propose(self, study: optuna.Study, number: int) -> NDArray[np.int64]:

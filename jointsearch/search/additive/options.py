@@ -108,6 +108,10 @@ class Options:
         sizes = [entry.features.shape[1] for entry in self.groups]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
+    def random(self, rng: np.random.Generator) -> Ints:
+        """The options of a plan drawn uniformly, (num_groups,)."""
+        return rng.integers([len(entry.bytes) for entry in self.groups])
+
     def model_bytes(self, chosen: Ints) -> Ints:
         """Bytes of plans; ``chosen``: (…, num_groups), the position of every group's option."""
         parts = [entry.bytes[chosen[..., g]] for g, entry in enumerate(self.groups)]

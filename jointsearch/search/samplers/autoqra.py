@@ -242,14 +242,7 @@ def _levels(bits: tuple[int, ...], ranks: tuple[int, ...]) -> Floats:
 
 
 def build(context: SamplerContext) -> AutoQRASampler:
-    options = Options.of(context.space, context.layout)
-    return AutoQRASampler(
-        options,
-        context.distributions,
-        sign=context.sign,
-        seed=context.settings.seed,
-        trials=context.settings.trials,
-    )
+    return AutoQRASampler.of(context, trials=context.settings.trials)
 
 
 register_sampler(Sampler("autoqra", build, uses_probe=True))

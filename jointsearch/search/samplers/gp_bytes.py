@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from jointsearch.search.additive.options import Options
 from jointsearch.search.gaussian_process import best_new, expected_improvement, fit
 from jointsearch.search.plan_sampler import PlanSampler
-from jointsearch.search.samplers import NUM_RANDOM, Sampler, SamplerContext, register_sampler
+from jointsearch.search.samplers import NUM_RANDOM, Sampler, register_sampler
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ class ExactBytesGP(PlanSampler):
         known = set(self._reader.proposed(trials))
         plans, losses = self._reader.measured(trials)
         if len(plans) < NUM_RANDOM:
-            return rng.integers([len(entry.bytes) for entry in self._options.groups])
+            return self._options.random(rng)
         options, sizes = self._options, self._options.model_bytes(plans)
         predict = fit(options.design(plans), losses)
         means, _ = predict(options.design(plans))
@@ -74,9 +74,4 @@ def expected_growth(
     return np.asarray((widths * gains).sum(axis=1))
 
 
-def build(context: SamplerContext) -> ExactBytesGP:
-    options = Options.of(context.space, context.layout)
-    return ExactBytesGP(options, context.distributions, sign=context.sign, seed=context.settings.seed)
-
-
-register_sampler(Sampler("gp-bytes", build))
+register_sampler(Sampler("gp-bytes", ExactBytesGP.of))

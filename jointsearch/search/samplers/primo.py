@@ -26,7 +26,7 @@ from jointsearch.front.pareto import is_on_front
 from jointsearch.search.additive.options import Options
 from jointsearch.search.gaussian_process import best_new, expected_improvement, fit
 from jointsearch.search.plan_sampler import PlanSampler
-from jointsearch.search.samplers import NUM_RANDOM, Sampler, SamplerContext, register_sampler
+from jointsearch.search.samplers import NUM_RANDOM, Sampler, register_sampler
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ class PriMOSampler(PlanSampler):
         plans, losses = self._reader.measured(trials)
         options = self._options
         if len(plans) < NUM_RANDOM:
-            return rng.integers([len(entry.bytes) for entry in options.groups])
+            return options.random(rng)
         points = np.stack([losses, options.model_bytes(plans)], axis=1)
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
@@ -74,9 +74,4 @@ def log_prior(options: Options, plans: Ints, center: float) -> Floats:
     return np.asarray(-(((positions - center) / DEVIATION) ** 2).sum(axis=1) / 2)
 
 
-def build(context: SamplerContext) -> PriMOSampler:
-    options = Options.of(context.space, context.layout)
-    return PriMOSampler(options, context.distributions, sign=context.sign, seed=context.settings.seed)
-
-
-register_sampler(Sampler("primo", build))
+register_sampler(Sampler("primo", PriMOSampler.of))

@@ -57,7 +57,6 @@ class QRAdaptorSampler(PlanSampler):
     ) -> None:
         """``trials``: of the whole study."""
         super().__init__(options, distributions, sign=sign, seed=seed)
-        self._sign = sign
         self._trials = trials
         self._population = max(MIN_POPULATION, trials // 10)
 
@@ -125,14 +124,7 @@ class QRAdaptorSampler(PlanSampler):
 
 
 def build(context: SamplerContext) -> QRAdaptorSampler:
-    options = Options.of(context.space, context.layout)
-    return QRAdaptorSampler(
-        options,
-        context.distributions,
-        sign=context.sign,
-        seed=context.settings.seed,
-        trials=context.settings.trials,
-    )
+    return QRAdaptorSampler.of(context, trials=context.settings.trials)
 
 
 register_sampler(Sampler("qr-adaptor", build, uses_probe=True))

@@ -17,10 +17,9 @@ from optuna.trial import create_trial
 
 from jointsearch.front.pareto import is_on_front
 from jointsearch.search.additive.observed import key_of
-from jointsearch.search.additive.options import Options
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.search.plan_sampler import PlanSampler
-from jointsearch.search.samplers import NUM_RANDOM, Sampler, SamplerContext, register_sampler
+from jointsearch.search.samplers import NUM_RANDOM, Sampler, register_sampler
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -37,7 +36,7 @@ class ExactBytesTPE(PlanSampler):
         known = self._reader.proposed(trials)
         plans, losses = self._reader.measured(trials)
         if len(plans) < NUM_RANDOM:
-            return rng.integers([len(entry.bytes) for entry in self._options.groups])
+            return self._options.random(rng)
         sizes = self._options.model_bytes(plans)
         wanted = along_front(losses, sizes, rng.random())
         space: dict[str, BaseDistribution] = dict(self._distributions)
@@ -70,9 +69,4 @@ def along_front(losses: Floats, sizes: Ints, share: float) -> float:
     return float(np.interp(share * lengths[-1], lengths, points[:, 0]))
 
 
-def build(context: SamplerContext) -> ExactBytesTPE:
-    options = Options.of(context.space, context.layout)
-    return ExactBytesTPE(options, context.distributions, sign=context.sign, seed=context.settings.seed)
-
-
-register_sampler(Sampler("tpe-bytes", build))
+register_sampler(Sampler("tpe-bytes", ExactBytesTPE.of))
