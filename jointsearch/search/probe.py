@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from jointsearch.groups import Group
 from jointsearch.plan.record import Record
 from jointsearch.plan.sensitivities import Sensitivities
 from jointsearch.search.additive.options import Options, rank_curve
-from jointsearch.space import Group, SearchSpace
+from jointsearch.space import SearchSpace
 
 Floats = NDArray[np.float64]
 

@@ -25,6 +25,7 @@ DOMAIN = tuple(
         "plan",
         "front",
         "config",
+        "groups",
         "space",
         "knapsack",
         "measurement",

@@ -26,11 +26,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from jointsearch.groups import Group
 from jointsearch.plan.cost import module_bytes
 from jointsearch.plan.formats import FORMATS
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, across_blocks
 from jointsearch.plan.plan import ModuleChoice, Plan
-from jointsearch.space import Group, SearchSpace
+from jointsearch.space import SearchSpace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

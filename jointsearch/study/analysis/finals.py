@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from jointsearch.config.search import FinalsSettings
 from jointsearch.config.study import StudyConfig
-from jointsearch.plan.formats import FORMATS, by_precision
-from jointsearch.plan.origin import Origin
+from jointsearch.plan.formats import by_precision
 from jointsearch.study.analysis.refine import Wanted, ask, points_and_rivals
 from jointsearch.study.full_runs import selections
 from jointsearch.study.records import StudyRecords
@@ -74,16 +73,17 @@ def request_anchors(study: StoredStudy) -> int:
         return 0
     space = study.space
     formats = by_precision({name for group in space.groups for name in group.formats})
-    ranks = sorted({rank for group in space.groups for rank in group.ranks if rank}) or [0]
-    extremes = {
-        space.plan(space.uniform(name, rank)): f"uniform {FORMATS[name].shown} rank {rank}"
+    ranks = space.trained_ranks
+    extremes = [
+        space.uniform_baseline(name, rank)
         for name in (formats[0], formats[-1])
         for rank in (ranks[0], ranks[-1])
-    }
+    ]
+    # under an override two of them may be one plan
+    wanted = {entry.plan: entry.origin for entry in extremes}
     steps, seed = stages(study, settings)[0].steps, study.config.calibration.seed
     with study_lock(study.optuna_study):
-        wanted = ((plan, Origin(kind="uniform", name=name)) for plan, name in extremes.items())
-        return ask(study, study.records().at(steps), wanted, [seed])
+        return ask(study, study.records().at(steps), wanted.items(), [seed])
 
 
 def _wanted(study: StoredStudy, records: StudyRecords, stage: Stage) -> Iterator[Wanted]:

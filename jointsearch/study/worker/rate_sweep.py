@@ -12,7 +12,7 @@ from jointsearch.config.training import FIRST_LEARNING_RATE
 from jointsearch.errors import StudyError, TrialFailed, TrialInterrupted
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.measurement import Measurement
-from jointsearch.plan.formats import FORMATS, UNQUANTIZED
+from jointsearch.plan.formats import UNQUANTIZED
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Runner, TakesLearningRate, Trial
@@ -109,13 +109,9 @@ def uniform_plans(study: StoredStudy, lora: LoraSettings) -> dict[str, Plan]:
     weight_format = next(
         (name for name in study.config.search_space.format_choices if lora.supports(name)), UNQUANTIZED
     )
-    ranks = {rank for group in space.groups for rank in group.ranks if rank} or {0}
-    return {
-        f"uniform {FORMATS[weight_format].shown} rank {rank}": space.plan(
-            space.uniform(weight_format, rank)
-        ).model_copy(update={"lora": lora})
-        for rank in sorted({min(ranks), max(ranks)})
-    }
+    ranks = space.trained_ranks
+    baselines = [space.uniform_baseline(weight_format, rank) for rank in sorted({ranks[0], ranks[-1]})]
+    return {entry.origin.name: entry.plan.model_copy(update={"lora": lora}) for entry in baselines}
 
 
 def _loss(measured: Measurement, quality: str) -> float:
