@@ -43,12 +43,14 @@ def read_study_file(file: str) -> StudyConfig:
 
 
 def read_layout(config: StudyConfig) -> ModelLayout:
-    """The layout of the study's model."""
+    """The layout of the study's model, with the adapters that the study's method has for it."""
     check_runs_from_file(config.name, config.task)
     quiet_libraries()
     from jointsearch.training.model.architecture import read_layout
 
-    return read_layout(config.model, config.task.type, config.task.head)
+    layout = read_layout(config.model, config.task.type, config.task.head)
+    reason = config.lora.why_no_experts
+    return layout.kept_from("experts", reason) if reason else layout
 
 
 def check_data(config: StudyConfig) -> None:

@@ -18,7 +18,7 @@ CONFIG = "adapter_config.json"
 
 def write(source: ExportSource, output: Path) -> None:
     plan = source.plan
-    if not plan.peft["target_modules"]:
+    if not any(plan.peft.get(name) for name in ("target_modules", "target_parameters")):
         raise PlanError("a plan must have an adapter to be exported to PEFT, but its ranks are all 0")
     model = {
         "base_model_name_or_path": model_source(plan.study.model.id),

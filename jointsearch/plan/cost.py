@@ -40,13 +40,13 @@ class PlanCost:
 
 def weight_bytes(spec: ModuleSpec, weight_format: str, settings: QuantizationSettings) -> int:
     """Bytes of the module's weight and its scales in a format, without the bias."""
-    return FORMATS[weight_format].weight_bytes(spec.shape, settings)
+    return FORMATS[weight_format].weight_bytes(spec.matrix_shape, settings)
 
 
 def adapter_parameters(spec: ModuleSpec, rank: int, settings: LoraSettings) -> int:
     """Trained parameters of the module: those of the method's adapter, or of a new head."""
     head = spec.num_weights + spec.shape[0] * spec.has_bias if spec.trained else 0
-    return settings.method.adapter_parameters(spec.shape, rank) + head
+    return spec.num_experts * settings.method.adapter_parameters(spec.shape, rank) + head
 
 
 def module_bytes(

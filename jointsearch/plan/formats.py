@@ -29,7 +29,7 @@ NF4_NESTED_BLOCK = 256
 NF4_CODE_BYTES = 16 * 4
 NF4_NESTED_CODE_BYTES = 256 * 4
 
-ModuleKind = Literal["linear", "conv1d", "embedding"]
+ModuleKind = Literal["linear", "conv1d", "embedding", "experts"]
 
 
 class QuantizationSettings(Record):
@@ -56,7 +56,7 @@ class WeightFormat:
     implementation: str = ""
     """``package.module:name`` of its ``FormatImplementation`` (``quantization.formats.base``), imported when
     a model is made; empty where the weight stays as it is."""
-    kinds: tuple[ModuleKind, ...] = ("linear", "conv1d", "embedding")
+    kinds: tuple[ModuleKind, ...] = ("linear", "conv1d", "embedding", "experts")
     """Modules that can have it."""
     loftq: bool = False
     """Whether adapters can start at what quantization took away: its layers multiply by just its weight."""

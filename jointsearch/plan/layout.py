@@ -33,10 +33,11 @@ class Part(StrEnum):
 
 
 class ModuleSpec(Record):
-    """One module with a weight matrix.
+    """One module with a weight matrix, or the weights of all experts of a layer.
 
     ``shape`` is (out_features, in_features) for a linear layer, also where the model stores it
-    transposed (GPT-2's ``Conv1D``), and (num_embeddings, embedding_dim) for an embedding.
+    transposed (GPT-2's ``Conv1D``), and (num_embeddings, embedding_dim) for an embedding. ``experts``
+    are one parameter of three dimensions, named as such; their shape is that of one expert.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModuleSpec(Record):
     """The block that it belongs to (``layers.3``, ``decoder.block.0``); empty outside of blocks."""
     part: Part
     shape: tuple[Size, Size]
+    num_experts: Size = 1
     has_bias: bool = False
     tied: tuple[str, ...] = ()
     """Names of further modules that use the same weight (a tied head); counted and stored once."""
@@ -59,8 +61,13 @@ class ModuleSpec(Record):
         return min(self.shape)
 
     @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Of what is quantized: the experts' rows below each other."""
+        return self.num_experts * self.shape[0], self.shape[1]
+
+    @property
     def num_weights(self) -> int:
-        return self.shape[0] * self.shape[1]
+        return self.num_experts * self.shape[0] * self.shape[1]
 
 
 def across_blocks(name: str) -> str:
@@ -82,6 +89,8 @@ class ModelLayout(Record):
     """Bytes of every tensor outside of ``modules`` in a saved checkpoint."""
     left_out: dict[str, str] = {}
     """Modules that stay at 16 bits, and why."""
+    without_adapter: dict[str, str] = {}
+    """Modules of blocks that have no adapter, and why."""
 
     def __getitem__(self, name: str) -> ModuleSpec:
         return self.by_name()[name]
@@ -97,20 +106,38 @@ class ModelLayout(Record):
     @property
     def notes(self) -> list[str]:
         """What a person should know before a search: what it does not reach, and how much that is."""
-        reasons: dict[tuple[str, str], list[str]] = {}
-        for name, reason in self.left_out.items():
-            reasons.setdefault((across_blocks(name), reason), []).append(name)
+        left_out, without = set(self.left_out.items()), set(self.without_adapter.items())
         lines = [
-            f"left at 16 bits: {names[0]} ({reason})"
-            if len(names) == 1
-            else f"left at 16 bits: {pattern}, {len(names)} modules ({reason})"
-            for (pattern, reason), names in reasons.items()
+            *_notes("left at 16 bits, without an adapter", self.left_out, left_out & without),
+            *_notes("left at 16 bits", self.left_out, left_out - without),
+            *_notes("without an adapter", self.without_adapter, without - left_out),
         ]
         if self.searched_share < WHOLE_SHARE:
             lines.append(f"the search reaches {self.searched_share:.0%} of the model's weights")
         return lines
 
+    def kept_from(self, kind: ModuleKind, reason: str) -> ModelLayout:
+        """The same model whose modules of that kind have no adapters."""
+        kept = [spec.name for spec in self.modules if spec.kind == kind and spec.adaptable]
+        modules = tuple(
+            spec.model_copy(update={"adaptable": False}) if spec.name in kept else spec
+            for spec in self.modules
+        )
+        without = self.without_adapter | dict.fromkeys(kept, reason)
+        return self.model_copy(update={"modules": modules, "without_adapter": without})
+
     @property
     def num_parameters(self) -> int:
         biases = sum(module.shape[0] for module in self.modules if module.has_bias)
         return sum(module.num_weights for module in self.modules) + biases + self.other_parameters
+
+
+def _notes(what: str, reasons_of: dict[str, str], meant: set[tuple[str, str]]) -> list[str]:
+    """A line for each reason, with the modules of all blocks as one."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, reason in (pair for pair in reasons_of.items() if pair in meant):
+        reasons.setdefault((across_blocks(name), reason), []).append(name)
+    return [
+        f"{what}: {names[0] if len(names) == 1 else f'{pattern}, {len(names)} modules'} ({reason})"
+        for (pattern, reason), names in reasons.items()
+    ]

@@ -70,6 +70,15 @@ class LoraSettings(Record):
         return self.method.scale(self.alpha_of(rank), rank)
 
     @property
+    def why_no_experts(self) -> str | None:
+        """Why PEFT has no such adapters for experts (``target_parameters``); None where it has."""
+        if not self.method.experts:
+            return f"PEFT's {self.variant} is not for experts"
+        if self.dropout or self.init != "default":
+            return "PEFT's adapters of experts have no dropout, and start at nothing"
+        return None
+
+    @property
     def bits(self) -> tuple[int, ...]:
         """The bits, of formats that have a number, beside which adapters with this start can be."""
         return tuple(bits for bits, name in OF_BITS.items() if self.supports(name))

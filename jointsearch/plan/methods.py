@@ -55,6 +55,8 @@ class Method:
     """Whether ``lora.init`` can be another than ``default``."""
     peft_arguments: Mapping[str, bool] = field(default_factory=dict)
     """What ``peft.LoraConfig`` is told beside ranks and alphas."""
+    experts: bool = False
+    """Whether PEFT has it for the weights of experts (``target_parameters``)."""
     searchable: bool = True
     """Whether it leaves ranks to search; if not it is a strategy to compare with."""
     nested: bool = True
@@ -64,7 +66,7 @@ class Method:
 METHODS = Registry[Method]("method")
 
 _LORA = "jointsearch.training.methods.lora:LORA"
-METHODS.register(Method("lora", _LORA, other_starts=True))
+METHODS.register(Method("lora", _LORA, other_starts=True, experts=True))
 METHODS.register(
     Method(
         "rslora",
@@ -72,6 +74,7 @@ METHODS.register(
         scale=rslora_scale,
         alpha=8.0,  # a scale of 2 at rank 16
         other_starts=True,
+        experts=True,
         peft_arguments={"use_rslora": True},
     )
 )

@@ -40,8 +40,8 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     """Arguments of ``peft.LoraConfig`` that give every module of ``plan`` its rank.
 
     PEFT reads the keys of ``rank_pattern`` as regular expressions, so they are escaped full names;
-    a module of rank 0 is left out, because PEFT knows no such rank. Empty ``target_modules`` means
-    that the plan has no adapter.
+    a module of rank 0 is left out, because PEFT knows no such rank. Empty ``target_modules``
+    and ``target_parameters`` mean that the plan has no adapter.
     """
     peft_type = _by_class(layout.architecture) if task_type == "custom" else TASKS[task_type].peft_type
     ranks = plan.ranks
@@ -49,11 +49,14 @@ def lora_config(plan: Plan, layout: ModelLayout, task_type: str = "causal-lm") -
     other = {re.escape(name): rank for name, rank in ranks.items() if rank != default}
     alpha = plan.lora.alpha_of
     heads = _saved_heads(layout, peft_type)
+    experts = [name for name in ranks if layout[name].kind == "experts"]
+    modules = [name for name in ranks if name not in experts]
     return {
         "task_type": peft_type,
         "r": default,
         "lora_alpha": alpha(default),
-        "target_modules": list(ranks) or (NO_MODULE if heads else []),
+        "target_modules": modules or (NO_MODULE if heads and not experts else []),
+        **({"target_parameters": experts} if experts else {}),
         "rank_pattern": other,
         "alpha_pattern": {name: alpha(rank) for name, rank in other.items() if alpha(rank) != alpha(default)},
         **_VARIANTS,

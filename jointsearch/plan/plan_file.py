@@ -121,7 +121,7 @@ def read_plan(path: Path) -> PlanFile:
     follows = {
         "digest": plan.digest == plan.plan.digest,
         "peft": plan.peft == lora_config(plan.plan, plan.layout, plan.study.task.type),
-        "checksum": plan.checksum in (_checksum(content), _checksum_of_0_1(plan)),
+        "checksum": plan.checksum in (_checksum(content), _checksum_of_0_1(content)),
     }
     for field, fits in follows.items():
         if not fits:
@@ -137,9 +137,9 @@ def _checksum(content: dict[str, Any]) -> str:
     return digest({key: value for key, value in content.items() if key != "checksum"})
 
 
-def _checksum_of_0_1(plan: PlanFile) -> str:
+def _checksum_of_0_1(content: dict[str, Any]) -> str:
     """Of plan and layout alone, as version 0.1.0 has written it."""
-    return digest({"plan": plan.plan.model_dump(mode="json"), "layout": plan.layout.model_dump(mode="json")})
+    return digest({"plan": content["plan"], "layout": content["layout"]})
 
 
 def plan_text(plan: PlanFile) -> str:

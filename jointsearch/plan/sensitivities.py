@@ -4,7 +4,7 @@ They are measured once per study (``jointsearch.training.probes.sensitivity``) a
 module's weight, Q(W) the same in a format, X its inputs on calibration batches and L the loss:
 
     weight_error[f]   ‖W - Q_f(W)‖ / ‖W‖            (Frobenius norms)
-    output_error[f]   ‖X Wᵀ - X Q_f(W)ᵀ‖ / ‖X Wᵀ‖
+    output_error[f]   ‖X Wᵀ - X Q_f(W)ᵀ‖ / ‖X Wᵀ‖, of experts ``weight_error``: what it is for white inputs
     fisher            mean over batches and elements of (∂L/∂W)², the diagonal of the empirical Fisher
     gradient_norm     mean over a probe's steps of ‖∂L/∂(A, B)‖ of the module's adapter
     movement          ‖s B A‖ / ‖W‖ at the end of that probe

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from jointsearch.plan.formats import QuantizationSettings
+from jointsearch.quantization.experts import experts_at, quantized_experts
 from jointsearch.quantization.formats.base import empty_module, fill, quantized
 from jointsearch.quantization.tying import tied_modules
 
@@ -31,7 +32,7 @@ class QuantizedBank:
         self._settings = settings
         self._dtype = dtype
         self._tied = tied_modules(model)
-        self._modules: dict[tuple[str, str], dict[str, nn.Module]] = {}
+        self._ready: dict[tuple[str, str], dict[int, object]] = {}
 
     @property
     def model(self) -> PreTrainedModel:
@@ -50,25 +51,38 @@ class QuantizedBank:
         memo: dict[int, object] = {id(t): t for t in shared}
         memo |= {id(t): t for t in self._model.buffers()}
         for name, weight_format in formats.items():
-            for path, module in self._quantized(name, weight_format).items():
-                memo[id(self._model.get_submodule(path))] = module
+            memo |= self._quantized(name, weight_format)
         model = copy.deepcopy(self._model, memo)
         # PEFT looks at both before it wraps a bitsandbytes module
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
         return model
 
-    def _quantized(self, name: str, weight_format: str) -> dict[str, nn.Module]:
-        """The module in its format, and those tied to it, by path."""
-        if (name, weight_format) not in self._modules:
-            tensors: dict[str, torch.Tensor] = {}
-            modules = {}
-            for path in (name, *self._tied.get(name, ())):
-                original = self._model.get_submodule(path)
-                module = empty_module(original, weight_format, self._settings, original.weight.dtype)
-                tensors = tensors or quantized(module, original.weight.data, self._dtype)
-                fill(module, tensors)
-                if getattr(original, "bias", None) is not None:
-                    module.bias = original.bias
-                modules[path] = module
-            self._modules[name, weight_format] = modules
-        return self._modules[name, weight_format]
+    def _quantized(self, name: str, weight_format: str) -> dict[int, object]:
+        """The module in its format, and those tied to it, by the ids of what they replace."""
+        if (name, weight_format) not in self._ready:
+            found = experts_at(self._model, name)
+            self._ready[name, weight_format] = (
+                self._modules(name, weight_format) if found is None else self._experts(*found, weight_format)
+            )
+        return self._ready[name, weight_format]
+
+    def _experts(self, module: nn.Module, parameter: str, weight_format: str) -> dict[int, object]:
+        weight = getattr(module, parameter)
+        return {
+            id(weight): quantized_experts(
+                module, parameter, weight.data, weight_format, self._settings, self._dtype, weight.dtype
+            )
+        }
+
+    def _modules(self, name: str, weight_format: str) -> dict[int, object]:
+        tensors: dict[str, torch.Tensor] = {}
+        modules: dict[int, object] = {}
+        for path in (name, *self._tied.get(name, ())):
+            original = self._model.get_submodule(path)
+            module = empty_module(original, weight_format, self._settings, original.weight.dtype)
+            tensors = tensors or quantized(module, original.weight.data, self._dtype)
+            fill(module, tensors)
+            if getattr(original, "bias", None) is not None:
+                module.bias = original.bias
+            modules[id(original)] = module
+        return modules

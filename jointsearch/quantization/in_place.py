@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from jointsearch.quantization.experts import experts_at, quantized_experts
 from jointsearch.quantization.formats.base import (
     compute_dtype,
     empty_module,
@@ -27,6 +28,12 @@ def quantize_in_place(model: PreTrainedModel, config: JointSearchConfig) -> PreT
     dtype = to_sixteen_bit(model, config.torch_dtype)
     tied = tied_modules(model)
     for name, weight_format in config.formats.items():
+        if (found := experts_at(model, name)) is not None:
+            weight = model.get_parameter(name).data
+            found[0]._parameters[found[1]] = quantized_experts(
+                *found, weight, weight_format, config.settings, config.torch_dtype, dtype
+            )
+            continue
         tensors: dict[str, torch.Tensor] = {}
         for path in (name, *tied.get(name, ())):
             original = model.get_submodule(path)

@@ -35,8 +35,16 @@ from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.quantization.experts import (
+    as_saved,
+    await_saved,
+    experts_at,
+    quantized_experts,
+    take_saved,
+)
 from jointsearch.quantization.formats.base import (
     AsSaved,
+    FormatImplementation,
     compute_dtype,
     empty_module,
     fill,
@@ -132,6 +140,8 @@ class JointSearchQuantizer(HfQuantizer):
         return compute_dtype(self.device, self.quantization_config.torch_dtype)
 
     def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **kwargs: Any) -> bool:
+        if param_name in self.quantization_config.formats:  # of experts
+            return True
         module, name = get_module_from_name(model, param_name)
         return name == "weight" and format_of(module) is not None
 
@@ -141,6 +151,10 @@ class JointSearchQuantizer(HfQuantizer):
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         tied = tied_modules(model)
         for name in self.quantization_config.formats:
+            if (found := experts_at(model, name)) is not None:
+                if self.pre_quantized:
+                    take_saved(*found, self.update_dtype(model.dtype))
+                continue
             module = model.get_submodule(name)
             implementation = format_of(module)
             assert implementation is not None
@@ -164,7 +178,7 @@ class JointSearchQuantizer(HfQuantizer):
         self, model: PreTrainedModel
     ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """What is saved: 16-bit types for all that is not quantized, and tied weights once."""
-        state = model.state_dict()
+        state = as_saved(model.state_dict())
         dtype = self.quantization_config.torch_dtype
         state |= {name: tensor.detach().to(dtype) for name, tensor in unquantized_tensors(model).items()}
         for targets in tied_modules(model).values():
@@ -186,21 +200,32 @@ def replace_modules(
 ) -> None:
     """Put empty quantized modules in the places that ``config`` names; ``model`` is on the meta device."""
     modules = dict(model.named_modules())
-    if unknown := [name for name in config.formats if name not in modules]:
+    experts = {name for name in config.formats if experts_at(model, name) is not None}
+    if unknown := [name for name in config.formats if name not in modules and name not in experts]:
         raise PlanError(
             f"a plan must fit its model, but {type(model).__name__} has no module {', '.join(unknown[:5])}"
         )
     tied = tied_modules(model)
     for name, weight_format in config.formats.items():
         implementation = implementation_of(weight_format)
+        if (found := experts_at(model, name)) is not None:
+            if pre_quantized:
+                layer = await_saved(*found, weight_format, config.settings, dtype)
+                _await_type(layer, implementation)
+            continue
         for path in (name, *tied.get(name, ())):
             module = empty_module(modules[path], weight_format, config.settings, dtype)
             if path != name:
                 for buffer in implementation.buffers:  # no checkpoint has them twice
                     module.register_buffer(buffer, getattr(module, buffer), persistent=False)
-            if pre_quantized and implementation.placeholder_dtype:
-                module.weight.data = module.weight.data.to(implementation.placeholder_dtype)
+            if pre_quantized:
+                _await_type(module, implementation)
             model.set_submodule(path, module)
+
+
+def _await_type(module: nn.Module, implementation: FormatImplementation) -> None:
+    if implementation.placeholder_dtype:
+        module.weight.data = module.weight.data.to(implementation.placeholder_dtype)
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
@@ -223,8 +248,21 @@ class _Quantize(ConversionOps):
         result: dict[str, torch.Tensor] = {}
         for name, value in input_dict.items():
             weight = value[0] if isinstance(value, list) else value
-            module, _ = get_module_from_name(model, name)
-            tensors = quantized(module, weight, self.hf_quantizer.quantization_config.torch_dtype)
+            config = self.hf_quantizer.quantization_config
+            module, parameter = get_module_from_name(model, name)
+            if name in config.formats:  # of experts
+                dtype = self.hf_quantizer.update_dtype(weight.dtype)
+                result[name] = quantized_experts(
+                    module,
+                    parameter,
+                    weight,
+                    config.formats[name],
+                    config.settings,
+                    config.torch_dtype,
+                    dtype,
+                )
+                continue
+            tensors = quantized(module, weight, config.torch_dtype)
             path = name.removesuffix("weight")
             result |= {f"{path}{tensor_name}": tensor for tensor_name, tensor in tensors.items()}
         return result

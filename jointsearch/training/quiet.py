@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def quiet_libraries() -> None:
@@ -26,3 +28,12 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     datasets.logging.set_verbosity(logging.CRITICAL)  # it logs what it raises
+
+
+@contextmanager
+def ranks_of_parameters() -> Iterator[None]:
+    """Silence PEFT where experts have ranks: it looks for the names of their patterns among modules alone,
+    says that they are ignored, and goes by them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        yield

@@ -101,8 +101,8 @@ def implementation_of(name: str) -> FormatImplementation:
     return implementation
 
 
-def format_of(module: nn.Module) -> FormatImplementation | None:
-    """The format of a module that ``empty_module`` has made; None of any other module."""
+def format_of(module: nn.Module | torch.Tensor) -> FormatImplementation | None:
+    """The format of a module that ``empty_module`` has made, or of quantized experts; None of any other."""
     name = getattr(module, "format_name", None)
     return None if name is None else implementation_of(name)
 
@@ -243,7 +243,7 @@ def unquantized_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
         for path, module in model.named_modules(remove_duplicate=False)
         if (implementation := format_of(module)) is not None
         for name in ("weight", *implementation.buffers)
-    }
+    } | {name for name, tensor in tensors.items() if format_of(tensor) is not None}
     return {
         name: tensors[name]
         for name in model.state_dict()

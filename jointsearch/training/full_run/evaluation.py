@@ -22,6 +22,7 @@ from jointsearch.training.device import measure_peak_memory, resolve_device
 from jointsearch.training.full_run.folder import ADAPTER, METRICS_FILE, MODEL, PLAN_FILE
 from jointsearch.training.model.architecture import model_class, needs_trust
 from jointsearch.training.model.setup import autocast
+from jointsearch.training.quiet import ranks_of_parameters
 from jointsearch.training.tasks import build_task
 from jointsearch.training.tasks.base import Listener, nobody
 
@@ -55,7 +56,8 @@ def load_saved(plan: PlanFile, folder: Path) -> PreTrainedModel:
             use_safetensors=True,
         )
         if ADAPTER in needed:
-            model = PeftModel.from_pretrained(model, (folder / ADAPTER).resolve())
+            with ranks_of_parameters():
+                model = PeftModel.from_pretrained(model, (folder / ADAPTER).resolve())
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if needs_trust(error):
             raise ModelError(f"the model in {folder} comes with code that must run; {HOW}") from None

@@ -13,6 +13,7 @@ runs use it alike:
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -97,12 +99,19 @@ def method_of(settings: LoraSettings) -> TrainingMethod:
 
 
 def adapted_layers(model: nn.Module, kind: type[Layer]) -> dict[str, Layer]:
-    """PEFT's layers of that kind, by the name that their module has in a plan."""
+    """PEFT's layers of that kind, by the name that their module, or experts, have in a plan."""
     return {
-        name.removeprefix("base_model.model."): layer
+        _name_in_plan(name.removeprefix("base_model.model."), layer): layer
         for name, layer in model.named_modules()
         if isinstance(layer, kind)
     }
+
+
+def _name_in_plan(path: str, layer: nn.Module) -> str:
+    """PEFT wraps a module once for each of its parameters."""
+    if not isinstance(layer, ParamWrapper):
+        return path
+    return f"{re.sub(r'([.]base_layer)+$', '', path)}.{layer.parameter_name}"
 
 
 def cast_trained(model: nn.Module, dtype: torch.dtype) -> None:

@@ -22,6 +22,7 @@ from jointsearch.plan.plan import Plan
 from jointsearch.quantization.formats.base import implementation_of
 from jointsearch.training.methods.base import Adaptation, TrainingMethod, adapted_layers, cast_trained
 from jointsearch.training.model.adapters import ADAPTER, Factors, Start, adapter_starts
+from jointsearch.training.quiet import ranks_of_parameters
 
 
 class LoraMethod(TrainingMethod):
@@ -56,9 +57,10 @@ def attach_adapters(
 ) -> PeftModel | PreTrainedModel:
     """``model`` with the plan's adapters at ``starts``; the model itself where the plan trains nothing."""
     arguments = lora_config(plan, layout, task_type)
-    if not arguments["target_modules"]:
+    if not arguments["target_modules"] and "target_parameters" not in arguments:
         return model.requires_grad_(False)
-    peft_model = get_peft_model(model, LoraConfig(**arguments))
+    with ranks_of_parameters():
+        peft_model = get_peft_model(model, LoraConfig(**arguments))
     layers = adapted_layers(peft_model, LoraLayer)
     # PEFT matches names by patterns and is silent about those that match nothing or too much.
     attached = {name: layer.r[ADAPTER] for name, layer in layers.items()}

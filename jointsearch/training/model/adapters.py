@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from jointsearch.plan.formats import UNQUANTIZED
-from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.formats.base import matrix_of
 
@@ -53,9 +53,12 @@ def adapter_starts(
     factors = {} if factors is None else factors
     starts: dict[str, Start] = {}
     for name, rank in plan.ranks.items():
+        spec, weight_format = layout[name], plan.modules[name].format
+        if spec.kind == "experts":
+            starts[name] = _experts_start(spec, rank, seed)
+            continue
         module = model.get_submodule(name)
-        out_features, in_features = layout[name].shape
-        weight_format = plan.modules[name].format
+        out_features, in_features = spec.shape
         if plan.lora.init == "default" or (plan.lora.init == "loftq" and weight_format == UNQUANTIZED):
             starts[name] = initial_rows(seed, name, rank, in_features), torch.zeros(out_features, rank)
             continue
@@ -84,6 +87,12 @@ def needs_original(plan: Plan) -> bool:
 def changes_weights(plan: Plan) -> bool:
     """Whether the starts take something away from the weights of adapted modules."""
     return plan.lora.init == "pissa"
+
+
+def _experts_start(spec: ModuleSpec, rank: int, seed: int) -> Start:
+    """As PEFT has them: an expert's rows of A below another's, and B = 0."""
+    rows = [initial_rows(seed, f"{spec.name}.{i}", rank, spec.shape[1]) for i in range(spec.num_experts)]
+    return torch.cat(rows), torch.zeros(spec.shape[0], rank * spec.num_experts)
 
 
 def initial_rows(seed: int, name: str, rank: int, in_features: int) -> torch.Tensor:

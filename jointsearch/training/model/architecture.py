@@ -28,6 +28,7 @@ from jointsearch.config.task import TASKS
 from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import OFFLINE, ModelError, first_line
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
+from jointsearch.quantization.experts import expert_parameters, expert_shape
 from jointsearch.quantization.formats.base import embedding_scale, is_linear, linear_shape
 from jointsearch.quantization.tying import tied_modules
 from jointsearch.registry import load
@@ -99,18 +100,23 @@ def read_layout(
 
 def _kept_where_read(layout: ModelLayout, reads: Mapping[str, set[str]]) -> ModelLayout:
     """The layout without the modules whose weights the model reads itself: these stay as they are."""
-    modules, left_out = [], dict(layout.left_out)
+    modules, left_out, without = [], dict(layout.left_out), dict(layout.without_adapter)
     for spec in layout.modules:
         read = set().union(*(reads.get(name, set()) for name in (spec.name, *spec.tied)))
         if not read or spec.trained:
             modules.append(spec)
             continue
+        reason = f"the model reads its weight beside its forward ({', '.join(sorted(read))})"
         if spec.quantizable:
-            left_out[spec.name] = f"the model reads its weight beside its forward ({', '.join(sorted(read))})"
+            left_out[spec.name] = reason
         # who only asks for its type multiplies by the module, and by its adapter
         adaptable = spec.adaptable and read == {"dtype"}
+        if spec.adaptable and not adaptable:
+            without[spec.name] = reason
         modules.append(spec.model_copy(update={"quantizable": False, "adaptable": adaptable}))
-    return layout.model_copy(update={"modules": tuple(modules), "left_out": left_out})
+    return layout.model_copy(
+        update={"modules": tuple(modules), "left_out": left_out, "without_adapter": without}
+    )
 
 
 def empty_model(config: PreTrainedConfig, settings: ModelSettings, task_type: str) -> PreTrainedModel:
@@ -139,10 +145,16 @@ def layout_of(model: PreTrainedModel, dtype: str) -> ModelLayout:
     state = model.state_dict()
     specs: list[ModuleSpec] = []
     left_out: dict[str, str] = {}
+    without: dict[str, str] = {}
     counted: set[str] = {f"{alias}.weight" for alias in aliases}
 
     for name, module in model.named_modules():
         if name in aliases:
+            continue
+        if experts := expert_parameters(module):
+            block, _ = _block(name, lists, model.base_model_prefix)
+            specs += [_experts(name, module, parameter, block) for parameter in experts]
+            counted |= {f"{name}.{parameter}" for parameter in experts}
             continue
         if not (is_linear(module) or _is_embedding(module, model)):
             if reason := _why_left_out(module):
@@ -151,6 +163,8 @@ def layout_of(model: PreTrainedModel, dtype: str) -> ModelLayout:
         spec = _spec(name, module, model, lists, tied.get(name, ()))
         if not spec.quantizable and not spec.trained:
             left_out[name] = "transformers keeps it in full precision"
+        if spec.part not in (Part.EMBEDDING, Part.HEAD) and (reason := _why_peft_refuses(model, name)):
+            without[name] = reason
         specs.append(spec)
         counted |= {f"{name}.weight"} | ({f"{name}.bias"} if spec.has_bias else set())
 
@@ -166,6 +180,19 @@ def layout_of(model: PreTrainedModel, dtype: str) -> ModelLayout:
             t.numel() * (2 if t.is_floating_point() else t.element_size()) for t in other.values()
         ),
         left_out=left_out,
+        without_adapter=without,
+    )
+
+
+def _experts(name: str, module: nn.Module, parameter: str, block: str) -> ModuleSpec:
+    num_experts, *shape = expert_shape(module, parameter)
+    return ModuleSpec(
+        name=f"{name}.{parameter}",
+        kind="experts",
+        block=block,
+        part=Part.MLP,
+        shape=tuple(shape),
+        num_experts=num_experts,
     )
 
 
@@ -224,24 +251,21 @@ def _spec(
         has_bias=getattr(module, "bias", None) is not None,
         tied=tied,
         quantizable=not is_new_head and not any(part in name.split(".") for part in kept),
-        adaptable=part not in (Part.EMBEDDING, Part.HEAD) and not _peft_refuses(model, name),
+        adaptable=part not in (Part.EMBEDDING, Part.HEAD) and not _why_peft_refuses(model, name),
         trained=is_new_head,
     )
 
 
-def _peft_refuses(model: PreTrainedModel, name: str) -> bool:
-    """Whether PEFT has no adapter for a module of that name in such a model.
-
-    It refuses some of Mamba's, and takes dense layers beside experts for experts of older checkpoints.
-    """
+def _why_peft_refuses(model: PreTrainedModel, name: str) -> str | None:
+    """Why PEFT has no adapter for a module of that name in such a model; None where it has."""
     kind = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)
     if any(name.endswith(f".{old}") for old in _MOE_TARGET_MODULE_MAPPING.get(kind, ())):
-        return True
+        return "by its name PEFT takes it for an expert of older checkpoints"
     try:
         _check_lora_target_modules_mamba(LoraConfig(), model, name.rpartition(".")[2])
     except ValueError:
-        return True
-    return False
+        return f"PEFT has no adapter for it in a {model.config.model_type}"
+    return None
 
 
 def _block(name: str, lists: list[str], prefix: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from jointsearch.errors import PlanError
+from jointsearch.plan.layout import ModuleSpec
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.in_place import quantize_in_place
 from jointsearch.quantization.plugin import JointSearchConfig
@@ -50,11 +51,16 @@ class _Before:
 
 def _check_fits(model: PreTrainedModel, plan: Plan) -> None:
     layout = plan.known_context.layout
-    found = {spec.name: spec for spec in layout_of(model, layout.dtype).modules}
-    wanted = {spec.name: spec for spec in layout.modules}
+    found = {spec.name: _identity(spec) for spec in layout_of(model, layout.dtype).modules}
+    wanted = {spec.name: _identity(spec) for spec in layout.modules}
     if different := [name for name in (*wanted, *found) if wanted.get(name) != found.get(name)]:
         raise PlanError(
             f"a plan must fit its model, but {type(model).__name__} and the plan's {layout.architecture} "
             f"differ in {different[0]} ({len(set(different))} modules in all); load the model that the plan "
             "was made for"
         )
+
+
+def _identity(spec: ModuleSpec) -> tuple[object, ...]:
+    """What a module is, whatever is done with it."""
+    return spec.kind, spec.matrix_shape, spec.has_bias, spec.tied

@@ -2,6 +2,9 @@
 
 ∂L/∂W = δᵀ X from a module's inputs X and the gradient δ of its output, so no weight needs a gradient of its
 own. Of one example with T tokens its squared norm is the sum of (δ δᵀ) ∘ (X Xᵀ), two matrices of T × T.
+
+Which tokens an expert sees is its module's own. There B's gradient s (∂L/∂W) Aᵀ tells it: over random A its
+squared norm is s² ‖∂L/∂W‖² ‖A‖² / in, an unbiased sketch, of a batch rather than of its examples.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 
 from jointsearch.plan.layout import ModelLayout
@@ -44,8 +48,13 @@ class GradientProbe:
                 weight = getattr(layer, f"lora_{matrix}")[ADAPTER].weight
                 see = partial(self._see_adapter, (name, matrix))
                 hooks.append(weight.register_post_accumulate_grad_hook(see))
+            if isinstance(layer, ParamWrapper):
+                weight = layer.lora_B[ADAPTER].weight
+                hooks.append(
+                    weight.register_post_accumulate_grad_hook(partial(self._see_experts, name, layer))
+                )
         for spec in self._layout.modules:
-            if not spec.trained:
+            if not spec.trained and spec.kind != "experts":
                 module = model.get_submodule(f"base_model.model.{spec.name}")
                 hooks.append(module.register_forward_hook(partial(self._see_output, spec.name)))
         # the first module's own pre-hook counts steps, before anything of the step is seen
@@ -92,6 +101,15 @@ class GradientProbe:
         assert weight.grad is not None
         self._squares[key].append(weight.grad.float().norm().item() ** 2)
 
+    def _see_experts(self, name: str, layer: ParamWrapper, weight: nn.Parameter) -> None:
+        if self._num_steps > NUM_FISHER_STEPS:
+            return
+        assert weight.grad is not None
+        a = layer.lora_A[ADAPTER].weight
+        scale = layer.scaling[ADAPTER] ** 2 * a.float().norm().item() ** 2 / layer.num_experts / a.shape[1]
+        # examples whose gradients do not cancel or agree: a batch's mean has a share of their squares
+        self._fisher[name] += self._num_examples * weight.grad.float().norm().item() ** 2 / (scale or 1.0)
+
     def _see_output(
         self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor | None:
@@ -124,6 +142,5 @@ def movements(model: Any, norms: dict[str, float]) -> dict[str, float]:
     """‖s B A‖ / ‖W‖ of every adapter, as it is now."""
     found = {}
     for name, layer in adapted_layers(model, LoraLayer).items():
-        product = layer.lora_B[ADAPTER].weight.data.float() @ layer.lora_A[ADAPTER].weight.data.float()
-        found[name] = abs(layer.scaling[ADAPTER]) * product.norm().item() / (norms[name] or 1.0)
+        found[name] = layer.get_delta_weight(ADAPTER).float().norm().item() / (norms[name] or 1.0)
     return found

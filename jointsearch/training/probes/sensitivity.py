@@ -18,7 +18,7 @@ from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.sensitivities import ModuleSensitivity, Sensitivities
 from jointsearch.quantization.bank import QuantizedBank
-from jointsearch.quantization.formats.base import matrix_of
+from jointsearch.quantization.experts import weight_matrix
 from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.strategies.registry import STRATEGIES
@@ -60,6 +60,7 @@ def measure_sensitivities(models: TrialModels, task: Task, rank: int) -> Sensiti
     with probe.watching(model):
         TrainingLoop(model, task, config, method_of(plan.lora)).run(Trial(seed=settings.seed), Clock())
     weights = weight_errors(bank, layout, formats)
+    outputs |= {name: weights[name] for name in weights if layout[name].kind == "experts"}
     return Sensitivities(
         modules=together(norms, weights, outputs, probe, movements(model, norms)),
         probe_steps=settings.steps,
@@ -76,16 +77,14 @@ def measured_formats(space: SearchSpace) -> tuple[str, ...]:
 
 def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
     """‖W‖ of every module."""
-    return {
-        spec.name: matrix_of(bank.model.get_submodule(spec.name)).norm().item() for spec in layout.modules
-    }
+    return {spec.name: weight_matrix(bank.model, spec.name).norm().item() for spec in layout.modules}
 
 
 def weight_errors(bank: QuantizedBank, layout: ModelLayout, formats: Iterable[str]) -> Errors:
     """‖W - Q(W)‖ / ‖W‖."""
     errors: Errors = defaultdict(dict)
     for spec, name, difference in _differences(bank, layout, formats):
-        norm = matrix_of(bank.model.get_submodule(spec.name)).norm().item()
+        norm = weight_matrix(bank.model, spec.name).norm().item()
         errors[spec.name][name] = difference.norm().item() / norm if norm else 0.0
     return dict(errors)
 
@@ -94,11 +93,13 @@ def weight_errors(bank: QuantizedBank, layout: ModelLayout, formats: Iterable[st
 def output_errors(
     bank: QuantizedBank, layout: ModelLayout, formats: Iterable[str], batches: Iterable[Batch]
 ) -> Errors:
-    """‖X Wᵀ - X Q(W)ᵀ‖ / ‖X Wᵀ‖ over all the batches, X as the model has it at 16 bits."""
+    """‖X Wᵀ - X Q(W)ᵀ‖ / ‖X Wᵀ‖ over all the batches, X as the model has it at 16 bits; not of experts."""
     lost: dict[tuple[str, str], float] = defaultdict(float)
     whole: dict[str, float] = defaultdict(float)
     differences: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for spec, name, difference in _differences(bank, layout, formats):
+        if spec.kind == "experts":  # which inputs an expert sees is its module's own
+            continue
         # the model's own type: as small as one more copy of the weights
         differences[spec.name][name] = difference.to(bank.model.dtype)
 
@@ -152,9 +153,9 @@ def _differences(
         specs = [spec for spec in layout.modules if spec.quantizable and spec.kind in kinds]
         model = bank.assemble({spec.name: weight_format for spec in specs})
         for spec in specs:
-            original = matrix_of(bank.model.get_submodule(spec.name))
+            original = weight_matrix(bank.model, spec.name)
             yield (
                 spec,
                 weight_format,
-                original - matrix_of(model.get_submodule(spec.name)).to(original.device),
+                original - weight_matrix(model, spec.name).to(original.device),
             )

@@ -42,6 +42,11 @@ class WeightSharing:
                 "probe: weight-sharing needs adapters whose ranks are nested (lora.init: default, variant: "
                 f"lora or rslora), but got {lora.init} and {lora.variant}; use probe: sensitivity or none"
             )
+        if any(spec.kind == "experts" and spec.adaptable for group in space.groups for spec in group.modules):
+            raise UnsupportedError(
+                "probe: weight-sharing needs adapters that are beside single matrices, but this model's "
+                "experts share theirs; use probe: sensitivity or none"
+            )
         self._models = models
         self._task = task
         self._settings = models.config.calibration.at(trial.learning_rate)

@@ -80,10 +80,10 @@ def test_t5_keeps_encoder_decoder_and_cross_attention_apart(family_folder: Path)
     assert t5[kept[0]].adaptable
 
 
-def test_fused_experts_are_named_and_left_alone() -> None:
+def test_fused_experts_are_two_modules_of_their_layer() -> None:
     config = MixtralConfig(
         hidden_size=64,
-        intermediate_size=128,
+        intermediate_size=96,
         num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -93,8 +93,11 @@ def test_fused_experts_are_named_and_left_alone() -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     mixtral = layout_of(model, "bfloat16")
-    assert "model.layers.0.mlp.experts" in mixtral.left_out
-    assert "MixtralExperts" in mixtral.left_out["model.layers.0.mlp.experts"]
+    experts = [spec for spec in mixtral.modules if spec.kind == "experts"]
+    assert [(spec.name, spec.shape, spec.num_experts, spec.block, spec.part) for spec in experts] == [
+        ("model.layers.0.mlp.experts.gate_up_proj", (192, 64), 4, "layers.0", Part.MLP),
+        ("model.layers.0.mlp.experts.down_proj", (64, 96), 4, "layers.0", Part.MLP),
+    ]
     assert mixtral.num_parameters == model.num_parameters()
 
 

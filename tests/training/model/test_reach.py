@@ -44,16 +44,21 @@ def test_falcons_blocks_are_searched(saved: Save) -> None:
     assert all(spec.quantizable and spec.adaptable for spec in inside)
 
 
-def test_a_models_experts_are_named_with_the_share_that_is_left(saved: Save) -> None:
+def test_experts_are_searched_and_their_router_is_named(saved: Save) -> None:
     layout = read_layout(saved("mixtral"), "causal-lm")
-    # by hand: embeddings and head 2 · 96 · 64, attention 2 · (64·64 + 2·32·64 + 64·64)
-    searched = 2 * 96 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64)
-    assert layout.searched_share == pytest.approx(searched / layout.num_parameters)
-    assert layout.notes[-1] == "the search reaches 16% of the model's weights"
-    assert any(
-        note.startswith("left at 16 bits: model.layers.*.mlp.experts, 2 modules (MixtralExperts with weights")
-        for note in layout.notes
-    )
+    # by hand: all but the routers' 2 · 4 · 64 weights and the 5 norms of 64
+    left = 2 * 4 * 64 + 5 * 64
+    assert layout.searched_share == pytest.approx(1 - left / layout.num_parameters)
+    assert layout.notes == [
+        "left at 16 bits: model.layers.*.mlp.gate, 2 modules "
+        "(MixtralTopKRouter with weights of shape (4, 64) is no nn.Linear or Conv1D)"
+    ]
+
+
+def test_a_small_share_is_said(saved: Save) -> None:
+    layout = read_layout(saved("xlnet"), "sequence-classification")
+    assert layout.notes[-1] == f"the search reaches {layout.searched_share:.0%} of the model's weights"
+    assert layout.searched_share < 0.5
 
 
 def test_what_peft_has_no_adapter_for_has_none(saved: Save) -> None:
@@ -64,6 +69,7 @@ def test_what_peft_has_no_adapter_for_has_none(saved: Save) -> None:
     # PEFT would take it for one of the experts of an older checkpoint
     deepseek = read_layout(saved("deepseek-v3"), "causal-lm").by_name()
     assert not deepseek["model.layers.0.mlp.gate_proj"].adaptable
+    assert deepseek["model.layers.1.mlp.experts.gate_up_proj"].adaptable
     assert deepseek["model.layers.0.self_attn.o_proj"].adaptable
 
 
