@@ -110,11 +110,11 @@ def build_trainer(
         plan: PlanFile,
         folder: Path,
         *,
-        at_step: Callable[[int, int], None],
+        at_step: Callable[[int, int, float | None], None],
         should_stop: Callable[[], bool],
     ) -> Measurement:
         def listen(step: int, num_steps: int, logs: dict[str, float]) -> None:
-            at_step(step, num_steps)
+            at_step(step, num_steps, logs.get("eval_loss"))
             progress(step, num_steps, logs)
 
         if device is not None:

@@ -90,7 +90,7 @@ def train(
         from jointsearch.training.full_run.folder import check_output
 
         check_output(file, folder, resume)
-    measurement = trainer(file, folder, at_step=lambda step, steps: None, should_stop=lambda: False)
+    measurement = trainer(file, folder, at_step=lambda step, steps, loss: None, should_stop=lambda: False)
     return TrainingResult(folder, measurement)
 
 

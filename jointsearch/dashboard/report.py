@@ -7,6 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import plotly.io
 
+from jointsearch.dashboard.data.losses import loss_lines
 from jointsearch.dashboard.data.plan import plan_table
 from jointsearch.dashboard.data.progress import progress_table
 from jointsearch.dashboard.data.studies import study_row
@@ -51,7 +52,11 @@ def sections(study: StoredStudy) -> tuple[Section, ...]:
         Section(
             f"The chosen plan ({'selected' if chosen.selected else 'knee'})",
             ("; ".join(point_lines(front, chosen)), difference_text(front, plan)),
-            {"plan": plan_figure(plan), "bytes": parts_figure(plan), "calibration": loss_figure(plan)}
+            {
+                "plan": plan_figure(plan),
+                "bytes": parts_figure(plan),
+                "losses": loss_figure(loss_lines(study, plan)),
+            }
             | worth,
         ),
         Section(

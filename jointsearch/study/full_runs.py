@@ -18,7 +18,7 @@ import optuna
 from pydantic import BeforeValidator
 
 from jointsearch.errors import StudyError
-from jointsearch.measurement import Measurement
+from jointsearch.measurement import LossPoint, Measurement
 from jointsearch.plan.record import Record, read_stored
 from jointsearch.study.attributes import SELECTION
 from jointsearch.study.storage.locks import study_lock
@@ -80,6 +80,8 @@ class FullRun(Record):
     step: int = 0
     num_steps: int = 0
     """0 until the data are read."""
+    validation_losses: tuple[LossPoint, ...] = ()
+    """Along the run, as far as it is."""
     failure: Text = ""
     """Why it has failed, on one line."""
     measurement: Measurement | None = None

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jointsearch.dashboard.data.losses import loss_lines, run_lines
 from jointsearch.dashboard.data.plan import plan_table
 from jointsearch.dashboard.data.progress import progress_table
 from jointsearch.dashboard.figures.front import front_figure
 from jointsearch.dashboard.figures.plan import loss_figure, parts_figure, plan_figure
 from jointsearch.dashboard.figures.progress import hypervolume_figure, phases_figure, timeline_figure
 from jointsearch.dashboard.figures.style import byte_unit
+from jointsearch.measurement import LossPoint
 from jointsearch.plan.formats import FORMATS, WeightFormat, register_format
 from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.front_table import front_table
-from jointsearch.study.full_runs import select_trial
+from jointsearch.study.full_runs import claim, full_runs, select_trial, write
 from jointsearch.study.stored import StoredStudy
 
 
@@ -94,8 +97,27 @@ def test_bytes_and_losses_of_a_plan(small: StoredStudy) -> None:
     (bars,) = parts_figure(table).data
     assert sum(bars.x) == pytest.approx(table.point.model_bytes / 1000)
     assert dict(zip(bars.y, bars.text, strict=True))["embedding"] == "12.8 kB"
-    drawn = traces(loss_figure(table))
+    drawn = traces(loss_figure(loss_lines(small, table)))
     assert (list(drawn["trial 3"].x), list(drawn["trial 3"].y)) == ([5], [2.1])
+
+
+def test_a_full_run_is_drawn_beside_its_trial_and_the_other_runs(small: StoredStudy) -> None:
+    study = small.optuna_study
+    losses = tuple(LossPoint(step=step, loss=4.0 / step) for step in (2, 4))
+    for trial, points in ((2, losses), (3, losses[:1]), (0, ())):
+        select_trial(study, trial)
+        claimed = claim(study, full_runs(study.user_attrs)[trial], "here:1", Path("runs"))
+        assert claimed is not None
+        assert write(study, claimed.model_copy(update={"validation_losses": points}))
+
+    drawn = traces(loss_figure(loss_lines(small, plan_table(small, small.records(), 2))))
+    assert list(drawn) == ["full run", "trial 2"]
+    assert (list(drawn["full run"].x), list(drawn["full run"].y)) == ([2, 4], [2.0, 1.0])
+
+    runs = full_runs(study.user_attrs).values()
+    drawn = traces(loss_figure(run_lines(small.records(), runs, 2)))
+    assert list(drawn) == ["plan 3", "16-bit r4"]  # the chosen one above; one has no losses yet
+    assert drawn["plan 3"].line.color != drawn["16-bit r4"].line.color
 
 
 def test_progress(small: StoredStudy) -> None:

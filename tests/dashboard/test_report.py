@@ -37,7 +37,7 @@ def test_it_has_the_verdict_the_prediction_and_the_effects(small: StoredStudy) -
     assert front.texts[0] == ("some/model, causal-lm: 5 of 10 trials complete, 0 stopped early, 1 failed.")
     assert front.texts[1] == judge(small).sentence
     assert "predicted" in [trace.name for trace in front.figures["front"].data]
-    assert list(plan.figures) == ["plan", "bytes", "calibration", "effects"]
+    assert list(plan.figures) == ["plan", "bytes", "losses", "effects"]
     assert plan.heading == "The chosen plan (knee)"
     select_trial(small.optuna_study, 2)
     assert sections(small)[1].heading == "The chosen plan (selected)"

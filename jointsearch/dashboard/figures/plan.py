@@ -5,16 +5,15 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
+from jointsearch.dashboard.data.losses import LossLine
 from jointsearch.dashboard.data.plan import PlanTable
 from jointsearch.dashboard.figures.look import PAPER, Look
 from jointsearch.dashboard.figures.style import LineEnd, blank_figure, byte_unit, name_lines
 from jointsearch.front.objectives import format_bytes
-from jointsearch.measurement import LossPoint
 from jointsearch.plan.formats import by_precision
 
 CELL_PIXELS = 26
@@ -80,30 +79,20 @@ def parts_figure(table: PlanTable, look: Look = PAPER) -> go.Figure:
     return figure.update_yaxes(automargin=True, showgrid=False)
 
 
-@dataclass(frozen=True)
-class LossLine:
-    """Validation losses of one run."""
-
-    name: str
-    points: Sequence[LossPoint]
-    kind: str
-    """``plan``, ``full`` or ``rival``."""
-
-
-def loss_figure(table: PlanTable, rivals: Sequence[LossLine] = (), look: Look = PAPER) -> go.Figure:
-    """Validation loss over the steps, on a logarithmic axis; ``rivals``: what stands beside the plan's."""
-    own = LossLine(f"trial {table.point.trial}", table.validation_losses, "plan")
+def loss_figure(lines: Sequence[LossLine], look: Look = PAPER) -> go.Figure:
+    """Validation loss over the steps, on a logarithmic axis; the last line is drawn above the others."""
     figure = blank_figure(
-        look, "Calibration", "training step", "validation loss (nats)", LOSS_PIXELS, r=NAME_PIXELS
+        look, "Validation loss", "training step", "validation loss (nats)", LOSS_PIXELS, r=NAME_PIXELS
     )
     colours = look.palette
     styles = {
         "plan": {"color": colours.blue, "width": 2},
-        "full": {"color": colours.blue, "width": 2, "dash": "dot"},
+        "longer": {"color": colours.blue, "width": 2, "dash": "dot"},
+        "full": {"color": colours.good, "width": 2},
         "rival": {"color": colours.ref, "width": 2},
     }
     ends = []
-    for line in (*rivals, own):
+    for line in lines:
         points = [point for point in line.points if point.step > 0]
         if not points:
             continue

@@ -93,7 +93,7 @@ def _study_page(
             row, progress = study_row(study, records), progress_table(study, records)
             return progress_page(study, row, progress, running_trials(study), version, look)
         case ["runs"]:
-            return runs_page(study)
+            return runs_page(study, look)
     pages = "plan, compare, trials, why, progress and runs"
     raise StudyError(f"a study has the pages {pages}, but got {'/'.join(rest)}")
 

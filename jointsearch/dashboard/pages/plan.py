@@ -9,6 +9,7 @@ from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from jointsearch.dashboard.data.against import default_rival
 from jointsearch.dashboard.data.grid import Scale, grids_of
+from jointsearch.dashboard.data.losses import loss_lines
 from jointsearch.dashboard.data.plan import PlanTable, plan_table
 from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.figures.plan import loss_figure
@@ -32,7 +33,6 @@ from jointsearch.dashboard.pages.plan_parts import (
     against_lines,
     bytes_card,
     compare_card,
-    loss_lines,
     losses_card,
     memory_card,
 )
@@ -137,7 +137,7 @@ def drawer_content(
     """A plan in short."""
     point = table.point
     scale = Scale.of(study.space, [point.plan])
-    losses = loss_figure(table, loss_lines(study, point, default_rival(front, point)), look)
+    losses = loss_figure(loss_lines(study, table, default_rival(front, point)), look)
     return [
         html.P(gain_line(front, point, verdict)),
         html.Dl(point_stats(front, point, verdict), className="stats"),
@@ -200,7 +200,7 @@ def _add_choices(app: Dash, studies: LiveStudies) -> None:
         records = study.records().with_trial(trial_at(path))
         front, table = front_table(study, records), plan_table(study, records, trial_at(path))
         rival = front.point(int(trial))
-        figure = loss_figure(table, loss_lines(study, table.point, rival), look_of(look))
+        figure = loss_figure(loss_lines(study, table, rival), look_of(look))
         return against_lines(front, table.point, rival), figure
 
     @app.callback(

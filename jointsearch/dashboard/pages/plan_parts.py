@@ -8,9 +8,10 @@ import dash_mantine_components as dmc
 from dash import html
 
 from jointsearch.dashboard.data.against import compared
+from jointsearch.dashboard.data.losses import loss_lines
 from jointsearch.dashboard.data.plan import PlanTable
 from jointsearch.dashboard.figures.look import Look
-from jointsearch.dashboard.figures.plan import LossLine, loss_figure
+from jointsearch.dashboard.figures.plan import loss_figure
 from jointsearch.dashboard.pages.address import study_path
 from jointsearch.dashboard.pages.elements import card, graph, said, table_of, tag
 from jointsearch.dashboard.words import name_of, signed
@@ -63,20 +64,6 @@ def memory_card(point: PlanPoint) -> Any:
     return card("Memory", *shown, note="what training keeps, and what it took")
 
 
-def loss_lines(study: StoredStudy, point: PlanPoint, rival: PlanPoint | None) -> list[LossLine]:
-    """What stands beside a trial's losses: those of its plan at other lengths, and a rival's."""
-    records = study.records()
-    found = []
-    for steps in (None, *records.lengths):
-        same = [plan for plan in records.at(steps).measured if plan.digest == point.measured.digest]
-        if same and same[0].number != point.trial:
-            name = f"{steps or study.config.calibration.steps} steps"
-            found.append(LossLine(name, same[0].measurement.validation_losses, "full"))
-    if rival is not None:
-        found.append(LossLine(name_of(rival), rival.measured.measurement.validation_losses, "rival"))
-    return found
-
-
 def against_card(front: FrontTable, point: PlanPoint, rival: PlanPoint | None) -> Any:
     options = [
         {"value": str(other.trial), "label": f"{name_of(other)} ({format_bytes(other.model_bytes)})"}
@@ -118,9 +105,9 @@ def against_lines(front: FrontTable, point: PlanPoint, rival: PlanPoint) -> Any:
 
 
 def losses_card(study: StoredStudy, table: PlanTable, rival: PlanPoint | None, look: Look) -> Any:
-    lines = loss_lines(study, table.point, rival)
+    lines = loss_lines(study, table, rival)
     # the figure is there in any case: choosing another rival draws it anew
-    figure = loss_figure(table, lines, look)
+    figure = loss_figure(lines, look)
     missing = [] if figure.data else [html.P("No losses are recorded on the way.", className="soft")]
     drawn = graph(figure, "losses", "Validation loss over training steps, beside a rival's")
     shown = html.Div(drawn, hidden=not figure.data)

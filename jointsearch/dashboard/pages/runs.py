@@ -7,9 +7,12 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html
 
+from jointsearch.dashboard.data.losses import run_lines
+from jointsearch.dashboard.figures.look import Look
+from jointsearch.dashboard.figures.plan import loss_figure
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.dashboard.pages.address import study_at, study_path
-from jointsearch.dashboard.pages.elements import card, clock, command_line, empty, table_of, tag
+from jointsearch.dashboard.pages.address import look_of, study_at, study_path
+from jointsearch.dashboard.pages.elements import card, clock, command_line, empty, graph, table_of, tag
 from jointsearch.dashboard.words import ago, duration, plan_name
 from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.study.full_runs import FullRun, RunState, full_runs, selected
@@ -27,10 +30,10 @@ MIN_RUNS = 2
 """Whose order can be told."""
 
 
-def runs_page(study: StoredStudy) -> list[Any]:
+def runs_page(study: StoredStudy, look: Look) -> list[Any]:
     return [
         html.H1(f"{study.name}: full runs", className="skip"),
-        html.Div(run_cards(study), id="runs", className="stack"),
+        html.Div(run_cards(study, look), id="runs", className="stack"),
         clock("runs-clock"),
     ]
 
@@ -39,7 +42,7 @@ def worker_command(study: StoredStudy) -> str:
     return f"jointsearch worker {study.name} --full-runs"
 
 
-def run_cards(study: StoredStudy) -> list[Any]:
+def run_cards(study: StoredStudy, look: Look) -> list[Any]:
     runs = full_runs(study.optuna_study.user_attrs)
     if not runs:
         return [
@@ -60,7 +63,18 @@ def run_cards(study: StoredStudy) -> list[Any]:
         html.Div(command_line(worker_command(study)), className="gap"),
         note="trained by workers with --full-runs, in the order in which they were selected",
     )
-    return [*(_running(study, run) for run in active), every]
+    return [*(_running(study, run) for run in active), *_losses(study, list(runs.values()), look), every]
+
+
+def _losses(study: StoredStudy, runs: list[FullRun], look: Look) -> list[Any]:
+    """Validation losses over the steps, of the run that is at it or was selected last in blue."""
+    active = [run.trial for run in runs if run.state is RunState.RUNNING]
+    lines = run_lines(study.records(), runs, active[0] if active else selected(study.optuna_study))
+    if not lines:
+        return []
+    figure = loss_figure(lines, look)
+    drawn = graph(figure, "run-losses", "Validation losses of the full runs over training steps")
+    return [card("Loss over steps", drawn, note="on the validation data; logarithmic steps")]
 
 
 def _name(study: StoredStudy, run: FullRun) -> str:
@@ -137,7 +151,8 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         Output("runs", "children"),
         Input("runs-clock", "n_intervals"),
         State("address", "pathname"),
+        State("look", "data"),
         prevent_initial_call=True,
     )
-    def refresh(_ticks: int, path: str) -> list[Any]:
-        return run_cards(study_at(studies, path))
+    def refresh(_ticks: int, path: str, look: dict[str, Any]) -> list[Any]:
+        return run_cards(study_at(studies, path), look_of(look))

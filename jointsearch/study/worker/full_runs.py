@@ -27,7 +27,8 @@ from jointsearch.study.worker.stale import StaleRuns
 class Trainer(Protocol):
     """Trains a plan in full into a folder, or goes on with its unfinished run there.
 
-    ``at_step`` is told the step and their number; ``should_stop`` is asked along the way. Raises
+    ``at_step`` is told the step, their number and a validation loss where one was measured; ``should_stop``
+    is asked along the way. Raises
     ``RunInterrupted`` after a stop, any other ``JointSearchError`` where the run has failed.
     """
 
@@ -36,7 +37,7 @@ class Trainer(Protocol):
         plan: PlanFile,
         folder: Path,
         *,
-        at_step: Callable[[int, int], None],
+        at_step: Callable[[int, int, float | None], None],
         should_stop: Callable[[], bool],
     ) -> Measurement: ...
 

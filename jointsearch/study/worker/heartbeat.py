@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 
 import optuna
 
+from jointsearch.measurement import LossPoint
 from jointsearch.study.full_runs import FullRun, write
 from jointsearch.study.storage import heartbeats
 from jointsearch.study.storage.heartbeats import record_heartbeat
@@ -37,9 +39,14 @@ class HeldRun:
         """By another worker: this one was silent for too long."""
         self._study = study
 
-    def at_step(self, step: int, num_steps: int) -> None:
-        """Written with the next heartbeat."""
-        self.run = self.run.model_copy(update={"step": step, "num_steps": num_steps})
+    def at_step(self, step: int, num_steps: int, loss: float | None = None) -> None:
+        """Written with the next heartbeat; ``loss``: on the validation data, where it was measured."""
+        # a run that goes on from its last checkpoint measures some steps again
+        losses = [point for point in self.run.validation_losses if point.step <= step]
+        if loss is not None and math.isfinite(loss):
+            losses = [*(point for point in losses if point.step < step), LossPoint(step=step, loss=loss)]
+        update = {"step": step, "num_steps": num_steps, "validation_losses": tuple(losses)}
+        self.run = self.run.model_copy(update=update)
 
     def heartbeat(self) -> AbstractContextManager[None]:
         """The run's, inside the block; the claim was the first one."""

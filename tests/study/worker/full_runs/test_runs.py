@@ -43,6 +43,7 @@ def test_selected_plans_are_trained_in_turn(study: StoredStudy, output: Path, la
         plan = study.records().trials[run.trial].plan
         assert run.measurement == FakeRunner(layout).run(plan, Trial())
         assert (run.state, run.step, run.num_steps, run.failure) == (RunState.COMPLETE, 4, 4, "")
+        assert [(point.step, point.loss) for point in run.validation_losses] == [(2, 2.5), (4, 2.25)]
         assert run.folder == str(output / f"small-trial-{run.trial}")
         assert run.began is not None
         assert run.ended is not None
@@ -104,11 +105,13 @@ def test_an_interrupted_run_goes_on_in_its_folder(study: StoredStudy, output: Pa
     worker.run()
     (run,) = runs_of(study).values()
     assert (run.state, run.step, run.num_steps, run.measurement) == (RunState.INTERRUPTED, 2, 4, None)
+    assert [point.step for point in run.validation_losses] == [2]
     train.before_step = lambda step: None
     work(study, train, tmp_path / "elsewhere")
     assert [folder for _, folder in train.trained] == [output / "small-trial-1"] * 2
     (after,) = runs_of(study).values()
     assert (after.state, after.began) == (RunState.COMPLETE, run.began)
+    assert [point.step for point in after.validation_losses] == [2, 4]  # measured again, kept once
 
 
 def test_an_interrupted_run_begins_anew_where_its_folder_is_not(study: StoredStudy, output: Path) -> None:

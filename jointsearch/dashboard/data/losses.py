@@ -1,0 +1,56 @@
+"""Validation losses along trials and full runs, each as a line with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from jointsearch.dashboard.data.plan import PlanTable
+from jointsearch.dashboard.words import name_of, plan_name
+from jointsearch.measurement import LossPoint
+from jointsearch.study.analysis.front_table import PlanPoint
+from jointsearch.study.full_runs import FullRun, full_runs
+from jointsearch.study.records import StudyRecords
+from jointsearch.study.stored import StoredStudy
+
+
+@dataclass(frozen=True)
+class LossLine:
+    """Validation losses of one run."""
+
+    name: str
+    points: Sequence[LossPoint]
+    kind: str
+    """``plan``, ``longer`` (trials of the same plan), ``full`` (its full run) or ``rival``."""
+
+
+def loss_lines(study: StoredStudy, table: PlanTable, rival: PlanPoint | None = None) -> list[LossLine]:
+    """A trial's losses, after a rival's and those of its plan in trials of other lengths and in full."""
+    records = study.records()
+    digest = table.point.measured.digest
+    found = []
+    if rival is not None:
+        found.append(LossLine(name_of(rival), rival.measured.measurement.validation_losses, "rival"))
+    for steps in (None, *records.lengths):
+        same = [plan for plan in records.at(steps).measured if plan.digest == digest]
+        if same and same[0].number != table.point.trial:
+            name = f"{steps or study.config.calibration.steps} steps"
+            found.append(LossLine(name, same[0].measurement.validation_losses, "longer"))
+    runs = full_runs(study.optuna_study.user_attrs).values()
+    of_plan = [run for run in runs if records.trials[run.trial].digest == digest]
+    found += [LossLine("full run", run.validation_losses, "full") for run in of_plan]
+    return [*found, LossLine(f"trial {table.point.trial}", table.validation_losses, "plan")]
+
+
+def run_lines(records: StudyRecords, runs: Iterable[FullRun], chosen: int | None) -> list[LossLine]:
+    """The losses of full runs; that of the trial ``chosen`` is the last, drawn above the others."""
+    ordered = sorted(runs, key=lambda run: run.trial == chosen)
+    return [
+        LossLine(
+            plan_name(run.trial, records.trials[run.trial].origin.name),
+            run.validation_losses,
+            "plan" if run.trial == chosen else "rival",
+        )
+        for run in ordered
+        if run.validation_losses
+    ]
