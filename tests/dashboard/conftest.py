@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import ModuleChoice, Plan
-from jointsearch.search.attributes import PLAN, SEED
+from jointsearch.search.attributes import PLAN, SEED, STEPS
 from jointsearch.study.attributes import FAILURE, LABEL, MEASUREMENT, WORKER
 from jointsearch.study.stored import StoredStudy
 
@@ -37,6 +37,7 @@ def add() -> Add:
         output: str = "",
         worker: str = "here:1",
         metric: str = "loss",
+        steps: int | None = None,
     ) -> Plan:
         modules = {}
         for spec in study.layout.modules:
@@ -67,6 +68,7 @@ def add() -> Add:
                     SEED: seed,
                     WORKER: worker,
                     MEASUREMENT: measurement,
+                    **({} if steps is None else {STEPS: steps}),
                 },
             )
             study.optuna_study.add_trial(dated(trial, number))

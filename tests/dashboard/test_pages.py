@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from jointsearch.dashboard.pages.address import study_path
 from jointsearch.dashboard.pages.by_address import ON_PAGE, page_of
 from jointsearch.dashboard.pages.choice import best_within, loosest, slider_of
 from jointsearch.dashboard.pages.front import asked
-from jointsearch.dashboard.pages.front_refresh import Controls, shown, shown_front
+from jointsearch.dashboard.pages.front_refresh import Controls, after, shown, shown_front
+from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.stored import StoredStudy
 
@@ -92,8 +94,8 @@ def test_the_clock_brings_what_an_answer_that_was_dropped_should_have(
     table = front_table(study, study.records())
     widest = loosest(table, "size")
     least = min(point.model_bytes for point in table.front)
-    seen = shown(version_of(study, study.records()), widest, (), 2)
-    controls = Controls("size", widest.value, least, widest.value, [], seen)
+    seen = shown(version_of(study, study.records()), widest, "5", (), 2)
+    controls = Controls("size", widest.value, least, widest.value, "5", [], seen)
 
     def answer(asked: Controls) -> dict[str, Any]:
         return shown_front(studies, study, asked, "front-clock", ON_PAGE)
@@ -112,11 +114,45 @@ def test_the_clock_brings_what_an_answer_that_was_dropped_should_have(
     assert parts == {("layout", "shapes"), ("layout", "annotations"), ("data", -1)}  # a slider moves often
 
 
+def test_a_person_chooses_how_long_the_trials_have_trained(
+    small: StoredStudy, storage: RDBStorage, add: Callable[..., Plan]
+) -> None:
+    add(small, 4, 0, {0: 2.5}, steps=20)
+    add(small, 16, 4, {0: 1.5}, steps=20)
+    add(small, 4, 4, {0: 1.25}, changes={"embed": (16, 0)}, steps=20)
+    studies = LiveStudies(storage)
+    study = studies["small"]
+    for query, length in (("", "20"), ("?steps=5&by=size&bound=1", "5"), ("?steps=7", "20")):
+        page = components(page_of(studies, study_path("small"), query=query))
+        control = re.search(r'\{[^{}]*"id": "steps"[^{}]*\}', page)
+        assert control is not None
+        props = json.loads(control[0])
+        # the longest is what to believe
+        assert (props["data"], props["value"]) == (["5", "20"], length)
+        assert ('"symbol": "square"' in page) == (length == "20")
+
+    def found(steps: str, seen: str) -> dict[str, Any]:
+        widest = loosest(front_table(study, after(study, study.records(), seen)), "size")
+        told = shown(version_of(study, study.records()), widest, seen, (), None)
+        controls = Controls("size", widest.value, 0, widest.value, steps, [], told)
+        return shown_front(studies, study, controls, "steps", ON_PAGE)
+
+    for steps, seen, losses in (("20", "5", [2.5, 1.25]), ("5", "20", [3.1, 2.1, 2.0])):
+        changed = found(steps, seen)
+        operations = changed["figure"].to_plotly_json()["operations"]
+        (data,) = [o["params"]["value"] for o in operations if o["location"] == ["data"]]
+        assert next(list(trace.y) for trace in data if trace.name == "front") == losses
+        assert ["layout", "yaxis"] in [o["location"] for o in operations]
+        assert changed["seen"]["steps"] == steps
+    with pytest.raises(PreventUpdate):
+        found("20", "20")
+
+
 def test_a_person_who_has_zoomed_stays_there(small: StoredStudy, storage: RDBStorage) -> None:
     studies = LiveStudies(storage)
     study = studies["small"]
     widest = loosest(front_table(study, study.records()), "size")
-    controls = Controls("size", widest.value, 0, widest.value, [], shown("old", widest, (), 2))
+    controls = Controls("size", widest.value, 0, widest.value, "5", [], shown("old", widest, "5", (), 2))
     for zoom, moves in ((None, True), ({"xaxis.range[0]": 1}, False), ({"autosize": True}, True)):
         found = shown_front(studies, study, replace(controls, zoom=zoom), "front-clock", ON_PAGE)
         places = [o["location"] for o in found["figure"].to_plotly_json()["operations"]]

@@ -45,7 +45,8 @@ def front_figure(
     named = [point for point in table.points if point.baseline]
     grey = {"color": colours.grey, "size": 4, "opacity": 0.5}
     figure.add_trace(_points(table, rest, "dominated", view, {"mode": "markers", "marker": grey}))
-    blue = {"color": colours.blue, "size": 8, "line": edge}
+    symbol = "circle" if table.long_steps is None else "square"
+    blue = {"color": colours.blue, "size": 8, "symbol": symbol, "line": edge}
     line = {"color": colours.blue, "width": 1.5, "shape": "hv"}
     front_style = {"mode": "lines+markers", "line": line, "marker": blue}
     figure.add_trace(_points(table, table.front, "front", view, front_style))

@@ -19,7 +19,8 @@ from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.live import LiveStudies, version_of
 from jointsearch.dashboard.pages.address import look_of, parts_of, study_at, study_path
 from jointsearch.dashboard.pages.elements import empty
-from jointsearch.dashboard.pages.front import front_page
+from jointsearch.dashboard.pages.front import asked_steps, front_page
+from jointsearch.dashboard.pages.front_refresh import after
 from jointsearch.dashboard.pages.pair import pair_page
 from jointsearch.dashboard.pages.plan import plan_page
 from jointsearch.dashboard.pages.progress import progress_page
@@ -71,9 +72,8 @@ def _study_page(
     version = version_of(study, records)
     match rest:
         case []:
-            answer = records.answer
-            table, verdict = front_table(study, answer), studies.verdict(study, answer)
-            return front_page(study, table, verdict, version, look, query)
+            shown = after(study, records, asked_steps(query))
+            return front_page(study, shown, studies.verdict(study, shown), version, look, query)
         case ["plan", trial]:
             records = records.with_trial(int(trial))
             table, verdict = front_table(study, records), studies.verdict(study, records)

@@ -19,8 +19,17 @@ from jointsearch.dashboard.pages.address import look_of, study_at, study_path
 from jointsearch.dashboard.pages.banner import verdict_banner
 from jointsearch.dashboard.pages.browser import in_browser
 from jointsearch.dashboard.pages.choice import SLIDER, best_within, chooser, chosen_lines, loosest
-from jointsearch.dashboard.pages.elements import button, card, clock, empty, graph, link_button
-from jointsearch.dashboard.pages.front_refresh import LOG, PREDICTED, Controls, shown, shown_front
+from jointsearch.dashboard.pages.elements import button, card, clock, empty, graph, link_button, said
+from jointsearch.dashboard.pages.front_refresh import (
+    LOG,
+    PREDICTED,
+    Controls,
+    after,
+    length_of,
+    lengths_of,
+    shown,
+    shown_front,
+)
 from jointsearch.dashboard.pages.front_table import as_csv, front_lines, outside
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import format_bytes
@@ -29,14 +38,16 @@ from jointsearch.study.analysis.prediction import measure_optimum
 from jointsearch.study.analysis.verdict import Verdict
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.plans import complete_trial
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
 
 def front_page(
-    study: StoredStudy, table: FrontTable, verdict: Verdict, version: str, look: Look, query: str = ""
+    study: StoredStudy, records: StudyRecords, verdict: Verdict, version: str, look: Look, query: str = ""
 ) -> list[Any]:
-    """``verdict``: on a table that has points; ``version``: of the study that is shown; ``query``: of the
-    address, with a bound that was shared."""
+    """``records``: of one length; ``verdict``: on those that have a front; ``version``: of the study that is
+    shown; ``query``: of the address, with a bound that was shared."""
+    table = front_table(study, records)
     if not table.points:
         return [
             empty(
@@ -49,27 +60,7 @@ def front_page(
         ]
     bound = asked(table, query)
     point = best_within(table, bound)
-    chips = [
-        dmc.Chip(text, value=value, size="xs", variant="outline")
-        for value, text in ((PREDICTED, "predicted, 90 %"), (LOG, "log size"))
-    ]
-    layers = dmc.ChipGroup(chips, id="layers", multiple=True, value=[])
-    figure = front_figure(table, point.trial, bound, look=look)
-    says = f"Pareto front of {len(table.front)} plans; the table below has the same numbers"
-    chart = card(
-        "Quality against bytes",
-        _key(),
-        graph(figure, "front", says),
-        html.P(outside(table, look), id="outside", className="soft small"),
-        html.Div(
-            [
-                button("Measure the predicted best", "measure"),
-                html.Span("", id="measured", role="status", className="soft small"),
-            ],
-            className="row gap",
-        ),
-        right=html.Div(layers, className="row"),
-    )
+    chart = _chart(study, records, table, point.trial, bound, look)
     lines = chosen_lines(table, point, verdict, Scale.of(study.space, [point.plan]))
     return [
         html.H1(f"{table.study}: the front", className="skip"),
@@ -87,9 +78,44 @@ def front_page(
             size="88%" if look.phone else 520,
             closeButtonProps={"aria-label": "Close"},
         ),
-        dcc.Store(id="seen", data=shown(version, bound, (), point.trial)),
+        dcc.Store(id="seen", data=shown(version, bound, length_of(study, records), (), point.trial)),
         clock("front-clock"),
     ]
+
+
+def _chart(
+    study: StoredStudy, records: StudyRecords, table: FrontTable, choice: int, bound: Bound, look: Look
+) -> Any:
+    chips = [
+        dmc.Chip(text, value=value, size="xs", variant="outline")
+        for value, text in ((PREDICTED, "predicted, 90 %"), (LOG, "log size"))
+    ]
+    lengths = lengths_of(study, records)
+    length = length_of(study, records)
+    steps = dmc.SegmentedControl(id="steps", data=lengths, value=length, size="xs", **said("Training steps"))
+    layers = dmc.ChipGroup(chips, id="layers", multiple=True, value=[])
+    figure = front_figure(table, choice, bound, look=look)
+    says = f"Pareto front of {len(table.front)} plans; the table below has the same numbers"
+    return card(
+        "Quality against bytes",
+        _key(table),
+        graph(figure, "front", says),
+        html.P(outside(table, look), id="outside", className="soft small"),
+        html.Div(
+            [
+                button("Measure the predicted best", "measure"),
+                html.Span("", id="measured", role="status", className="soft small"),
+            ],
+            className="row gap",
+        ),
+        right=html.Div(
+            [
+                html.Label(["after steps", steps], className="row small soft", hidden=len(lengths) == 1),
+                html.Div(layers, className="row"),
+            ],
+            className="row",
+        ),
+    )
 
 
 def asked(table: FrontTable, query: str) -> Bound:
@@ -109,9 +135,15 @@ def asked(table: FrontTable, query: str) -> Bound:
     return Bound(widest.by, min(max(value, min(ends)), max(ends)))
 
 
-def _key() -> Any:
+def asked_steps(query: str) -> str | None:
+    """How long the trials are to have trained, by an address: ``?steps=240``."""
+    return parse_qs(query.lstrip("?")).get("steps", [None])[0]
+
+
+def _key(table: FrontTable) -> Any:
+    circle = {} if table.long_steps else {"borderRadius": "50%"}
     shapes = (
-        ("searched", {"background": "var(--blue)", "borderRadius": "50%"}),
+        ("searched", {"background": "var(--blue)", **circle}),
         ("named, without a search", {"background": "var(--ref)", "transform": "rotate(45deg) scale(.8)"}),
         ("other trials", {"background": "var(--grey)", "borderRadius": "50%", "opacity": 0.6}),
     )
@@ -128,6 +160,7 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         Output("number", "value"),
         Input("bound", "value"),
         Input("number", "value"),
+        Input("steps", "value"),
         State("unit", "data"),
         State("by", "value"),
         first=False,
@@ -138,15 +171,16 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         Input("measure", "n_clicks"),
         State("by", "value"),
         State("bound", "value"),
+        State("steps", "value"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def measure(clicks: int | None, by: str, bound: float, path: str) -> Any:
+    def measure(clicks: int | None, by: str, bound: float, steps: str, path: str) -> Any:
         if not clicks:
             return no_update
         study = study_at(studies, path)
         try:
-            records = study.records().answer
+            records = after(study, study.records(), steps)
             most = bound if by == "size" else loosest(front_table(study, records), "size").value
             point = measure_optimum(study, int(most))
         except StudyError as error:
@@ -172,14 +206,15 @@ def _add_download(app: Dash, studies: LiveStudies) -> None:
     @app.callback(
         Output("download", "data", allow_duplicate=True),
         Input("front-csv", "n_clicks"),
+        State("steps", "value"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def download(clicks: int | None, path: str) -> Any:
+    def download(clicks: int | None, steps: str, path: str) -> Any:
         if not clicks:
             return no_update
         study = study_at(studies, path)
-        records = study.records().answer
+        records = after(study, study.records(), steps)
         text = as_csv(front_table(study, records), studies.verdict(study, records))
         return {"filename": f"{study.name}-front.csv", "content": text, "type": "text/csv"}
 
@@ -208,6 +243,7 @@ def _add_refresh(app: Dash, studies: LiveStudies) -> None:
                 "bound": Input("bound", "value"),
                 "least": State("bound", "min"),
                 "most": State("bound", "max"),
+                "steps": Input("steps", "value"),
                 "layers": Input("layers", "value"),
                 "seen": State("seen", "data"),
                 "zoom": State("front", "relayoutData"),

@@ -31,6 +31,7 @@ from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.search.additive.predicted_front import PredictedPoint
 from jointsearch.study.analysis.front_table import FrontTable, front_table
 from jointsearch.study.analysis.prediction import predict_front
+from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
 PREDICTED = "predicted"
@@ -46,6 +47,8 @@ class Controls:
     """Of the slider, which goes from ``least`` to ``most``."""
     least: float
     most: float
+    steps: str
+    """How long the trials that are shown have trained."""
     layers: Sequence[str]
     seen: Mapping[str, Any]
     """What the page shows, as ``shown`` has it."""
@@ -57,19 +60,40 @@ class Controls:
         widest = loosest(table, self.by)
         upwards = self.by == "size" or OBJECTIVES[table.quality].sign > 0
         end = self.most if upwards else self.least
-        return widest if self.by != self.seen["by"] or self.bound == end else Bound(self.by, self.bound)
+        is_new = (self.by, self.steps) != (self.seen["by"], self.seen["steps"])
+        return widest if is_new or self.bound == end else Bound(self.by, self.bound)
 
     @property
     def is_zoomed(self) -> bool:
         return "xaxis.range[0]" in (self.zoom or {})
 
 
-def shown(version: str, bound: Bound, layers: Sequence[str], choice: int | None) -> dict[str, Any]:
+def lengths_of(study: StoredStudy, records: StudyRecords) -> list[str]:
+    """How long trials have trained, rising: the study's own steps, and those of its finals."""
+    return [str(steps) for steps in (study.config.calibration.steps, *records.lengths)]
+
+
+def length_of(study: StoredStudy, records: StudyRecords) -> str:
+    """That of what is shown."""
+    return str(records.steps or study.config.calibration.steps)
+
+
+def after(study: StoredStudy, records: StudyRecords, steps: str | None) -> StudyRecords:
+    """As trials of that length have measured it; of one that there is not, what a person is to believe."""
+    if steps not in lengths_of(study, records):
+        return records.answer
+    return records.at(None if steps == str(study.config.calibration.steps) else int(steps))
+
+
+def shown(
+    version: str, bound: Bound, steps: str, layers: Sequence[str], choice: int | None
+) -> dict[str, Any]:
     """What a page shows: a version of the study, drawn for these controls."""
     return {
         "version": version,
         "by": bound.by,
         "bound": bound.value,
+        "steps": steps,
         "layers": sorted(layers),
         "choice": choice,
     }
@@ -83,11 +107,12 @@ def shown_front(
     Dash drops the answer to one trigger where another comes before it. So what is to change follows from
     what the page shows, and not from the trigger; only the clock brings what was measured since.
     """
-    records = study.records().answer
+    records = after(study, study.records(), controls.steps)
     seen, version = controls.seen, version_of(study, records)
     grown = version != seen["version"] and trigger == "front-clock"
+    other_plans = grown or controls.steps != seen["steps"]
     asks = (controls.by, sorted(controls.layers))
-    redrawn = grown or asks != (seen["by"], seen["layers"])
+    redrawn = other_plans or asks != (seen["by"], seen["layers"])
     if not redrawn and controls.bound == seen["bound"]:
         raise PreventUpdate
     table, verdict = front_table(study, records), studies.verdict(study, records)
@@ -112,17 +137,18 @@ def shown_front(
         answer["best"] = [*(answer["best"] if choice is not None else []), *notes]
     log_bytes = LOG in controls.layers
     figure = front_figure(table, choice, bound, predicted, log_bytes=log_bytes, look=look)
-    scaled = log_bytes != (LOG in seen["layers"])
+    scaled = log_bytes != (LOG in seen["layers"]) or controls.steps != seen["steps"]
     answer["figure"] = _patched(
         figure, redrawn=redrawn, ranges=scaled or (redrawn and not controls.is_zoomed)
     )
-    if grown or controls.by != seen["by"]:
+    if other_plans or controls.by != seen["by"]:
         answer |= _bounds(table, bound)
-    if grown:
+    if other_plans:
         answer["verdict"] = verdict_banner(table, banner(study, table, verdict))
         answer["points"] = front_lines(table, verdict)
         answer["outside"] = outside(table, look)
-    answer["seen"] = shown(version if grown else seen["version"], bound, controls.layers, choice)
+    now = version if grown else seen["version"]
+    answer["seen"] = shown(now, bound, controls.steps, controls.layers, choice)
     return answer
 
 

@@ -93,6 +93,8 @@ class FrontTable:
     quality: str
     """Name of the first objective."""
     points: tuple[PlanPoint, ...]
+    long_steps: int | None = None
+    """How long the trials have trained; None for the study's own length."""
 
     @cached_property
     def front(self) -> tuple[PlanPoint, ...]:
@@ -133,6 +135,7 @@ def front_table(study: StoredStudy, records: StudyRecords) -> FrontTable:
             )
             for measured in records.measured
         ),
+        records.steps,
     )
 
 
