@@ -85,12 +85,14 @@ def with_labels(config: StudyConfig, before: StudyConfig | None) -> StudyConfig:
         raise StudyFileError(f"objectives: {error.errors()[0]['ctx']['error']}") from None
 
 
-def build_runner(config: StudyConfig, layout: ModelLayout) -> CalibrationRunner:
-    """The runner that really trains; loads the model and the data."""
+def build_runner(
+    config: StudyConfig, layout: ModelLayout, tell: Callable[[str], None] = lambda note: None
+) -> CalibrationRunner:
+    """The runner that really trains; loads the model and the data, and ``tell``s what takes long."""
     quiet_libraries()
     from jointsearch.training.calibration import CalibrationRunner
 
-    return CalibrationRunner(config, layout)
+    return CalibrationRunner(config, layout, tell)
 
 
 def build_trainer(

@@ -202,7 +202,7 @@ def run_worker(study: StoredStudy, runner: Runner, listener: Listener, **limits:
 def loaded_runner(config: StudyConfig, layout: ModelLayout, audience: Audience) -> CalibrationRunner:
     """What really trains, with its model and data."""
     with audience.loading():
-        runner = build_runner(config, layout)
+        runner = build_runner(config, layout, lambda note: _tell_all(audience, [note]))
     _tell_all(audience, runner.notes)
     return runner
 

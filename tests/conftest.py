@@ -37,9 +37,9 @@ os.environ.pop("JOINTSEARCH_STORAGE", None)  # a person's own
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing of what the tests tokenize stays, and nothing is there that another run left."""
+    """Nothing of what the tests tokenize and quantize stays, and nothing is there that another run left."""
     cache = tempfile.TemporaryDirectory()
-    os.environ["HF_DATASETS_CACHE"] = cache.name
+    os.environ["HF_DATASETS_CACHE"] = os.environ["JOINTSEARCH_CACHE"] = cache.name
     config.add_cleanup(cache.cleanup)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -25,6 +25,12 @@ SAVED_AS = "quantized_"
 names themselves."""
 
 _aten = torch.ops.aten
+
+
+class Modules(Protocol):
+    """What has modules by their paths: a model, or a bank."""
+
+    def get_submodule(self, path: str) -> nn.Module: ...
 
 
 class QuantizedExperts(torch.Tensor):
@@ -121,7 +127,7 @@ def is_transposed(module: nn.Module) -> bool:
     return bool(getattr(module, "is_transposed", False))
 
 
-def experts_at(model: nn.Module, name: str) -> tuple[nn.Module, str] | None:
+def experts_at(model: Modules, name: str) -> tuple[nn.Module, str] | None:
     """The module and its parameter of that name; None where the name is a module's, or nothing's."""
     path, _, parameter = name.rpartition(".")
     try:
@@ -155,8 +161,19 @@ def quantized_experts(
     ``dtype`` is the model's 16-bit type, ``computed`` the one that it computes in.
     """
     layer = empty_experts(module, parameter, name, settings, computed)
-    fill(layer, quantized(layer, _as_matrix(weight, is_transposed(module)), dtype))
-    return as_parameter(QuantizedExperts(layer, weight.shape, computed, is_transposed(module)))
+    fill(layer, quantized(layer, expert_matrix(weight, module), dtype))
+    return experts_of(layer, module, parameter, computed)
+
+
+def experts_of(layer: nn.Module, module: nn.Module, parameter: str, dtype: torch.dtype) -> Any:
+    """What ``parameter`` of ``module`` becomes where ``layer`` has its weight, read in ``dtype``."""
+    shape = getattr(module, parameter).shape
+    return as_parameter(QuantizedExperts(layer, shape, dtype, is_transposed(module)))
+
+
+def expert_matrix(weight: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """The weight of a module's experts as a layer has it: their rows below each other."""
+    return (weight.mT if is_transposed(module) else weight).flatten(0, 1)
 
 
 def as_parameter(experts: QuantizedExperts) -> Any:
@@ -164,16 +181,17 @@ def as_parameter(experts: QuantizedExperts) -> Any:
     return nn.Parameter(experts, requires_grad=False)
 
 
-def weight_matrix(model: nn.Module, name: str) -> torch.Tensor:
+def weight_matrix(model: Modules, name: str) -> torch.Tensor:
     """What is multiplied by at that place, float32, shape (out_features, in_features); experts' rows below
     each other."""
     found = experts_at(model, name)
     if found is None:
         return matrix_of(model.get_submodule(name))
-    weight = model.get_parameter(name)
+    module, parameter = found
+    weight = getattr(module, parameter)
     if isinstance(weight, QuantizedExperts):
         return matrix_of(weight.layer)
-    return _as_matrix(weight.data, is_transposed(found[0])).float()
+    return expert_matrix(weight.data, module).float()
 
 
 def as_saved(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -208,10 +226,6 @@ def take_saved(module: nn.Module, parameter: str, dtype: torch.dtype) -> None:
     module._parameters[parameter] = as_parameter(
         QuantizedExperts(layer, layer.expected, dtype, is_transposed(module))
     )
-
-
-def _as_matrix(weight: torch.Tensor, transposed: bool) -> torch.Tensor:
-    return (weight.mT if transposed else weight).flatten(0, 1)
 
 
 def _as_stack(matrix: torch.Tensor, shape: torch.Size, transposed: bool) -> torch.Tensor:

@@ -6,6 +6,7 @@ numbers), so that the difference between two plans is mostly theirs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from jointsearch.config.study import StudyConfig
@@ -36,6 +37,8 @@ from jointsearch.training.probes.sensitivity import measure_sensitivities
 from jointsearch.training.probes.weight_sharing import WeightSharing
 from jointsearch.training.tasks import Evaluation, build_task
 
+_log = logging.getLogger(__name__)
+
 LEARNING_RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 0) for digit in (1, 3))
 
 
@@ -44,14 +47,17 @@ class CalibrationRunner:
 
     takes_steps = True
 
-    def __init__(self, config: StudyConfig, layout: ModelLayout) -> None:
+    def __init__(
+        self, config: StudyConfig, layout: ModelLayout, tell: Callable[[str], None] = _log.info
+    ) -> None:
+        """``tell`` gets a line where the model's bank has to be made."""
         check_runs_from_file(config.name, config.task)
         self._config = config
         self._layout = layout
         self.device = resolve_device(config.device)
         check_formats(self.device, config, layout)
-        self.models = TrialModels(config, layout, self.device)
-        self.task = build_task(config, self.models.bank.model.config)
+        self.models = TrialModels(config, layout, self.device, tell=tell)
+        self.task = build_task(config, self.models.bank.config)
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
@@ -72,6 +78,7 @@ class CalibrationRunner:
         checkpoint = None
         if settings.checkpoint_every and method.restorable:
             checkpoint = Checkpoint(self._config.digest, plan.digest, trial.seed, settings.steps)
+        self.models.make_room(plan)  # so that the peak is this plan's
         with failures_named(), measure_peak_memory(self.device) as peak:
             with clock("assemble"):
                 model = self.models.assemble(plan, trial.seed, settings.steps)

@@ -114,7 +114,7 @@ def start(url: str, name: str, folder: Path, longest_seconds: float) -> None:
     runner = TellingRunner(layout, url, name, folder, longest_seconds)
     sys.argv = ["jointsearch", "study", "start", str(folder / "study.yaml"), "--storage", url]
     with (
-        mock.patch.object(starting, "build_runner", lambda config, layout: runner),
+        mock.patch.object(starting, "build_runner", lambda config, layout, tell: runner),
         mock.patch.object(starting, "num_gpus", lambda: 0),
         mock.patch.object(creating, "read_layout", lambda config: layout),
     ):

@@ -25,7 +25,7 @@ class Loaded(FakeRunner):
 
 
 def test_compare(run: Run, finished_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jointsearch.starting.build_runner", lambda config, layout: Loaded(layout))
+    monkeypatch.setattr("jointsearch.starting.build_runner", lambda config, layout, tell: Loaded(layout))
     arguments = ("compare", str(STUDY_FILE), "--strategies", "qlora,linear-decay,lora", "--seeds", "2")
     saved = [f"small{suffix}" for suffix in (".md", ".csv", ".json", ".html")]
     outputs = [word for name in saved for word in ("-o", name)]

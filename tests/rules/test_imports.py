@@ -20,6 +20,7 @@ DOMAIN = tuple(
     f"jointsearch.{name}"
     for name in (
         "errors",
+        "banks",
         "files",
         "registry",
         "plan",

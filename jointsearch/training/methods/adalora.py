@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from jointsearch.errors import PlanError
 from jointsearch.plan.peft import lora_config
+from jointsearch.quantization.experts import Modules
 from jointsearch.training.methods.base import Adaptation, TrainingMethod, adapted_layers, cast_trained
 from jointsearch.training.model.adapters import ADAPTER, Factors, Start, generator_of
 
@@ -35,7 +36,7 @@ class AdaLoraMethod(TrainingMethod):
         self,
         model: PreTrainedModel,
         wanted: Adaptation,
-        original: PreTrainedModel | None = None,
+        original: Modules | None = None,
         factors: Factors | None = None,
     ) -> dict[str, Start]:
         """Q and P, which depend on the seed and each module's name alone."""

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan
+from jointsearch.quantization.experts import Modules
 from jointsearch.registry import load
 from jointsearch.training.model.adapters import Factors, Start
 
@@ -62,13 +63,13 @@ class TrainingMethod(ABC):
         self,
         model: PreTrainedModel,
         wanted: Adaptation,
-        original: PreTrainedModel | None = None,
+        original: Modules | None = None,
         factors: Factors | None = None,
     ) -> dict[str, Start]:
         """Where the plan's adapters start, by module; ``model`` has the plan's formats and no adapters yet.
 
-        May change its 16-bit weights (``model.adapters.changes_weights``); ``original`` is the model before
-        quantization, where that is needed (``model.adapters.needs_original``).
+        May change its 16-bit weights (``model.adapters.changes_weights``); ``original`` has the modules
+        before quantization, where that is needed (``model.adapters.needs_original``).
         """
 
     @abstractmethod

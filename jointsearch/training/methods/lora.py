@@ -19,6 +19,7 @@ from jointsearch.plan.formats import FORMATS
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.peft import lora_config
 from jointsearch.plan.plan import Plan
+from jointsearch.quantization.experts import Modules
 from jointsearch.quantization.formats.base import implementation_of
 from jointsearch.training.methods.base import Adaptation, TrainingMethod, adapted_layers, cast_trained
 from jointsearch.training.model.adapters import ADAPTER, Factors, Start, adapter_starts
@@ -30,7 +31,7 @@ class LoraMethod(TrainingMethod):
         self,
         model: PreTrainedModel,
         wanted: Adaptation,
-        original: PreTrainedModel | None = None,
+        original: Modules | None = None,
         factors: Factors | None = None,
     ) -> dict[str, Start]:
         return adapter_starts(model, wanted.plan, wanted.layout, wanted.seed, original, factors)

@@ -25,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from jointsearch.plan.formats import UNQUANTIZED
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
 from jointsearch.plan.plan import Plan
+from jointsearch.quantization.experts import Modules
 from jointsearch.quantization.formats.base import matrix_of
 
 ADAPTER = "default"
@@ -41,7 +42,7 @@ def adapter_starts(
     plan: Plan,
     layout: ModelLayout,
     seed: int,
-    original: PreTrainedModel | None = None,
+    original: Modules | None = None,
     factors: Factors | None = None,
 ) -> dict[str, Start]:
     """Where the plan's adapters start, by module; ``model`` has the plan's formats and no adapters

@@ -16,6 +16,7 @@ from jointsearch.config.trust import HOW, trusts_remote_code
 from jointsearch.errors import ModelError
 from jointsearch.quantization.formats.base import compute_dtype, round_to
 from jointsearch.quantization.plugin import JointSearchConfig
+from jointsearch.quantization.streaming import Keeper, Streaming
 from jointsearch.training.model.architecture import layout_of, load_config, model_class, needs_trust
 
 HEAD_SEED = 0
@@ -31,9 +32,33 @@ def load_base(
 ) -> PreTrainedModel:
     """The model in the type that ``device`` computes in, with the values of its 16-bit ``dtype``."""
     sixteen_bit = getattr(torch, dtype)
-    model = _from_pretrained(settings, task_type, head, dtype=compute_dtype(device, sixteen_bit))
+    model, _ = _from_pretrained(settings, task_type, head, dtype=compute_dtype(device, sixteen_bit))
     round_to(model, sixteen_bit)
     return model.to(device)
+
+
+def load_streamed(
+    settings: ModelSettings,
+    task_type: str,
+    dtype: str,
+    device: torch.device,
+    keeper: Keeper,
+    head: Mapping[str, Any] | None = None,
+) -> tuple[PreTrainedModel, dict[int, str]]:
+    """What ``load_base`` gives, but with placeholders for the weights that ``keeper`` has been given.
+
+    Also returns what these are called, by the ``id`` of the placeholder.
+    """
+    streaming = Streaming(keeper, compute_dtype(device, getattr(torch, dtype)))
+    model, initialized = _from_pretrained(
+        settings, task_type, head, dtype=streaming.dtype, quantization_config=streaming
+    )
+    names = streaming.finish(model, initialized)
+    round_to(model, getattr(torch, dtype))
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not tensor.is_meta:
+            tensor.data = tensor.data.to(device)
+    return model, names
 
 
 def load_quantized(
@@ -44,7 +69,8 @@ def load_quantized(
     head: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """The model quantized while it loads: full precision is held for one tensor at a time."""
-    return _from_pretrained(settings, task_type, head, quantization_config=config, device_map={"": device})
+    arguments = {"quantization_config": config, "device_map": {"": device}}
+    return _from_pretrained(settings, task_type, head, **arguments)[0]
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
@@ -67,7 +93,8 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
 
 def _from_pretrained(
     settings: ModelSettings, task_type: str, head: Mapping[str, Any] | None, **arguments: Any
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of its parameters that are no part of the checkpoint."""
     config = load_config(settings, head)
     torch.manual_seed(HEAD_SEED)
     with _readable(settings, "model"):
@@ -89,7 +116,7 @@ def _from_pretrained(
             f"use a checkpoint made for {task_type}"
         )
     model.config.use_cache = False  # no use in training, and a warning with every step of some models
-    return model
+    return model, {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -10,17 +13,17 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.quantization.bank import QuantizedBank
+from jointsearch.training.device import give_back_memory
 from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import Factors, changes_weights
-from jointsearch.training.model.base_model import load_base
 from jointsearch.training.model.setup import prepare_for_training
+from jointsearch.training.model.shared_bank import open_bank
+
+_log = logging.getLogger(__name__)
 
 
 class TrialModels:
-    """Makes the models of a study's trials on one device; loads the base model once.
-
-    Not safe for several threads.
-    """
+    """Makes the models of a study's trials on one device. Not safe for several threads."""
 
     def __init__(
         self,
@@ -28,15 +31,23 @@ class TrialModels:
         layout: ModelLayout,
         device: torch.device,
         base: PreTrainedModel | None = None,
+        tell: Callable[[str], None] = _log.info,
     ) -> None:
-        """``base``: the model where it is in memory, as ``load_base`` would give it."""
+        """``base``: the model where it is in memory, as ``load_base`` would give it; else its weights are
+        those of the machine's bank, and ``tell`` gets a line where that has to be made."""
         self.config = config
         self.layout = layout
         self.device = device
         if base is None:
-            base = load_base(config.model, config.task.type, layout.dtype, device, config.task.head)
-        self.bank = QuantizedBank(base, config.quantization, getattr(torch, layout.dtype))
+            self.bank = open_bank(config, layout, device, tell)
+        else:
+            self.bank = QuantizedBank(base, config.quantization, getattr(torch, layout.dtype))
         self._factors: Factors = {}
+
+    def make_room(self, plan: Plan) -> None:
+        """Let go of what the model of ``plan`` does not use, and give its memory back to the system."""
+        self.bank.keep(plan.formats)
+        give_back_memory()
 
     def assemble(self, plan: Plan, seed: int, steps: int | None = None) -> PreTrainedModel | PeftModel:
         """The plan's model, ready to be trained; the bank's tensors stay as they are.
@@ -51,6 +62,6 @@ class TrialModels:
         method = method_of(plan.lora)
         steps = steps or self.config.calibration.steps
         wanted = Adaptation(plan, self.layout, self.config.task.type, steps, seed)
-        starts = method.starts(model, wanted, self.bank.model, self._factors)
+        starts = method.starts(model, wanted, self.bank, self._factors)
         prepare_for_training(model, self.config.training)
         return method.attach(model, wanted, starts)

@@ -100,6 +100,7 @@ class TrainerRunner(Runner):
     def run(self, plan: Plan, trial: Trial) -> Measurement:
         """Train and measure the plan; raises ``TrialFailed`` where it diverges or does not fit."""
         models = self._made(plan.known_context.study)
+        models.make_room(plan)  # so that the peak is this plan's
         begun = time.perf_counter()
         with (
             tempfile.TemporaryDirectory() as folder,

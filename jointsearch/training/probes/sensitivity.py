@@ -77,14 +77,14 @@ def measured_formats(space: SearchSpace) -> tuple[str, ...]:
 
 def weight_norms(bank: QuantizedBank, layout: ModelLayout) -> dict[str, float]:
     """‖W‖ of every module."""
-    return {spec.name: weight_matrix(bank.model, spec.name).norm().item() for spec in layout.modules}
+    return {spec.name: weight_matrix(bank, spec.name).norm().item() for spec in layout.modules}
 
 
 def weight_errors(bank: QuantizedBank, layout: ModelLayout, formats: Iterable[str]) -> Errors:
     """‖W - Q(W)‖ / ‖W‖."""
     errors: Errors = defaultdict(dict)
     for spec, name, difference in _differences(bank, layout, formats):
-        norm = weight_matrix(bank.model, spec.name).norm().item()
+        norm = weight_matrix(bank, spec.name).norm().item()
         errors[spec.name][name] = difference.norm().item() / norm if norm else 0.0
     return dict(errors)
 
@@ -101,7 +101,7 @@ def output_errors(
         if spec.kind == "experts":  # which inputs an expert sees is its module's own
             continue
         # the model's own type: as small as one more copy of the weights
-        differences[spec.name][name] = difference.to(bank.model.dtype)
+        differences[spec.name][name] = difference.to(bank.compute_dtype)
 
     def see(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         bias = getattr(module, "bias", None)
@@ -111,14 +111,12 @@ def output_errors(
             error = difference[inputs[0]] if lookup else inputs[0] @ difference.T
             lost[name, weight_format] += error.float().norm().item() ** 2
 
-    hooks = [bank.model.get_submodule(name).register_forward_hook(partial(see, name)) for name in differences]
-    try:
-        with evaluating(bank.model):
-            for batch in batches:
-                bank.model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    model = bank.assemble({})
+    for name in differences:
+        model.get_submodule(name).register_forward_hook(partial(see, name))
+    with evaluating(model):
+        for batch in batches:
+            model(**batch)
     return {
         name: {f: (lost[name, f] / whole[name]) ** 0.5 for f in differences[name]}
         for name in differences
@@ -153,7 +151,7 @@ def _differences(
         specs = [spec for spec in layout.modules if spec.quantizable and spec.kind in kinds]
         model = bank.assemble({spec.name: weight_format for spec in specs})
         for spec in specs:
-            original = weight_matrix(bank.model, spec.name)
+            original = weight_matrix(bank, spec.name)
             yield (
                 spec,
                 weight_format,

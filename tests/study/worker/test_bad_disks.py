@@ -95,7 +95,7 @@ def test_a_read_only_database_is_one_line(
 
     study = create()
     Worker(study, FakeRunner(study.layout), max_trials=1).run()
-    monkeypatch.setattr("jointsearch.starting.build_runner", lambda config, layout: Ready(layout))
+    monkeypatch.setattr("jointsearch.starting.build_runner", lambda config, layout, tell: Ready(layout))
     url = f"sqlite:///file:{tmp_path}/studies.db?mode=ro&uri=true"
     assert command(*words, "--storage", url, status=2).stderr == (
         "Error: the storage must be there, readable and writable, but attempt to write a readonly database\n"

@@ -156,8 +156,8 @@ def test_loftq_takes_back_what_quantization_took_away(family_folder: Path) -> No
     plan = one_adapter(layout, name, ModuleChoice(bits=4, rank=8), LoraSettings(init="loftq"))
     bank = QuantizedBank(load_base(settings, "causal-lm", "bfloat16", CPU), plan.quantization, torch.bfloat16)
     model = bank.assemble(plan.formats)
-    a, b = adapter_starts(model, plan, layout, seed=0, original=bank.model)[name]
-    weight = bank.model.get_submodule(name).weight.T
+    a, b = adapter_starts(model, plan, layout, seed=0, original=bank)[name]
+    weight = bank.get_submodule(name).weight.T
     error = weight - dequantize(model.get_submodule(name).weight)
     expected = _low_rank_decomposition(error, reduced_rank=8)
     assert torch.allclose(plan.lora.scale(8) * b @ a, expected["L"] @ expected["R"], atol=1e-5)

@@ -20,7 +20,9 @@ from jointsearch.training import device_check
 from jointsearch.training.calibration import CalibrationRunner
 from jointsearch.training.device_check import check_formats
 from jointsearch.training.full_run.run import full_run
+from jointsearch.training.model.base_model import load_base
 from jointsearch.training.model.setup import build_optimizer
+from jointsearch.training.model.trial_model import TrialModels
 
 QLORA = TrainingSettings(
     optimizer="paged_adamw_8bit", gradient_checkpointing=True, prepare_for_kbit_training=True
@@ -46,10 +48,12 @@ def test_checkpointing_changes_no_number(
 def test_kbit_training_computes_in_float32_and_leaves_the_bank_alone(
     config: StudyConfig, tiny_layout: ModelLayout, space: SearchSpace
 ) -> None:
-    runner = CalibrationRunner(config.model_copy(update={"training": QLORA}), tiny_layout)
-    base = runner.models.bank.model.to(torch.bfloat16)  # as it is on a GPU
+    base = load_base(config.model, "causal-lm", tiny_layout.dtype, torch.device("cpu"))
+    base = base.to(torch.bfloat16)  # as it is on a GPU
+    study = config.model_copy(update={"training": QLORA})
+    models = TrialModels(study, tiny_layout, torch.device("cpu"), base)
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
-    model = runner.models.assemble(space.plan(space.uniform("16bit", 2)), seed=0)
+    model = models.assemble(space.plan(space.uniform("16bit", 2)), seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     for name, tensor in base.named_parameters():
         assert tensor.dtype == torch.bfloat16

@@ -47,7 +47,7 @@ def int8_by_hand(weight: torch.Tensor) -> torch.Tensor:
 
 def test_weight_errors(measured: Sensitivities, runner: CalibrationRunner) -> None:
     for name, found in measured.modules.items():
-        weight = runner.models.bank.model.get_submodule(name).weight.data.float()
+        weight = runner.models.bank.get_submodule(name).weight.data.float()
         assert found.weight_norm == pytest.approx(weight.norm().item(), rel=1e-6)
         error = ((weight - int8_by_hand(weight)).norm() / weight.norm()).item()
         assert found.weight_error["int8"] == pytest.approx(error, rel=1e-3)
