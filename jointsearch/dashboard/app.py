@@ -84,6 +84,7 @@ def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
         assets_folder=str(ASSETS),
         index_string=INDEX.replace("SCHEMES", SCHEMES),
         serve_locally=True,
+        compress=True,
         suppress_callback_exceptions=True,  # pages come by address
         enable_mcp=False,
         csrf_token_name=csrf_cookie,

@@ -39,7 +39,7 @@ TRIALS, PARAMETERS = 1000, 72
 REPEATS = 5
 PATH = "/study/benchmark"
 LOOK = {"dark": False, "phone": False, "query": ""}
-OLD = {"version": "old", "by": "size", "bound": 1e12, "layers": [], "choice": None}
+OLD = {"version": "old", "by": "size", "bound": 1e12, "steps": "10", "layers": [], "choice": None}
 """What a page shows that has seen nothing yet."""
 
 
@@ -82,6 +82,7 @@ class Client:
             "front-clock.n_intervals": 1,
             "by.value": "size",
             "bound.value": 1e12,
+            "steps.value": "10",
             "layers.value": [],
         }
         state = {

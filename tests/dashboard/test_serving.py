@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import urllib.request
@@ -54,3 +55,15 @@ def test_connections_that_ask_for_nothing_keep_nobody_out(port: int, begun: byte
         health = f"http://127.0.0.1:{port}{HEALTH}"
         with urllib.request.urlopen(health, timeout=serving.UNUSED_SECONDS) as answer:
             assert answer.read() == b"ok"
+
+
+def test_answers_are_compressed_for_who_asks(port: int) -> None:
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    address = f"http://127.0.0.1:{port}/_dash-dependencies"
+    plain = opener.open(address, timeout=240).read()
+    request = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})
+    with opener.open(request, timeout=240) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        packed = answer.read()
+    assert len(packed) < len(plain) / 3
+    assert gzip.decompress(packed) == plain
