@@ -3,7 +3,8 @@
 Every group is one Optuna parameter ``<group>.bits`` (``<group>.format`` where a format has no number of its
 own) and one ``<group>.rank``, each an ordinal: its value is the position in the group's sorted choices,
 because samplers that know an order (TPE, GP) find better plans with it than with unordered categories. A
-choice of one is no parameter.
+choice of one is no parameter. Where learning rates are searched, ``learning_rate`` is one more of them, for
+the whole plan.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ from jointsearch.plan.plan import ModuleChoice, Plan
 if TYPE_CHECKING:
     from jointsearch.config.study import StudyConfig
 
+Choices = tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+
+LEARNING_RATE = "learning_rate"
+"""The Optuna parameter of a plan's learning rate; no group is called so."""
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -46,6 +52,8 @@ class SearchSpace:
     """Modules that are left out of the search."""
     quantization: QuantizationSettings
     lora: LoraSettings
+    learning_rates: tuple[float, ...] = ()
+    """That are searched, rising; empty where none is."""
 
     @classmethod
     def build(
@@ -68,12 +76,19 @@ class SearchSpace:
             },
             quantization=quantization or QuantizationSettings(),
             lora=lora,
+            learning_rates=settings.learning_rates or (),
         )
 
     @cached_property
-    def parameters(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
+    def parameters(self) -> dict[str, Choices]:
         """The choices of every Optuna parameter, by its name."""
-        found: dict[str, tuple[int, ...] | tuple[str, ...]] = {}
+        rates: dict[str, Choices] = {LEARNING_RATE: self.learning_rates} if self.learning_rates else {}
+        return {**self.group_parameters, **rates}
+
+    @cached_property
+    def group_parameters(self) -> dict[str, Choices]:
+        """Those of formats and ranks."""
+        found: dict[str, Choices] = {}
         for group in self.groups:
             if len(group.formats) > 1:
                 numbered = group.format_parameter.endswith(".bits")
@@ -83,13 +98,15 @@ class SearchSpace:
         return found
 
     def plan(self, params: Mapping[str, int]) -> Plan:
-        """The plan of a trial's parameters (positions in the choices)."""
+        """The plan of a trial's parameters (positions in the choices); without one of the learning rate it is
+        trained at the study's."""
         modules = dict(self.fixed)
         for group in self.groups:
             weight_format = group.formats[params.get(group.format_parameter, 0)]
             rank = group.ranks[params.get(group.rank_parameter, 0)]
             modules |= {spec.name: group.choice(spec, weight_format, rank) for spec in group.modules}
-        return Plan(modules=modules, quantization=self.quantization, lora=self.lora)
+        rate = self.learning_rates[params[LEARNING_RATE]] if LEARNING_RATE in params else None
+        return Plan(modules=modules, quantization=self.quantization, lora=self.lora, learning_rate=rate)
 
     def params_of(self, plan: Plan) -> dict[str, int] | None:
         """The parameters whose plan is ``plan``; None where the space does not have it."""
@@ -107,6 +124,10 @@ class SearchSpace:
             params[group.format_parameter] = group.formats.index(weight_format)
             params[group.rank_parameter] = group.ranks.index(rank)
             expected |= {spec.name: group.choice(spec, weight_format, rank) for spec in group.modules}
+        if plan.learning_rate is not None:
+            if plan.learning_rate not in self.learning_rates:
+                return None
+            params[LEARNING_RATE] = self.learning_rates.index(plan.learning_rate)
         return self._searched(params) if plan.modules == expected else None
 
     def nearest(self, plan: Plan) -> dict[str, int]:
@@ -159,7 +180,7 @@ class SearchSpace:
         specs = [spec for group in self.groups for spec in group.modules]
         formats = {plan.modules[spec.name].format for spec in specs if spec.quantizable}
         ranks = {plan.modules[spec.name].rank for spec in specs if spec.adaptable}
-        return (len(formats) <= 1 and len(ranks) <= 1) or plan in self._uniform_plans
+        return (len(formats) <= 1 and len(ranks) <= 1) or plan.at(None) in self._uniform_plans
 
     @cached_property
     def _uniform_plans(self) -> frozenset[Plan]:

@@ -123,6 +123,7 @@ def _note(row: dict[str, Any], quality: str) -> str:
         _comparison(row, quality),
         "knee" if row["knee"] else "",
         "selected" if row["selected"] else "",
+        f"learning rate {row['learning_rate']:g}" if "learning_rate" in row else "",
     ]
     return ", ".join(note for note in notes if note)
 

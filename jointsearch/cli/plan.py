@@ -60,6 +60,8 @@ def _print(content: PlanFile) -> None:
         "bits per weight": f"{cost.bits_per_weight:.3f}",
         "trainable parameters": f"{cost.trainable_parameters} ({cost.trainable_share:.2%})",
     }
+    if content.plan.learning_rate is not None:
+        facts["learning rate"] = f"{content.plan.learning_rate:g}"
     if origin:
         facts["from"] = f"study '{origin.study}', trial {origin.trial}" + (
             f" ({origin.label})" if origin.label else ""

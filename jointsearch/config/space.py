@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,8 +11,10 @@ from jointsearch.config.names import STRATEGIES
 from jointsearch.plan.formats import FORMATS, OF_BITS, by_precision
 from jointsearch.plan.record import Record
 
+Number = TypeVar("Number", int, float)
 
-def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+
+def _distinct(values: tuple[Number, ...]) -> tuple[Number, ...]:
     if len(set(values)) != len(values):
         raise ValueError(f"the choices must differ, but got {list(values)}")
     return tuple(sorted(values))
@@ -32,6 +34,10 @@ BitsChoices = Annotated[tuple[Literal[4, 8, 16], ...], Field(min_length=1), Afte
 
 RankChoices = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)
+]
+
+LearningRates = Annotated[
+    tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2), AfterValidator(_distinct)
 ]
 
 Enqueued = Annotated[str, Known(STRATEGIES, lambda strategy: strategy.starts_search)]
@@ -73,6 +79,10 @@ class SpaceSettings(Record):
     """Weight formats by name, in place of ``bits``."""
     ranks: RankChoices = (0, 4, 8, 16)
     """LoRA ranks to choose from; 0 is no adapter."""
+    learning_rates: LearningRates | None = None
+    """Learning rates to choose from, one for each plan, where ``calibration.learning_rate`` is ``auto``. What
+    no sampler proposes (uniform plans, strategies, the ladder) has the one that the sweep finds among
+    these. By default none is searched: all plans have the sweep's."""
     include: tuple[str, ...] = ("*",)
     """Patterns of module names; what matches none stays at 16 bits without an adapter."""
     exclude: tuple[str, ...] = ()

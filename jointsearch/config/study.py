@@ -109,6 +109,19 @@ class StudyConfig(Record):
             )
         return lora
 
+    @field_validator("calibration")
+    @classmethod
+    def _one_source_of_rates(
+        cls, calibration: CalibrationSettings, info: ValidationInfo
+    ) -> CalibrationSettings:
+        space = info.data.get("search_space")  # none where it has a mistake of its own
+        if space and space.learning_rates and calibration.learning_rate != "auto":
+            raise ValueError(
+                "learning_rate must be auto where search_space.learning_rates are searched, but got "
+                f"{calibration.learning_rate:g}; leave out one of the two"
+            )
+        return calibration
+
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:

@@ -79,14 +79,16 @@ class PlanContext:
 class Plan(Record):
     """Format and rank by full module name; modules that are not named are left alone.
 
-    Two plans are equal if their modules, quantization and adapters are. A plan of a study also knows the
-    model's layout and the study's settings (``context``): it can be saved, loaded into transformers and PEFT,
-    and trained.
+    Two plans are equal if their modules, quantization, adapters and learning rates are. A plan of a study
+    also knows the model's layout and the study's settings (``context``): it can be saved, loaded into
+    transformers and PEFT, and trained.
     """
 
     modules: Choices
     quantization: QuantizationSettings = QuantizationSettings()
     lora: LoraSettings = LoraSettings()
+    learning_rate: float | None = Field(default=None, gt=0, exclude_if=lambda rate: rate is None)
+    """At which it is trained, in a study that searches learning rates; None: at the study's."""
     context: InstanceOf[PlanContext] | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("modules")
@@ -162,21 +164,22 @@ class Plan(Record):
             name: ModuleChoice(format=choice.format, rank=ranks.get(name, 0))
             for name, choice in self.modules.items()
         }
-        return Plan(modules=modules, quantization=self.quantization, lora=self.lora, context=self.context)
+        return self.model_copy(update={"modules": modules})
+
+    def at(self, learning_rate: float | None) -> Plan:
+        """The same plan, trained at that learning rate; with None at the study's."""
+        return self.model_copy(update={"learning_rate": learning_rate})
 
     def distilled(self, ranks: Mapping[str, int]) -> Plan:
         """An adaptive plan's last ranks as a plan of plain LoRA; any other plan itself."""
         if self.lora.method.searchable:
             return self
         lora = self.lora.model_copy(update={"variant": "lora"})
-        modules = self.ending_with(ranks).modules
-        return Plan(modules=modules, quantization=self.quantization, lora=lora, context=self.context)
+        return self.ending_with(ranks).model_copy(update={"lora": lora})
 
     def within(self, context: PlanContext) -> Plan:
         """The same plan as one of that model and study."""
-        return Plan.model_construct(
-            modules=self.modules, quantization=self.quantization, lora=self.lora, context=context
-        )
+        return self.model_copy(update={"context": context})
 
     # what follows is done by modules above this one, which are imported when they are asked
 

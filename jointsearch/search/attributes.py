@@ -14,6 +14,8 @@ STEPS = "steps"
 """Of a final: how long it trains, in place of ``calibration.steps``. Samplers do not see it."""
 EXPECTED = "expected"
 """The quality that a trial was expected to reach when it was stopped early."""
+FAILURE = "failure"
+"""Why a trial has failed, on one line."""
 PROBE = "probe"
 """Of the study: what its probe has found (``jointsearch.search.probe``)."""
 

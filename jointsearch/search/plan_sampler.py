@@ -13,13 +13,19 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from jointsearch.search.additive.observed import PROPOSED, TrialReader
+from jointsearch.search.additive.observed import PROPOSED, PROPOSED_RATE, TrialReader
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
-from jointsearch.search.attributes import STEPS
+from jointsearch.search.additive.surrogate import Surrogate
+from jointsearch.search.attributes import STEPS, stored_probe
 from jointsearch.search.optuna_compat import show_to_others
+from jointsearch.space import LEARNING_RATE
 
 if TYPE_CHECKING:
     from jointsearch.search.samplers import SamplerContext
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def searched(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
@@ -35,10 +41,13 @@ class PlanSampler(BaseSampler):
     ) -> None:
         """``sign``: of the quality, the study's first objective; +1 where lower is better."""
         self._options = options
-        self._distributions = dict(distributions)
+        self._rates = options.space.learning_rates
+        self._space = dict(distributions)
+        self._distributions = {name: kind for name, kind in distributions.items() if name != LEARNING_RATE}
         self._reader = TrialReader(options, sign)
         self._seed = seed
         self._random = RandomSampler(seed=seed)
+        self._fitted: tuple[int, Surrogate] | None = None
 
     @classmethod
     def of(cls, context: SamplerContext, **others: Any) -> Self:
@@ -48,27 +57,55 @@ class PlanSampler(BaseSampler):
         return cls(options, context.distributions, sign=context.sign, seed=seed, **others)
 
     @abstractmethod
-    def propose(self, study: optuna.Study, number: int) -> NDArray[np.int64]:
-        """The options of trial ``number``, (num_groups,)."""
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
+        """The options of trial ``number``, (num_groups,); ``rate``: the position of its learning rate."""
 
     def seen(self, study: optuna.Study) -> list[FrozenTrial]:
         """The trials of ``study`` that a proposal goes by."""
         return searched(study.get_trials(deepcopy=False))
 
+    def measured(self, study: optuna.Study, trials: list[FrozenTrial]) -> tuple[Ints, Floats]:
+        """Plans, (num_trials, num_groups), and their qualities, turned so that lower is better.
+
+        Where learning rates are searched, as they would be at the one that is expected to be best.
+        """
+        plans, values, rates = self._reader.measured(trials)
+        return plans, self.surrogate(study, trials).at_best_rate(values, rates) if self._rates else values
+
+    def surrogate(self, study: optuna.Study, trials: list[FrozenTrial]) -> Surrogate:
+        """The additive model of ``trials``, fitted anew once one more has finished."""
+        num_finished = sum(trial.state.is_finished() for trial in trials)
+        if self._fitted is None or self._fitted[0] != num_finished:
+            observed = self._reader.observations(trials)
+            self._fitted = (num_finished, Surrogate.fit(self._options, observed, stored_probe(study)))
+        return self._fitted[1]
+
+    def _rate(self, study: optuna.Study, number: int) -> int:
+        """The position of the learning rate of trial ``number``, by Thompson sampling (Biometrika 25, 1933):
+        the best one in a draw of what the rates add to all plans."""
+        if not self._rates:
+            return NO_RATE
+        rng = np.random.default_rng((self._seed, number, len(self._rates)))
+        mean, covariance = self.surrogate(study, self.seen(study)).rate_offsets()
+        return int(np.argmin(rng.multivariate_normal(mean, covariance)))
+
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return dict(self._distributions)
+        return dict(self._space)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        chosen = self.propose(study, trial.number)
+        rate = self._rate(study, trial.number)
+        chosen = self.propose(study, trial.number, rate)
         # other workers must see it before its parameters are written one by one
+        if rate != NO_RATE:
+            show_to_others(study, trial, PROPOSED_RATE, rate)
         show_to_others(study, trial, PROPOSED, chosen.tolist())
-        return dict(self._options.params(chosen))
+        return dict(self._options.params(chosen, rate))
 
     def sample_independent(
         self,

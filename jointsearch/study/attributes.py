@@ -35,7 +35,6 @@ RUNG = "rung"
 WORKER = "worker"
 """Host and process that run the trial."""
 MEASUREMENT = "measurement"
-FAILURE = "failure"
 RETRY_OF = "retry_of"
 
 PLAN_ATTRIBUTES = (PLAN, DIGEST, ORIGIN, LABEL, SEED, STEPS, REQUESTED)

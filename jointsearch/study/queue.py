@@ -28,13 +28,15 @@ def enqueue(
 ) -> None:
     """Put ``plan`` into the queue.
 
-    ``params``: those that the space has for it; None for a plan from outside of the space.
+    ``params``: those that the space has for it, perhaps without a learning rate, which its worker adds; None
+    for a plan from outside of the space.
     """
+    kinds = distributions(space)
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,
             params=dict(params or {}),
-            distributions=dict(distributions(space)) if params is not None else {},
+            distributions={name: kinds[name] for name in params or {}},
             user_attrs={**plan_attributes(plan), **attributes},
             system_attrs=generation_of() if params is not None else {},
         )

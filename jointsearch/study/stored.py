@@ -80,9 +80,18 @@ class StoredStudy:
     def _learning_rates(self) -> dict[LoraSettings, float]:
         return {}
 
+    def rated(self, plan: Plan) -> Plan:
+        """``plan`` as its trials have it: where learning rates are searched and it has none, at the sweep's.
+
+        Before the sweep itself.
+        """
+        if not self.space.learning_rates or plan.learning_rate is not None:
+            return plan
+        return plan.at(self.learning_rate(plan.lora))
+
     def trained_config(self, plan: Plan) -> StudyConfig:
-        """The config as ``plan`` was trained under it: with the learning rate that was found."""
-        rate = self.learning_rate(plan.lora)
+        """The config as ``plan`` was trained under it: with its learning rate, or the one that was found."""
+        rate = plan.learning_rate or self.learning_rate(plan.lora)
         return self.config if rate is None else self.config.at(rate)
 
     def records(self) -> StudyRecords:

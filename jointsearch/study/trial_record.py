@@ -13,10 +13,9 @@ from jointsearch.measurement import Measurement
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.record import read_stored
-from jointsearch.search.attributes import COPY_OF, PLAN, SEED, STEPS
+from jointsearch.search.attributes import COPY_OF, FAILURE, PLAN, SEED, STEPS
 from jointsearch.study.attributes import (
     DIGEST,
-    FAILURE,
     IMPORTED_FROM,
     MEASUREMENT,
     REQUESTED,
@@ -65,6 +64,11 @@ class TrialRecord:
     def steps(self) -> int | None:
         """How long a final trains; None of a trial as the search has them."""
         return self._attributes.get(STEPS)
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Its plan's own, where the study searches learning rates."""
+        return (self._attributes.get(PLAN) or {}).get("learning_rate")
 
     @property
     def worker(self) -> str:

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import ModuleChoice, Plan
-from jointsearch.search.attributes import PLAN, SEED, STEPS
-from jointsearch.study.attributes import FAILURE, LABEL, MEASUREMENT, WORKER
+from jointsearch.search.attributes import FAILURE, PLAN, SEED, STEPS
+from jointsearch.study.attributes import LABEL, MEASUREMENT, WORKER
 from jointsearch.study.stored import StoredStudy
 
 START = datetime(2026, 1, 1, 12)

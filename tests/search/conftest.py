@@ -11,6 +11,7 @@ from jointsearch.config.space import SpaceSettings
 from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Observations
 from jointsearch.space import SearchSpace
@@ -42,6 +43,7 @@ def observe() -> Observe:
         values: NDArray[np.float64],
         seeds: Any = 0,
         plans: Any = None,
+        rates: Any = NO_RATE,
     ) -> Observations:
         num = len(chosen)
         return Observations(
@@ -50,6 +52,7 @@ def observe() -> Observe:
             seeds=np.broadcast_to(np.asarray(seeds, dtype=np.int64), num),
             plans=np.arange(num) if plans is None else np.asarray(plans, dtype=np.int64),
             model_bytes=options.model_bytes(chosen),
+            rates=np.broadcast_to(np.asarray(rates, dtype=np.int64), num),
         )
 
     return make

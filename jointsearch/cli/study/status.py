@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -80,6 +81,7 @@ def _status(study: StoredStudy) -> dict[str, Any]:
         "best": snapshot.best,
         "hypervolume": snapshot.hypervolume,
         "learning_rate": _learning_rate(study),
+        "learning_rates": _learning_rates(study, records),
         "steps_saved": records.share_saved(study.config.calibration.steps),
         "probe_correlation": _probe_correlation(study, records),
         "trials_per_hour": snapshot.trials_per_hour,
@@ -105,6 +107,12 @@ def _learning_rate(study: StoredStudy) -> dict[str, Any] | None:
     if sweep is None:
         return None
     return {"found": sweep.learning_rate, "best": sweep.best, "runs": len(sweep.runs), "notes": sweep.notes}
+
+
+def _learning_rates(study: StoredStudy, records: StudyRecords) -> dict[str, int]:
+    """How many complete trials each of the searched rates has; empty where none is searched."""
+    used = Counter(trial.learning_rate for trial in records.all_complete)
+    return {f"{rate:g}": used[rate] for rate in study.space.learning_rates}
 
 
 def _probe_correlation(study: StoredStudy, records: StudyRecords) -> float | None:
@@ -169,6 +177,9 @@ def _in_words(current: dict[str, Any]) -> dict[str, str]:
     if (rate := current["learning_rate"]) is not None:
         so_far = "looked for" if rate["found"] is None else f"{rate['found']:g}"
         found["learning rate"] = f"{so_far} (a sweep of {rate['runs']} runs)"
+    if current["learning_rates"]:
+        each = ", ".join(f"{rate} in {count}" for rate, count in current["learning_rates"].items())
+        found["rates searched"] = f"{each} complete trials; what needs no search has the sweep's"
     if current["steps_saved"]:
         found["early stopping"] = f"spared {current['steps_saved']:.0%} of the training steps"
     if current["probe_correlation"] is not None:

@@ -72,6 +72,7 @@ def _row(trial: TrialRecord, on_front: set[int]) -> dict[str, Any]:
         "kind": _kind(trial, on_front),
         "state": STATES[trial.state],
         "seed": trial.seed,
+        "rate": trial.learning_rate,
         "seconds": None if trial.seconds is None else round(trial.seconds, 1),
         "worker": trial.worker,
         "failure": trial.failure,

@@ -112,6 +112,7 @@ def kinds(table: TrialsTable) -> list[dict[str, str]]:
 TITLES = {
     "plan": "Plan",
     "megabytes": "Size, MB",
+    "rate": "Learning rate",
     "kind": "Set",
     "state": "State",
     "steps": "Steps",
@@ -123,8 +124,8 @@ TITLES = {
 }
 
 
-def columns(objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """The grid's; a plan's name is a link to its page."""
+def columns(objectives: Sequence[str], *, with_rates: bool) -> list[dict[str, Any]]:
+    """The grid's; a plan's name is a link to its page. ``with_rates``: where learning rates are searched."""
     others = [name for name in objectives if name != "model_bytes"]
     text = {"filter": "agTextColumnFilter"}
     return [
@@ -132,6 +133,7 @@ def columns(objectives: Sequence[str]) -> list[dict[str, Any]]:
         {"field": "plan", "headerName": TITLES["plan"], "cellRenderer": "PlanLink", "minWidth": 120, **text},
         *({"field": name, "headerName": name, "minWidth": 100, **NUMBER} for name in others),
         {"field": "megabytes", "headerName": TITLES["megabytes"], "minWidth": 100, **NUMBER},
+        *([{"field": "rate", "headerName": TITLES["rate"], "minWidth": 100, **NUMBER}] if with_rates else []),
         {"field": "kind", "headerName": TITLES["kind"], **text},
         {"field": "state", "headerName": TITLES["state"], **text},
         *(
@@ -153,7 +155,7 @@ def _grid(study: StoredStudy, table: TrialsTable, look: Look) -> Any:
     return dag.AgGrid(
         id="grid",
         rowData=list(table.rows),
-        columnDefs=columns(study.config.objectives),
+        columnDefs=columns(study.config.objectives, with_rates=bool(study.space.learning_rates)),
         defaultColDef={"sortable": True, "resizable": True, "flex": 1, "minWidth": 90},
         dashGridOptions=options,
         getRowId="params.data.trial + ''",

@@ -13,15 +13,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.plan import Plan
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Observations
-from jointsearch.search.attributes import EXPECTED, PLAN, SEED
+from jointsearch.search.attributes import EXPECTED, FAILURE, PLAN, SEED
+from jointsearch.space import LEARNING_RATE
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 PROPOSED = "additive:options"
 """The system attribute of a trial whose parameters are being written: the option of every group."""
+PROPOSED_RATE = "additive:rate"
+"""Likewise: the position of its learning rate, where these are searched."""
 
 
 @dataclass
@@ -37,16 +41,18 @@ class TrialReader:
     def observations(self, trials: Sequence[FrozenTrial]) -> Observations:
         """The complete trials, one per plan and seed; copies say nothing new.
 
-        A trial that was stopped early counts with the quality that it was expected to reach.
+        A trial that was stopped early counts with the quality that it was expected to reach. Where learning
+        rates are searched, one that has diverged is as far beyond the worst as that is from the best: else a
+        rate at which all plans diverge would look unknown for ever.
         """
         rows: list[_Row] = []
-        seen: set[tuple[bytes, int | None]] = set()
+        seen: set[tuple[bytes, int, int | None]] = set()
         for trial in trials:
-            if _quality(trial) is None:
+            if _quality(trial) is None and not self._diverged(trial):
                 continue
             row = self._row(trial)
-            if row is not None and (row.key, row.seed) not in seen:
-                seen.add((row.key, row.seed))
+            if row is not None and (row.key, row.rate, row.seed) not in seen:
+                seen.add((row.key, row.rate, row.seed))
                 rows.append(row)
         chosen = [row.chosen for row in rows if row.chosen is not None]
         inside = np.array(chosen, dtype=np.int64).reshape(len(chosen), len(self.options.groups))
@@ -59,33 +65,48 @@ class TrialReader:
             design[number], sizes[number] = read.features, read.model_bytes
         seeds = Counter(row.seed for row in rows)
         codes = {seed: code for code, (seed, _) in enumerate(seeds.most_common())}
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(row.key for row in rows))}
+        known = dict.fromkeys((row.key, row.rate) for row in rows)
+        numbers = {key: number for number, key in enumerate(known)}
+        values = np.array([_quality(row.trial) for row in rows], dtype=float) * self.sign  # None: NaN
         return Observations(
             design=design,
-            values=np.array([self.sign * (_quality(row.trial) or 0.0) for row in rows], dtype=float),
+            values=_filled(values),
             seeds=np.array([codes[row.seed] for row in rows], dtype=np.int64),
-            plans=np.array([numbers[row.key] for row in rows], dtype=np.int64),
+            plans=np.array([numbers[row.key, row.rate] for row in rows], dtype=np.int64),
             model_bytes=sizes,
+            rates=np.array([row.rate for row in rows], dtype=np.int64),
         )
 
-    def measured(self, trials: Sequence[FrozenTrial]) -> tuple[Ints, Floats]:
-        """Plans of the space, (num_trials, num_groups), and their qualities turned so that lower is better.
+    def measured(self, trials: Sequence[FrozenTrial]) -> tuple[Ints, Floats, Ints]:
+        """Plans of the space, (num_trials, num_groups), their qualities, and the positions of their rates.
 
-        A trial that was stopped early has the quality that it was expected to reach.
+        Lower qualities are better. A trial that was stopped early has the one that it was expected to reach.
         """
-        pairs = [
-            (chosen, quality)
+        found = [
+            (chosen, quality, self.rate(trial))
             for trial in trials
             if (quality := _quality(trial)) is not None and (chosen := self.chosen(trial)) is not None
         ]
-        plans = np.array([chosen for chosen, _ in pairs], dtype=np.int64)
-        values = self.sign * np.array([quality for _, quality in pairs], dtype=float)
-        return plans.reshape(len(pairs), len(self.options.groups)), values
+        plans = np.array([chosen for chosen, _, _ in found], dtype=np.int64)
+        values = self.sign * np.array([quality for _, quality, _ in found], dtype=float)
+        rates = np.array([rate for _, _, rate in found], dtype=np.int64)
+        return plans.reshape(len(found), len(self.options.groups)), values, rates
 
-    def proposed(self, trials: Sequence[FrozenTrial]) -> Counter[bytes]:
-        """How many trials, in whatever state, each plan of the space has; by ``key_of`` its options."""
-        chosen = (self.chosen(trial) for trial in trials)
+    def proposed(self, trials: Sequence[FrozenTrial], rate: int = NO_RATE) -> Counter[bytes]:
+        """How many trials, in whatever state, each plan of the space has at that learning rate; by ``key_of``
+        its options."""
+        chosen = (self.chosen(trial) for trial in trials if self.rate(trial) == rate)
         return Counter(key_of(options) for options in chosen if options is not None)
+
+    def rate(self, trial: FrozenTrial) -> int:
+        """The position of a trial's learning rate among those that are searched; ``NO_RATE`` of others."""
+        rates = self.options.space.learning_rates
+        if not rates:
+            return NO_RATE
+        if PLAN not in trial.user_attrs:
+            return int(trial.system_attrs.get(PROPOSED_RATE, NO_RATE))
+        rate = trial.user_attrs[PLAN].get(LEARNING_RATE)
+        return rates.index(rate) if rate in rates else NO_RATE
 
     def chosen(self, trial: FrozenTrial) -> Ints | None:
         """The options of a trial; None for a plan from outside of the space, or not proposed yet."""
@@ -93,13 +114,18 @@ class TrialReader:
             return self._chosen[trial.number]
         chosen = None
         values = trial.params or self._values_of_plan(trial)
-        if values.keys() == self._parameters:
+        if values.keys() - {LEARNING_RATE} == self._parameters:
             chosen = self.options.chosen(values)
         elif trial.state == TrialState.RUNNING and PROPOSED in trial.system_attrs:
             chosen = np.array(trial.system_attrs[PROPOSED], dtype=np.int64)
         if trial.state.is_finished():
             self._chosen[trial.number] = chosen
         return chosen
+
+    def _diverged(self, trial: FrozenTrial) -> bool:
+        """Whether it says of a learning rate, where these are searched, that it is too high."""
+        failed = trial.state == TrialState.FAIL and bool(self.options.space.learning_rates)
+        return failed and str(trial.user_attrs.get(FAILURE, "")).startswith("diverged")
 
     def _values_of_plan(self, trial: FrozenTrial) -> dict[str, int]:
         """The parameters of a trial that was read without them; none for a plan from outside of the space."""
@@ -109,28 +135,35 @@ class TrialReader:
 
     @cached_property
     def _parameters(self) -> frozenset[str]:
-        return frozenset(self.options.space.parameters)
+        return frozenset(self.options.space.group_parameters)
 
     def _row(self, trial: FrozenTrial) -> _Row | None:
         seed = trial.user_attrs.get(SEED)
         chosen = self.chosen(trial)
         if chosen is not None:
-            return _Row(trial, key_of(chosen), seed, chosen)
+            return _Row(trial, key_of(chosen), self.rate(trial), seed, chosen)
         if PLAN not in trial.user_attrs:
             return None
         if trial.number not in self._outside:
             plan = Plan.model_validate(trial.user_attrs[PLAN])
             cost = plan_cost(self.options.layout, plan)
             self._outside[trial.number] = _Outside(
-                plan.digest.encode(), self.options.features_of(plan), cost.model_bytes
+                plan.at(None).digest.encode(), self.options.features_of(plan), cost.model_bytes
             )
-        return _Row(trial, self._outside[trial.number].key, seed, None)
+        return _Row(trial, self._outside[trial.number].key, self.rate(trial), seed, None)
 
 
 def _quality(trial: FrozenTrial) -> float | None:
     if trial.state == TrialState.COMPLETE:
         return float(trial.values[0])
     return trial.user_attrs.get(EXPECTED) if trial.state == TrialState.PRUNED else None
+
+
+def _filled(values: Floats) -> Floats:
+    """``values`` with a bad one in place of those that are NaN; without any others all are 0."""
+    known = values[~np.isnan(values)]
+    bad = 2 * known.max() - known.min() if len(known) else 0.0
+    return np.where(np.isnan(values), bad, values)
 
 
 @dataclass(frozen=True)
@@ -146,6 +179,7 @@ class _Outside:
 class _Row:
     trial: FrozenTrial
     key: bytes
+    rate: int
     seed: int | None
     chosen: Ints | None
 

@@ -31,7 +31,7 @@ from jointsearch.plan.cost import module_bytes
 from jointsearch.plan.formats import FORMATS
 from jointsearch.plan.layout import ModelLayout, ModuleSpec, across_blocks
 from jointsearch.plan.plan import ModuleChoice, Plan
-from jointsearch.space import SearchSpace
+from jointsearch.space import LEARNING_RATE, SearchSpace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -122,9 +122,9 @@ class Options:
         """The features of plans, (num_plans, num_features); ``chosen``: (num_plans, num_groups)."""
         return np.concatenate([entry.features[chosen[:, g]] for g, entry in enumerate(self.groups)], axis=1)
 
-    def params(self, chosen: Sequence[int] | Ints) -> dict[str, int]:
-        """The Optuna parameters of a plan."""
-        params = {}
+    def params(self, chosen: Sequence[int] | Ints, rate: int = -1) -> dict[str, int]:
+        """The Optuna parameters of a plan; ``rate``: the position of its learning rate, if it has one."""
+        params = {LEARNING_RATE: rate} if rate >= 0 else {}
         for entry, option in zip(self.groups, chosen, strict=True):
             group = entry.group
             position, rank = divmod(int(option), len(group.ranks))

@@ -145,7 +145,7 @@ def _points(
             float(median[row]),
             float(min(best[row], worst[row])),
             float(max(best[row], worst[row])),
-            options.params(plans[row]),
+            options.params(plans[row], surrogate.best_rate),
         )
         for row in np.argsort(sizes, kind="stable")
     )

@@ -15,14 +15,12 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import IntDistribution
-from optuna.trial import FrozenTrial
 
 from jointsearch.search.additive.budgets import NUM_BUDGETS, even_budgets, new_neighbour, sizes_and_values
 from jointsearch.search.additive.horizon import Horizon
 from jointsearch.search.additive.observed import key_of
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
-from jointsearch.search.additive.surrogate import Surrogate
-from jointsearch.search.attributes import stored_probe
 from jointsearch.search.plan_sampler import PlanSampler, searched
 
 Ints = NDArray[np.int64]
@@ -53,13 +51,12 @@ class AdditiveSampler(PlanSampler):
         super().__init__(options, distributions, sign=sign, seed=seed)
         self._repeats = repeats
         self._steps = steps
-        self._fitted: tuple[int, Surrogate] | None = None
 
-    def propose(self, study: optuna.Study, number: int) -> Ints:
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
         whole = study.get_trials(deepcopy=False)
         trials = searched(whole)
-        surrogate = self._surrogate(study, trials)
-        known = self._reader.proposed(trials)
+        surrogate = self.surrogate(study, trials)
+        known = self._reader.proposed(trials, rate)
         rng = np.random.default_rng((self._seed, number))
         effects = surrogate.draw(rng)[:, 0]
         if self._steps is not None:
@@ -75,12 +72,3 @@ class AdditiveSampler(PlanSampler):
             if known[key_of(chosen)] < self._repeats:
                 return chosen
         return new_neighbour(knapsack, chosen, {key for key in known if known[key] >= self._repeats})
-
-    def _surrogate(self, study: optuna.Study, trials: list[FrozenTrial]) -> Surrogate:
-        num_complete = sum(trial.state.is_finished() for trial in trials)
-        if self._fitted is None or self._fitted[0] != num_complete:
-            self._fitted = (
-                num_complete,
-                Surrogate.fit(self._options, self._reader.observations(trials), stored_probe(study)),
-            )
-        return self._fitted[1]

@@ -2,7 +2,7 @@
 
 The quality of a plan x, turned so that lower is better, is
 
-    link(y) = μ + c_seed + φ(x)ᵀ θ + ε,    ε ~ N(0, σ²)
+    link(y) = μ + c_seed + ρ_rate + φ(x)ᵀ θ + ε,    ε ~ N(0, σ²)
 
 with the features φ of ``jointsearch.search.additive.options``: steps of bits and of rank per group, and their
 interaction within the group. θ has three levels, all Gaussian, so that groups share what they have
@@ -15,6 +15,8 @@ in common (a hierarchical linear model: Lindley and Smith, JRSS B 34, 1972):
     s_f    the step's expected size: by weight error for bits (4 to 8 is most of it), by log2(1 + rank)
     κ      shared by the groups of one kind (the same part of all blocks); η is the group's own
     c      the offset of another seed than the first; equal for all plans
+    ρ      what a learning rate adds, where rates are searched; equal for all plans, since with one alpha the
+           best rate hardly depends on the ranks (``jointsearch.plan.lora``)
 
 The noise σ, τ and ω (one each for bits, rank and interaction) maximize the evidence times weak
 log-normal priors (Rasmussen and Williams, Gaussian Processes, 2006, section 5.4); the prior of σ is
@@ -30,7 +32,7 @@ Processes, NIPS 2003); it is monotone, so the order of plans is that of φᵀθ 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +40,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from jointsearch.search.additive.evidence import LOG_SCALES, LOG_SPREADS, maximize, repeat_deviation
+from jointsearch.search.additive.offsets import (
+    INTERCEPT_VARIANCE,
+    NO_RATE,
+    RATE_VARIANCE,
+    draw_offsets,
+    offset_covariance,
+)
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.prior import NUM_SCALES, Prior
 from jointsearch.search.probe import Probe, group_effects
@@ -47,7 +56,6 @@ Ints = NDArray[np.int64]
 
 MAX_FITTED = 200
 """Trials that the scales are fitted on; all are used for the effects."""
-INTERCEPT_VARIANCE, SEED_VARIANCE = 100.0, 1.0
 LINK_FLOORS = (1.0, 0.3, 0.1)
 """Floors of the logarithm below the best value, in ranges of the trials."""
 MIN_FOR_LINK, MIN_EVIDENCE = 20, 2.0
@@ -68,12 +76,12 @@ class Observations:
     """(num_trials,): equal for equal plans."""
     model_bytes: Ints
     """(num_trials,)"""
+    rates: Ints
+    """(num_trials,): the positions of the learning rates, or ``NO_RATE``."""
 
-    def first(self, num: int) -> Observations:
-        """The first trials alone."""
-        return Observations(
-            self.design[:num], self.values[:num], self.seeds[:num], self.plans[:num], self.model_bytes[:num]
-        )
+    def at(self, rows: Ints | slice) -> Observations:
+        """Some of the trials."""
+        return Observations(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,8 @@ class Surrogate:
             return cls(options, prior, observed, Link.fit(values, None), np.exp(LOG_SCALES))
         rows = np.unique(np.linspace(0, len(values) - 1, min(MAX_FITTED, len(values))).round().astype(int))
         parts = [prior.component(observed.design[rows], which) for which in range(NUM_SCALES)]
-        fixed = prior.fixed(observed.design[rows]) + _offsets(observed.seeds[rows])
+        fixed = prior.fixed(observed.design[rows])
+        fixed += offset_covariance(observed.seeds[rows], observed.rates[rows])
         mean = observed.design[rows] @ prior.mean
         best: tuple[float, Link, Floats] | None = None
         floors: list[float | None] = [None]
@@ -165,9 +174,28 @@ class Surrogate:
         if not len(self._z):
             return prior
         noise = self.scales[5] * rng.standard_normal((len(self._z), num))
-        offsets = _draw_offsets(self.observed.seeds, rng, num)
+        offsets = draw_offsets(self.observed.seeds, self.observed.rates, rng, num)
         residual = self._z[:, None] - self._design @ prior - offsets - noise
         return np.asarray(prior + self._covariance @ self._solve(residual))
+
+    def rate_offsets(self) -> tuple[Floats, Floats]:
+        """Mean, (num_rates,), and covariance of ρ: lower is better. Empty where no rates are searched."""
+        num = len(self.options.space.learning_rates)
+        rows = RATE_VARIANCE * (np.arange(num)[:, None] == self.observed.rates).astype(float)
+        mean = rows @ self._solve(self._z - self._design @ self.prior.mean)
+        return np.asarray(mean), np.asarray(RATE_VARIANCE * np.eye(num) - rows @ self._solve(rows.T))
+
+    def at_best_rate(self, values: Floats, rates: Ints) -> Floats:
+        """Qualities that were measured at ``rates``, as they would be at the best one; (num,) each."""
+        mean, _ = self.rate_offsets()
+        excess = np.where(rates == NO_RATE, 0.0, (mean - mean.min())[rates])
+        return self.link.inverse(self.link.forward(values) - excess)
+
+    @cached_property
+    def best_rate(self) -> int:
+        """The position of the learning rate that is expected to be best; ``NO_RATE`` without any."""
+        mean, _ = self.rate_offsets()
+        return int(np.argmin(mean)) if len(mean) else NO_RATE
 
     def option_values(self, effects: Floats) -> list[Floats]:
         """What every option of every group adds to link(y), for θ of shape (P,)."""
@@ -178,11 +206,12 @@ class Surrogate:
         ]
 
     def predict(self, design: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of μ + φᵀθ for the study's own seed, on the link's scale."""
+        """Mean and standard deviation of μ + ρ + φᵀθ for the study's own seed and the best learning rate, on
+        the link's scale."""
         rows = self._cross(design)
         mean = design @ self.prior.mean + rows @ self._solve(self._z - self._design @ self.prior.mean)
         prior = np.einsum("ij,ji->i", design, self.prior.covariance(design, self.scales))
-        variance = prior + INTERCEPT_VARIANCE - np.einsum("ij,ji->i", rows, self._solve(rows.T))
+        variance = prior + self._own_variance - np.einsum("ij,ji->i", rows, self._solve(rows.T))
         return mean, np.sqrt(np.maximum(variance, 0.0))
 
     def intervals(self, design: Floats, deviations: float) -> tuple[Floats, Floats, Floats]:
@@ -195,7 +224,7 @@ class Surrogate:
         """(num_rows, num): joint draws of plans' qualities without noise, in the trials' units."""
         mean, _ = self.predict(design)
         rows = self._cross(design)
-        covariance = design @ self.prior.covariance(design, self.scales) + INTERCEPT_VARIANCE
+        covariance = design @ self.prior.covariance(design, self.scales) + self._own_variance
         covariance -= rows @ self._solve(rows.T)
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         normal = rng.standard_normal((len(design), num))
@@ -215,7 +244,8 @@ class Surrogate:
 
     @cached_property
     def _factor(self) -> tuple[Floats, bool]:
-        kernel = self._design @ self._covariance + _offsets(self.observed.seeds)
+        kernel = self._design @ self._covariance
+        kernel += offset_covariance(self.observed.seeds, self.observed.rates)
         kernel[np.diag_indices_from(kernel)] += self.scales[5] ** 2 + 1e-9
         factor: tuple[Floats, bool] = cho_factor(kernel, lower=True, overwrite_a=True)
         return factor
@@ -226,21 +256,15 @@ class Surrogate:
         return np.asarray(cho_solve(self._factor, right))
 
     def _cross(self, design: Floats) -> Floats:
-        """(num_rows, num_trials): prior covariance of plans at the study's own seed with the trials."""
-        return np.asarray(design @ self._covariance + INTERCEPT_VARIANCE)
+        """(num_rows, num_trials): prior covariance of plans, at the study's own seed and the best learning
+        rate, with the trials."""
+        at_best = (self.observed.rates == self.best_rate) & (self.best_rate != NO_RATE)
+        return np.asarray(design @ self._covariance + INTERCEPT_VARIANCE + RATE_VARIANCE * at_best)
 
-
-def _offsets(seeds: Ints) -> Floats:
-    """Prior covariance of trials by the mean and by the offsets of seeds."""
-    same = (seeds[:, None] == seeds[None, :]) & (seeds[:, None] != 0)
-    return np.asarray(INTERCEPT_VARIANCE + SEED_VARIANCE * same)
-
-
-def _draw_offsets(seeds: Ints, rng: np.random.Generator, num: int) -> Floats:
-    mean = np.sqrt(INTERCEPT_VARIANCE) * rng.standard_normal((1, num))
-    _, codes = np.unique(seeds, return_inverse=True)
-    drawn = np.sqrt(SEED_VARIANCE) * rng.standard_normal((int(codes.max()) + 1, num))
-    return np.asarray(mean + np.where(seeds[:, None] == 0, 0.0, drawn[codes]))
+    @property
+    def _own_variance(self) -> float:
+        """Of μ, and of the best rate's ρ."""
+        return INTERCEPT_VARIANCE + RATE_VARIANCE * (self.best_rate != NO_RATE)
 
 
 def _probe_effects(options: Options, probe: Probe) -> Floats:
@@ -255,6 +279,7 @@ def _probe_effects(options: Options, probe: Probe) -> Floats:
             seeds=np.zeros(num, dtype=np.int64),
             plans=np.arange(num, dtype=np.int64),
             model_bytes=options.model_bytes(chosen),
+            rates=np.full(num, NO_RATE, dtype=np.int64),
         )
         columns.append(Surrogate.fit(options, observed).effects[:, None])
     return np.concatenate(columns, axis=1)

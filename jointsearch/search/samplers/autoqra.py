@@ -36,6 +36,7 @@ from optuna.distributions import IntDistribution
 
 from jointsearch.front.pareto import is_on_front
 from jointsearch.search.additive.observed import PROPOSED, key_of
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import stored_probe
 from jointsearch.search.evolution import best_first, group_steps, mutated, neighbours
@@ -71,11 +72,11 @@ class AutoQRASampler(PlanSampler):
         super().__init__(options, distributions, sign=sign, seed=seed)
         self._trials = trials
 
-    def propose(self, study: optuna.Study, number: int) -> Ints:
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
         rng = np.random.default_rng((self._seed, number))
         trials = self.seen(study)
-        known = set(self._reader.proposed(trials))
-        plans, losses = self._reader.measured(trials)
+        known = set(self._reader.proposed(trials, rate))
+        plans, losses = self.measured(study, trials)
         ladder = Ladder(self._options, importances(study, self._options))
         points = np.stack([losses, self._options.model_bytes(plans)], axis=1)
         is_first = not len(plans) or sum(PROPOSED in trial.system_attrs for trial in trials) < NUM_FIRST
@@ -95,8 +96,8 @@ class AutoQRASampler(PlanSampler):
             return mutated(self._options, candidates[0], rng)
         if is_first:
             return np.asarray(new[0])
-        rate = self._foretold if evolves else self._improvement
-        return np.asarray(new[int(np.argmax(rate(ladder, plans, points, new, rng)))])
+        score = self._foretold if evolves else self._improvement
+        return np.asarray(new[int(np.argmax(score(ladder, plans, points, new, rng)))])
 
     def _children(self, ladder: Ladder, parents: Ints, rng: np.random.Generator) -> Ints:
         """Of every parent some steps, repaired to a budget of this proposal."""

@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.gaussian_process import best_new, expected_improvement, fit
 from jointsearch.search.plan_sampler import PlanSampler
@@ -32,11 +33,11 @@ MARGIN = 0.1
 class ExactBytesGP(PlanSampler):
     """Proposes the plan that is expected to add most to the front."""
 
-    def propose(self, study: optuna.Study, number: int) -> Ints:
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
         rng = np.random.default_rng((self._seed, number))
         trials = self.seen(study)
-        known = set(self._reader.proposed(trials))
-        plans, losses = self._reader.measured(trials)
+        known = set(self._reader.proposed(trials, rate))
+        plans, losses = self.measured(study, trials)
         if len(plans) < NUM_RANDOM:
             return self._options.random(rng)
         options, sizes = self._options, self._options.model_bytes(plans)

@@ -23,6 +23,7 @@ import optuna
 from numpy.typing import NDArray
 
 from jointsearch.front.pareto import is_on_front
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.gaussian_process import best_new, expected_improvement, fit
 from jointsearch.search.plan_sampler import PlanSampler
@@ -40,11 +41,11 @@ QUALITY, SIZE = 1.0, 0.0
 class PriMOSampler(PlanSampler):
     """Proposes what a random weighting of the objectives, and sometimes an expert, would try next."""
 
-    def propose(self, study: optuna.Study, number: int) -> Ints:
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
         rng = np.random.default_rng((self._seed, number))
         trials = self.seen(study)
-        known = set(self._reader.proposed(trials))
-        plans, losses = self._reader.measured(trials)
+        known = set(self._reader.proposed(trials, rate))
+        plans, losses = self.measured(study, trials)
         options = self._options
         if len(plans) < NUM_RANDOM:
             return options.random(rng)
@@ -69,7 +70,7 @@ class PriMOSampler(PlanSampler):
 def log_prior(options: Options, plans: Ints, center: float) -> Floats:
     """log π up to a constant, (num_plans,)."""
     params = [options.params(plan) for plan in plans]
-    highest = {name: len(choices) - 1 for name, choices in options.space.parameters.items()}
+    highest = {name: len(choices) - 1 for name, choices in options.space.group_parameters.items()}
     positions = np.array([[plan[name] / highest[name] for name in highest] for plan in params])
     return np.asarray(-(((positions - center) / DEVIATION) ** 2).sum(axis=1) / 2)
 

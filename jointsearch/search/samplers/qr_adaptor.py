@@ -27,6 +27,7 @@ from optuna.distributions import IntDistribution
 
 from jointsearch.front.pareto import is_on_front
 from jointsearch.search.additive.observed import key_of
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.attributes import stored_probe
 from jointsearch.search.evolution import best_first, mutated
@@ -60,11 +61,11 @@ class QRAdaptorSampler(PlanSampler):
         self._trials = trials
         self._population = max(MIN_POPULATION, trials // 10)
 
-    def propose(self, study: optuna.Study, number: int) -> Ints:
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
         rng = np.random.default_rng((self._seed, number))
         trials = self.seen(study)
-        known = set(self._reader.proposed(trials))
-        plans, quality = self._reader.measured(trials)
+        known = set(self._reader.proposed(trials, rate))
+        plans, quality = self.measured(study, trials)
         points = np.stack([quality, self._options.model_bytes(plans)], axis=1)
         for _ in range(MAX_TRIES):
             if len(plans) < self._population:

@@ -17,6 +17,7 @@ from optuna.trial import create_trial
 
 from jointsearch.front.pareto import is_on_front
 from jointsearch.search.additive.observed import key_of
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.search.plan_sampler import PlanSampler
 from jointsearch.search.samplers import NUM_RANDOM, Sampler, register_sampler
@@ -30,11 +31,11 @@ NUM_PROPOSALS = 8
 class ExactBytesTPE(PlanSampler):
     """Proposes, of what TPE would try, a plan of the size that is wanted next."""
 
-    def propose(self, study: optuna.Study, number: int) -> Ints:
+    def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
         rng = np.random.default_rng((self._seed, number))
         trials = self.seen(study)
-        known = self._reader.proposed(trials)
-        plans, losses = self._reader.measured(trials)
+        known = self._reader.proposed(trials, rate)
+        plans, losses = self.measured(study, trials)
         if len(plans) < NUM_RANDOM:
             return self._options.random(rng)
         sizes = self._options.model_bytes(plans)

@@ -86,6 +86,7 @@ def compare(
         plans |= {name: _plan(study, settings, name, wanted.max_bytes) for name in names}
     if not _measure(study, plans, seeds, work):
         return None
+    plans = {name: study.rated(plan) for name, plan in plans.items()}
     later: dict[str, Plan] = {}
     for name in wanted.names:
         if strategy(name).needs == "adalora":
@@ -100,6 +101,7 @@ def compare(
     beside = {REFERENCE: plans[REFERENCE], **front} if front else {}
     if not (_measure(study, later, seeds, work) and _measure(study, beside, further, work)):
         return None
+    later = {name: study.rated(plan) for name, plan in later.items()}
     return comparison_table(
         study, {**plans, **later, **front}, seeds, wanted.max_bytes, dict.fromkeys(front, further)
     )
@@ -120,6 +122,7 @@ def _measure(
 ) -> bool:
     """Request what no trial has, and have it run; whether all of it has ended."""
     records = study.records()
+    plans = {name: study.rated(plan) for name, plan in plans.items()}
     there = {(trial.digest, trial.seed) for trial in records.trials if _counts(records, trial)}
     # all plans at a seed before the next: a stopped comparison has whole pairs
     for seed in seeds:
@@ -132,7 +135,8 @@ def _measure(
         work()
     ended = study.records()
     there = {(trial.digest, trial.seed) for trial in (*ended.complete, *ended.failed)}
-    return all((plan.digest, seed) in there for plan in plans.values() for seed in seeds)
+    wanted = [study.rated(plan).digest for plan in plans.values()]  # a first sweep has found rates meanwhile
+    return all((digest, seed) in there for digest in wanted for seed in seeds)
 
 
 def _counts(records: StudyRecords, trial: TrialRecord) -> bool:

@@ -156,6 +156,7 @@ def front_rows(table: FrontTable, verdict: Verdict) -> list[dict[str, Any]]:
 
 
 def _row(point: PlanPoint, comparison: PointVerdict | None, *, fallen: bool) -> dict[str, Any]:
+    rate = point.plan.learning_rate
     return {
         "trial": point.trial,
         "on_front": point.on_front,
@@ -177,6 +178,7 @@ def _row(point: PlanPoint, comparison: PointVerdict | None, *, fallen: bool) -> 
         "significant": comparison.significant if comparison else False,
         "knee": point.knee,
         "selected": point.selected,
+        **({} if rate is None else {"learning_rate": rate}),
     }
 
 

@@ -68,7 +68,7 @@ def probe_correlation(study: StoredStudy, records: StudyRecords | None = None) -
         return None
     reader = trial_reader(study)
     observed = _observe(reader, records)
-    foretold, _ = Surrogate.fit(reader.options, observed.first(0), probe).predict(observed.design)
+    foretold, _ = Surrogate.fit(reader.options, observed.at(slice(0)), probe).predict(observed.design)
     found = float(spearmanr(foretold, observed.values).statistic)
     return found if math.isfinite(found) else None
 

@@ -36,7 +36,7 @@ def ask(study: StoredStudy, records: StudyRecords, wanted: Iterable[Wanted], see
     """Request what of these plans and seeds has no trial as long as those of ``records``; how many."""
     known = records.known()
     num = 0
-    plans = dict.fromkeys(wanted)
+    plans = dict.fromkeys((study.rated(plan), origin) for plan, origin in wanted)
     # seed by seed, so that whatever is finished early can be compared in pairs
     for seed in seeds:
         for plan, origin in plans:

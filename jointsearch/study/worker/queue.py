@@ -18,10 +18,10 @@ from jointsearch.errors import TrialFailed
 from jointsearch.measurement import Measurement
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.record import read_stored
-from jointsearch.search.attributes import COPY_OF, PLAN, SEED, STEPS
+from jointsearch.search.attributes import COPY_OF, FAILURE, PLAN, SEED, STEPS
 from jointsearch.search.optuna_compat import generation_of
 from jointsearch.search.samplers import distributions
-from jointsearch.study.attributes import FAILURE, MEASUREMENT, RETRY_OF, WORKER
+from jointsearch.study.attributes import MEASUREMENT, RETRY_OF, WORKER
 from jointsearch.study.queue import kept_for_retry, plan_attributes, requeue
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage import writing
@@ -88,6 +88,14 @@ class TrialQueue:
         plan = space.plan(params)
         writing.write(trial, plan_attributes(plan), params, choices)
         return plan
+
+    def rated(self, trial: optuna.Trial, plan: Plan, rate: float) -> Plan:
+        """The plan of ``trial``, which came without a learning rate, at that one from now on."""
+        space, rated = self._study.space, plan.at(rate)
+        choices = distributions(space) if trial.params else {}
+        params = {**trial.params, **(space.params_of(rated) or {})}
+        writing.write(trial, plan_attributes(rated), params, choices)
+        return rated
 
     def claim(self, trial: optuna.Trial, plan: Plan) -> Claim:
         """Give the trial its seed, and find its twin.

@@ -28,7 +28,15 @@ def learning_rate_for(study: StoredStudy, runner: Runner, plan: Plan, loop: Work
 
     Raises ``TrialInterrupted`` where the worker is to stop meanwhile.
     """
-    if study.config.calibration.learning_rate != "auto" or not study.trains(plan):
+    searched = bool(study.space.learning_rates)
+    if searched and not isinstance(runner, TakesLearningRate):
+        raise StudyError(
+            "search_space.learning_rates need a runner that trains at Trial.learning_rate, but got "
+            f"{type(runner).__name__}; leave them out"
+        )
+    if plan.learning_rate is not None:
+        return plan.learning_rate
+    if study.config.calibration.learning_rate != "auto" or not (searched or study.trains(plan)):
         return None
     if not isinstance(runner, TakesLearningRate):
         return None
@@ -51,7 +59,7 @@ class RateSweep:
         self._runner = runner
         self._lora = lora
         self._loop = loop
-        self._rates = runner.learning_rates
+        self._rates = study.space.learning_rates or runner.learning_rates
         self._plans = uniform_plans(study, lora)
         self._found = Sweep(rates=self._rates)
 
@@ -67,11 +75,19 @@ class RateSweep:
         except ValueError as error:
             raise StudyError(
                 f"calibration.learning_rate: auto must find a rate, but {error}; "
-                "give it a number, or lower lora.alpha"
+                f"{self._fix}, or lower lora.alpha"
             ) from None
         self._keep(learning_rate=rate)
         worker_event("learning rate sweep complete", self._study.name, learning_rate=rate)
         return rate
+
+    @property
+    def _fix(self) -> str:
+        return (
+            "list lower search_space.learning_rates"
+            if self._study.space.learning_rates
+            else "give it a number"
+        )
 
     def _loss_of(self, name: str, rate: float) -> float:
         known = self._found.losses.get(name, {})

@@ -14,7 +14,7 @@ from datetime import datetime
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from jointsearch.study.attributes import FAILURE
+from jointsearch.search.attributes import FAILURE
 from jointsearch.study.full_runs import FullRun, RunState
 from jointsearch.study.queue import is_retried, requeue
 from jointsearch.study.storage import heartbeats

@@ -45,7 +45,7 @@ class TrialRun:
             raise TrialInterrupted("taken for stale") from None
 
     def _measure(self) -> Measurement:
-        plan = self.loop.outlast(lambda: self.queue.plan_of(self.trial))
+        plan = self._plan()
         while plan is not None and not self.loop.stopping:
             claim = self.loop.outlast(lambda: self.queue.claim(self.trial, plan))
             if claim is None:
@@ -58,6 +58,14 @@ class TrialRun:
             self.loop.wait()
             self.loop.outlast(self.queue.recover)
         raise TrialInterrupted("stopped before the first step")
+
+    def _plan(self) -> Plan | None:
+        """With a learning rate of its own where these are searched; None once the worker is to stop."""
+        plan = self.loop.outlast(lambda: self.queue.plan_of(self.trial))
+        if plan is None or not self.study.space.learning_rates or plan.learning_rate is not None:
+            return plan
+        rate = learning_rate_for(self.study, self.runner, plan, self.loop)
+        return None if rate is None else self.loop.outlast(lambda: self.queue.rated(self.trial, plan, rate))
 
     def _run(self, plan: Plan, seed: int, *, rungs: bool) -> Measurement:
         """Have the plan run; raises ``TrialFailed`` after ``calibration.max_seconds``."""

@@ -52,7 +52,7 @@ class WeightSharing:
         self._settings = models.config.calibration.at(trial.learning_rate)
         self._space = space
         self._seed = trial.seed
-        params = {name: len(choices) - 1 for name, choices in space.parameters.items()}
+        params = {name: len(choices) - 1 for name, choices in space.group_parameters.items()}
         largest = models.assemble(space.plan(params), trial.seed)
         self._shared = nn.ParameterDict(
             {_key(name): nn.Parameter(p.detach().clone()) for name, p in _trained(largest).items()}

@@ -9,6 +9,7 @@ import pytest
 
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.search.additive.horizon import GROWTH, Horizon
+from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.prior import BITS
 from jointsearch.search.additive.surrogate import Observations, Surrogate
@@ -36,7 +37,7 @@ class World:
 
     def _empty(self) -> Observations:
         none = np.empty(0, dtype=np.int64)
-        return Observations(np.empty((0, int(self.options.offsets[-1]))), np.empty(0), none, none, none)
+        return Observations(np.empty((0, int(self.options.offsets[-1]))), np.empty(0), none, none, none, none)
 
     def observed(self, num: int, steps: int = OWN, level: float = 3.0, noise: float = 0.0) -> Observations:
         sizes = [len(entry.bytes) for entry in self.options.groups]
@@ -44,7 +45,8 @@ class World:
         design = self.options.design(chosen)
         values = level + design @ (self.effects * self.factors(steps)) + noise * self.rng.standard_normal(num)
         numbers = np.arange(num, dtype=np.int64)
-        return Observations(design, values, 0 * numbers, numbers, self.options.model_bytes(chosen))
+        sizes_of = self.options.model_bytes(chosen)
+        return Observations(design, values, 0 * numbers, numbers, sizes_of, 0 * numbers + NO_RATE)
 
     def factors(self, steps: int) -> np.ndarray:
         growth = 1 + GROWN * np.log(steps / OWN)

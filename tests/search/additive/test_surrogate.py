@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.stats import spearmanr
 
 from jointsearch.search.additive.evidence import maximize, repeat_deviation
+from jointsearch.search.additive.offsets import INTERCEPT_VARIANCE, RATE_VARIANCE, SEED_VARIANCE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.prior import Prior
-from jointsearch.search.additive.surrogate import INTERCEPT_VARIANCE, SEED_VARIANCE, Observations, Surrogate
+from jointsearch.search.additive.surrogate import Observations, Surrogate
 from jointsearch.search.probe import GroupScores, Probe, ScoredPlan
 
 MakeOptions = Callable[..., Options]
@@ -49,26 +51,15 @@ def fitted(options: Options, observe: Observe) -> Surrogate:
     return Surrogate.fit(options, observe(options, chosen, values + 0.3 * (seeds == 1), seeds))
 
 
-def conditioned(surrogate: Surrogate) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Posterior mean and covariance of (μ, c_1, c_2, θ), by the normal equations."""
-    observed, num_seeds = surrogate.observed, 2
-    seeds = (observed.seeds[:, None] == np.arange(1, num_seeds + 1)).astype(float)
-    rows = np.concatenate([np.ones((len(seeds), 1)), seeds, observed.design], axis=1)
-    prior_mean = np.concatenate([np.zeros(1 + num_seeds), surrogate.prior.mean])
-    precision = np.linalg.inv(
-        np.block(
-            [
-                [
-                    np.diag([INTERCEPT_VARIANCE, SEED_VARIANCE, SEED_VARIANCE]),
-                    np.zeros((1 + num_seeds, observed.design.shape[1])),
-                ],
-                [
-                    np.zeros((observed.design.shape[1], 1 + num_seeds)),
-                    dense_prior(surrogate.prior, surrogate.scales),
-                ],
-            ]
-        )
-    )
+def conditioned(surrogate: Surrogate, num_rates: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Posterior mean and covariance of (μ, c_1, c_2, ρ_1, …, θ), by the normal equations."""
+    observed = surrogate.observed
+    seeds = (observed.seeds[:, None] == [1, 2]).astype(float)
+    rates = (observed.rates[:, None] == np.arange(num_rates)).astype(float)
+    rows = np.concatenate([np.ones((len(seeds), 1)), seeds, rates, observed.design], axis=1)
+    prior_mean = np.concatenate([np.zeros(3 + num_rates), surrogate.prior.mean])
+    shared = [INTERCEPT_VARIANCE, SEED_VARIANCE, SEED_VARIANCE] + [RATE_VARIANCE] * num_rates
+    precision = np.linalg.inv(block_diag(np.diag(shared), dense_prior(surrogate.prior, surrogate.scales)))
     noise = surrogate.scales[5] ** 2 + 1e-9
     covariance = np.linalg.inv(precision + rows.T @ rows / noise)
     z = surrogate.link.forward(observed.values)
@@ -83,6 +74,33 @@ def test_the_posterior_is_that_of_the_normal_equations(fitted: Surrogate, option
     predicted, deviation = fitted.predict(design)
     assert predicted == pytest.approx(rows @ mean, abs=1e-6)
     assert deviation == pytest.approx(np.sqrt(np.diag(rows @ covariance @ rows.T)), rel=1e-4)
+
+
+def test_what_a_rate_adds_is_that_of_the_normal_equations(
+    make_options: MakeOptions, observe: Observe
+) -> None:
+    options = make_options(bits=(4, 16), ranks=(0, 4), learning_rates=(1e-3, 1e-2, 1e-1))
+    chosen, rates = random_plans(options, 14), np.arange(14) % 3
+    values = options.design(chosen) @ np.linspace(-1, -0.1, int(options.offsets[-1]))
+    values = values + np.array([0.5, -0.4, 0.9])[rates]
+    fitted = Surrogate.fit(options, observe(options, chosen, values, np.arange(14) % 2, rates=rates))
+    mean, covariance = conditioned(fitted, 3)
+    offsets, spread = fitted.rate_offsets()
+    assert offsets == pytest.approx(mean[3:6], abs=1e-6)
+    assert spread == pytest.approx(covariance[3:6, 3:6], abs=1e-6)
+    assert fitted.best_rate == 1
+    assert fitted.effects == pytest.approx(mean[6:], abs=1e-6)
+    design = options.design(random_plans(options, 5, seed=1))
+    rows = np.concatenate([np.ones((5, 1)), np.zeros((5, 2)), np.tile([0, 1, 0], (5, 1)), design], axis=1)
+    predicted, deviation = fitted.predict(design)
+    assert predicted == pytest.approx(rows @ mean, abs=1e-6)
+    assert deviation == pytest.approx(np.sqrt(np.diag(rows @ covariance @ rows.T)), rel=1e-4)
+    # draws of the effects have the same spread; those of trials at other rates say as much
+    drawn = fitted.draw(np.random.default_rng(0), 20_000)
+    assert drawn.std(axis=1) == pytest.approx(np.sqrt(np.diag(covariance)[6:]), rel=0.03)
+    # turned to the best rate, what trials were worse for their rates is off
+    excess = (offsets - offsets.min())[rates] * fitted.link.scale
+    assert fitted.at_best_rate(values, rates) == pytest.approx(values - excess)
 
 
 def test_draws_have_the_moments_of_the_posterior(fitted: Surrogate, options: Options) -> None:

@@ -11,8 +11,9 @@ import pytest
 from jointsearch.errors import TrialFailed
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.runner import Trial
+from jointsearch.search.attributes import FAILURE
 from jointsearch.search.optuna_compat import experimental_optuna
-from jointsearch.study.attributes import FAILURE, RETRY_OF
+from jointsearch.study.attributes import RETRY_OF
 from jointsearch.study.queue import request
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.storage.locks import try_study_lock

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from jointsearch.errors import StudyError, TrialFailed
-from jointsearch.measurement import Measurement
+from fixtures.rates import RatesRunner
+from jointsearch.errors import StudyError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.origin import Origin
-from jointsearch.plan.plan import Plan
-from jointsearch.runner import Trial
 from jointsearch.study.learning_rate import attribute_of, stored_sweep
 from jointsearch.study.plans import export_plan
 from jointsearch.study.queue import request
@@ -26,29 +22,6 @@ from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 Create = Callable[..., StoredStudy]
-
-
-@dataclass
-class RatesRunner:
-    """The fake runner, whose loss has its valley at a rate, and diverges at more than three times of that."""
-
-    layout: ModelLayout
-    best: float = 1e-2
-    learning_rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
-    told: list[tuple[Plan, float | None]] = field(default_factory=list)
-    stop_at: int | None = None
-    worker: Worker | None = None
-
-    def run(self, plan: Plan, trial: Trial) -> Measurement:
-        self.told.append((plan, trial.learning_rate))
-        if self.worker and len(self.told) == self.stop_at:
-            self.worker.stop()
-        rate = trial.learning_rate or self.best
-        if rate > 3 * self.best:
-            raise TrialFailed("diverged")
-        found = FakeRunner(self.layout).run(plan, trial)
-        excess = abs(math.log10(rate / self.best))
-        return found.model_copy(update={"metrics": {**found.metrics, "loss": found.metrics["loss"] + excess}})
 
 
 @pytest.fixture
