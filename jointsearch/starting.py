@@ -50,7 +50,7 @@ class Audience:
         """Around the loading of the model and the data."""
         return nullcontext()
 
-    def following(self, name: str, trials: int) -> AbstractContextManager[Listener]:
+    def following(self, study: StoredStudy, trials: int) -> AbstractContextManager[Listener]:
         """Around the run of a study's workers: who is told of its records."""
         return nullcontext(lambda records: None)
 
@@ -84,7 +84,7 @@ def start_study(
         runner = loaded_runner(known.config, known.layout, audience)
         study = store(known, url)
         warm_start(study, runner)
-        with audience.following(study.name, study.config.search.trials) as listener:
+        with audience.following(study, study.config.search.trials) as listener:
             run_worker(study, runner, listener)
         return study
     study = store(known, url)
@@ -101,7 +101,7 @@ def run_fleet(
     options: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
     """Run the study by a worker process for each device; whether all of them left in peace."""
-    with audience.following(study.name, study.config.search.trials) as listener:
+    with audience.following(study, study.config.search.trials) as listener:
         fleet = Fleet(
             study=study.name,
             storage_url=url,
@@ -129,7 +129,7 @@ def work(
     config = study.config if device is None else study.config.model_copy(update={"device": device})
     runner = loaded_runner(config, study.layout, audience)
     warm_start(study, runner)
-    with audience.following(study.name, config.search.trials) as listener:
+    with audience.following(study, config.search.trials) as listener:
         run_worker(study, runner, listener, max_trials=max_trials, idle_exit_seconds=idle_exit_seconds)
     return study
 
@@ -185,7 +185,7 @@ def compare_with(
     want(study.optuna_study, Wanted.RUN)
 
     def run_requested() -> None:
-        with audience.following(study.name, 0) as listener:
+        with audience.following(study, 0) as listener:
             run_worker(study, runner(), listener, num_trials=0)
 
     return compare(study, settings, runner, run_requested)

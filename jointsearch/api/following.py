@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from jointsearch.starting import Audience
 from jointsearch.study.records import StudyRecords
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.events import Listener
 
 Callback = Callable[[Any, FrozenTrial], None]
@@ -36,7 +37,7 @@ class Following(Audience):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._told: set[int] | None = None
 
-    def following(self, name: str, trials: int) -> AbstractContextManager[Listener]:
+    def following(self, study: StoredStudy, trials: int) -> AbstractContextManager[Listener]:
         return nullcontext(self)
 
     def __call__(self, records: StudyRecords) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from jointsearch.cli.study_progress import StudyProgress
 from jointsearch.errors import visible
 from jointsearch.starting import Audience
+from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.events import Listener
 
 
@@ -26,5 +27,5 @@ class OnConsole(Audience):
     def loading(self) -> AbstractContextManager[object]:
         return self._console.status("loading the model and the data")
 
-    def following(self, name: str, trials: int) -> AbstractContextManager[Listener]:
-        return StudyProgress(name, trials, self._console, shown=not self._quiet)
+    def following(self, study: StoredStudy, trials: int) -> AbstractContextManager[Listener]:
+        return StudyProgress(study, trials, self._console, shown=not self._quiet)

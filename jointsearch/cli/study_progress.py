@@ -14,14 +14,18 @@ from rich.text import Text
 from jointsearch.cli.messages import say
 from jointsearch.study.analysis.progress import Snapshot, trial_line
 from jointsearch.study.records import StudyRecords
+from jointsearch.study.stored import StoredStudy
 
 
 class StudyProgress:
     """Listens to a worker and shows its study; use as a context manager around ``Worker.run``."""
 
-    def __init__(self, name: str, trials: int, console: Console, *, shown: bool = True) -> None:
+    def __init__(self, study: StoredStudy, trials: int, console: Console, *, shown: bool = True) -> None:
+        """``trials``: how many there are to be, those on request aside."""
+        name = study.name
         self._shown = shown
         self._trials = trials
+        self._steps = study.config.calibration.steps
         self._console = console
         self._reported: set[int] | None = None
         self._bar = Progress(
@@ -52,7 +56,7 @@ class StudyProgress:
         if not self._shown:
             return
         if self._live:
-            snapshot = Snapshot.of(records, self._trials)
+            snapshot = Snapshot.of(records, self._trials, self._steps)
             self._bar.update(self._task, completed=records.num_finished, total=snapshot.total)
             self._live.update(Group(self._bar, _table(snapshot)))
         self._report_new(records)
@@ -66,7 +70,7 @@ class StudyProgress:
             if trial.failure:
                 self._print(f"trial {number} failed: {trial.failure}")
             elif not self._live:
-                snapshot = Snapshot.of(records, self._trials)
+                snapshot = Snapshot.of(records, self._trials, self._steps)
                 seconds = f"{trial.seconds or 0:.1f} s"
                 self._print(
                     f"[{records.num_finished}/{snapshot.total}] {trial_line(trial)}, {seconds}; "

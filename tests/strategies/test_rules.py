@@ -332,3 +332,15 @@ def test_a_search_can_start_with_every_plan_that_has_no_other_name() -> None:
 def test_every_strategy_says_what_it_does() -> None:
     descriptions = [made.description for made in STRATEGIES.values()]
     assert all(20 < len(text) < 120 and "arXiv" not in text for text in descriptions)
+
+
+def test_no_module_has_a_higher_rank_than_its_smaller_side(layout: ModelLayout) -> None:
+    """Bytes of ranks that are too high are those of the plan, whose ranks are capped."""
+    bits = dict.fromkeys((spec.name for spec in layout.modules), 16)
+    ranks = {spec.name: 1000 for spec in SETTINGS.adapted(layout)}
+    made = SETTINGS.plan(layout, bits, ranks)
+    assert made.ranks == {spec.name: min(spec.shape) for spec in SETTINGS.adapted(layout)}
+    assert SETTINGS.bytes_of(layout, bits, ranks) == plan_cost(layout, made).model_bytes
+    # two bytes a weight, four a weight of the adapter: rank (rows + columns)
+    adapters = sum(4 * min(spec.shape) * sum(spec.shape) for spec in SETTINGS.adapted(layout))
+    assert SETTINGS.bytes_of(layout, bits, ranks) - SETTINGS.bytes_of(layout, bits) == adapters

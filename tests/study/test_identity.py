@@ -12,14 +12,14 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import CliRunner
-from optuna.storages import RDBStorage
+from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 
 from jointsearch.cli import cli
 from jointsearch.config.study import StudyConfig
 from jointsearch.dashboard.live import LiveStudies
-from jointsearch.errors import StudyError, StudyGone
+from jointsearch.errors import StorageError, StudyError, StudyGone
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
@@ -235,3 +235,12 @@ def test_an_unknown_wanted_state_is_ignored_and_a_later_stop_is_seen(
         want(study, Wanted.STOP)
         assert stopped.wait(60)
     assert told == [Wanted.PAUSE, Wanted.STOP]
+
+
+def test_a_storage_that_no_other_process_sees_is_refused(configure: Configure, layout: ModelLayout) -> None:
+    storage = InMemoryStorage()
+    with pytest.raises(
+        StorageError, match=r"^a study must be in a database .* but got InMemoryStorage; give"
+    ):
+        create_study(storage, configure(), layout)
+    assert storage.get_all_studies() == []

@@ -69,7 +69,7 @@ def status(name: str, watch: bool, storage_url: str, output_format: str) -> None
 
 def _status(study: StoredStudy) -> dict[str, Any]:
     records = study.records()
-    snapshot = Snapshot.of(records, study.config.search.trials)
+    snapshot = Snapshot.of(records, study.config.search.trials, study.config.calibration.steps)
     return summary_of(study, records) | {
         "waiting": len(records.waiting),
         "left": records.num_left(study.config.search.trials),

@@ -44,7 +44,8 @@ class StudyRow:
 
 
 def study_row(study: StoredStudy, records: StudyRecords) -> StudyRow:
-    snapshot = Snapshot.of(records.at(None), study.config.search.trials)
+    config = study.config
+    snapshot = Snapshot.of(records.at(None), config.search.trials, config.calibration.steps)
     moments = [
         moment
         for trial in records.trials

@@ -31,8 +31,8 @@ class Snapshot:
     seconds_left: float | None
 
     @classmethod
-    def of(cls, records: StudyRecords, trials: int) -> Snapshot:
-        """``trials``: how many the search is to have."""
+    def of(cls, records: StudyRecords, trials: int, steps: int) -> Snapshot:
+        """``trials``: how many the search is to have; ``steps``: how long each of them trains."""
         best = records.best
         measured = [
             trial.seconds for trial in records.complete if trial.seconds is not None and trial.copy_of is None
@@ -49,8 +49,14 @@ class Snapshot:
             best=trial_line(best) if best else "-",
             hypervolume=records.hypervolume,
             trials_per_hour=3600 * rate if rate else None,
-            seconds_left=left / rate if rate else None,
+            seconds_left=(left + _beyond_trials(records, steps)) / rate if rate else None,
         )
+
+
+def _beyond_trials(records: StudyRecords, steps: int) -> float:
+    """What the finals that are asked for take beyond as many trials, in trials: their time goes by steps."""
+    finals = (trial.steps for trial in records.unfinished if trial.steps)
+    return sum(final / steps - 1 for final in finals)
 
 
 def trial_line(trial: TrialRecord | MeasuredPlan) -> str:

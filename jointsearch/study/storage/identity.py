@@ -15,12 +15,12 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import GrpcStorageProxy, RDBStorage
 from optuna.storages._rdb.models import StudyModel, StudyUserAttributeModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from sqlalchemy import Connection, and_, select
 
-from jointsearch.errors import StudyGone
+from jointsearch.errors import StorageError, StudyGone
 from jointsearch.study.storage.database import Database
 from jointsearch.study.storage.internals import database_of, storage_of, study_id
 from jointsearch.study.storage.outages import is_outage
@@ -32,9 +32,15 @@ IDENTITY = "identity"
 def identified(study: optuna.Study) -> optuna.Study:
     """``study`` through a storage that raises ``StudyGone`` once the study is deleted, or made again.
 
-    A study without an identity, a new one or one of version 0.1.0, gets it.
+    A study without an identity, a new one or one of version 0.1.0, gets it. Raises ``StorageError`` where
+    the storage is another one of Optuna's.
     """
     name, storage, database = study.study_name, storage_of(study), database_of(study)
+    if database is None and not isinstance(storage, GrpcStorageProxy):
+        raise StorageError(
+            "a study must be in a database or behind a storage proxy, which processes can share, but got "
+            f"{type(storage).__name__}; give a URL such as sqlite:///jointsearch.db"
+        )
     identity = study.user_attrs.get(IDENTITY)
     if isinstance(database, Database):
         identity = identity or _given(database, study_id(study))

@@ -13,6 +13,7 @@ from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.study.analysis.progress import Snapshot, trial_line
+from jointsearch.study.queue import request
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -35,7 +36,7 @@ class FailsSecond:
 def run_with_progress(study: StoredStudy, layout: ModelLayout, *, terminal: bool) -> str:
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=200)
-    with StudyProgress(study.name, study.config.search.trials, console) as progress:
+    with StudyProgress(study, study.config.search.trials, console) as progress:
         Worker(study, FailsSecond(layout), progress).run()
     return output.getvalue()
 
@@ -81,16 +82,30 @@ def test_a_line_names_values_trial_and_label(create: Create, layout: ModelLayout
 
 def test_snapshot(create: Create, layout: ModelLayout) -> None:
     study = create(search={"trials": 3})
-    before = Snapshot.of(study.records(), 3)
+    before = Snapshot.of(study.records(), 3, 5)
     assert (before.complete, before.running, before.failed, before.best) == (0, 0, 0, "-")
     assert (before.hypervolume, before.seconds_left) == (None, None)
     Worker(study, FailsSecond(layout)).run()
     records = study.records()
-    after = Snapshot.of(records, 12)
+    after = Snapshot.of(records, 12, 5)
     assert (after.total, after.complete, after.running, after.failed) == (12, 2, 0, 1)
     assert records.best is not None
     assert after.best == trial_line(records.best)
     durations = [(t.frozen.datetime_complete, t.frozen.datetime_start) for t in records.complete]
     seconds = [(end - begin).total_seconds() for end, begin in durations if end and begin]
     assert after.seconds_left == pytest.approx((12 - 3) * sum(seconds) / 2, rel=1e-9)
-    assert Snapshot.of(records, 2).seconds_left == 0
+    assert Snapshot.of(records, 2, 5).seconds_left == 0
+
+
+def test_finals_take_as_many_trials_as_they_are_long(create: Create, layout: ModelLayout) -> None:
+    study = create(search={"trials": 4})
+    Worker(study, FakeRunner(layout)).run()
+    plan = study.records().trials[0].plan
+    request(study, plan, seed=0, steps=20)  # as long as four trials of 5 steps
+    request(study, plan, seed=0, steps=80)  # sixteen
+    request(study, plan, seed=7)
+    records = study.records()
+    each = sum(trial.seconds or 0 for trial in records.complete) / 4
+    found = Snapshot.of(records, 4, 5)
+    assert found.total == 4 + 3
+    assert found.seconds_left == pytest.approx((4 + 16 + 1) * each, rel=1e-9)
