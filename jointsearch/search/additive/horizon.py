@@ -11,6 +11,11 @@ surrogate's mean, and k the slope of its link at the trials' middle. μ_T is fre
 ``GROWTH``²) is the same for all lengths, so that runs of one length say something of longer ones, with more
 doubt the longer they are: a Bayesian linear model (Bishop, Pattern Recognition and Machine Learning, 2006,
 section 3.3) whose noise is that of its residuals. No worth changes its sign: 1 + g ℓ is at least 0.
+
+Losses along a run are not used. The learning rate falls along it, so that a loss on the way is not that of a
+shorter run. Of what a rank is worth after 1000 steps, the line through runs of 40 and 300 steps was off by
+.011 nats in the mean, the slope along the run of 300 by .040, the mean of both by .024; of a run of 40 alone
+the slope was off by .208, no growth at all by .236 (``studies/benchmarks/horizons.py``).
 """
 
 from __future__ import annotations

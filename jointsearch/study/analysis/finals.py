@@ -2,7 +2,8 @@
 
 Successive halving upwards (Jamieson and Talwalkar, arXiv 1502.07943): at each longer length run only what
 the length before has put on its front, the plans of the ladder that are its rivals there, and what a person
-has selected. Every run begins anew, since the learning rate of a short one has already fallen to 0.
+has selected. Every run begins anew: the learning rate of a short one rises sooner and has fallen to 0 at its
+end, so that none of its states lies on a longer run's way, and no checkpoint of it gives that run's numbers.
 """
 
 from __future__ import annotations
