@@ -14,6 +14,11 @@ _HERE = "jointsearch.cli"
 
 PLAN = (Row("show", f"{_HERE}.plan:show", "Show a plan's bits and ranks, block by block, and its bytes"),)
 
+BANK = (
+    Row("list", f"{_HERE}.bank:list_banks", "List this machine's banks of quantized weights"),
+    Row("clear", f"{_HERE}.bank:clear", "Delete banks; workers make them again"),
+)
+
 STORAGE = (Row("proxy", f"{_HERE}.storage:proxy", "Serve the storage over gRPC, at grpc://HOST:PORT"),)
 
 STUDY = (
@@ -39,6 +44,7 @@ ROOT = (
     Row("study", f"{_HERE}.commands:study", "Start, watch, steer and delete studies"),
     Row("worker", f"{_HERE}.worker:worker", "Run trials of a stored study, or its full runs"),
     Row("storage", f"{_HERE}.commands:storage", "Serve a storage to many workers"),
+    Row("bank", f"{_HERE}.commands:bank", "List and delete this machine's quantized weights"),
     Row("front", f"{_HERE}.front:front", "Show the Pareto front, and whether searching has paid"),
     Row("select", f"{_HERE}.selection:select", "Select a point of a study for its full run"),
     Row("export", f"{_HERE}.export:export", "Write the plan of the selected point as a file"),
@@ -93,6 +99,20 @@ def plan() -> None:
     \b
     Example:
       jointsearch plan show plan.json
+    """
+
+
+@click.group(cls=LazyGroup, table=BANK)
+def bank() -> None:
+    """List and delete this machine's quantized weights.
+
+    The first worker of a study quantizes its model into a bank, in the cache folder; all workers of
+    the machine use it. A bank can be deleted at any time: it is made again when it is needed.
+
+    \b
+    Example:
+      jointsearch bank list
+      jointsearch bank clear
     """
 
 

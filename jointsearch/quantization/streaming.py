@@ -58,6 +58,7 @@ class Streaming(QuantizationConfigMixin):
         ``initialized``: parameters that are no part of the checkpoint, and stay.
         """
         model.hf_quantizer.remove_quantization_config(model)
+        del model.is_quantized
         for module in model.modules():
             if isinstance(module, PreTrainedModel):
                 module.config.__dict__.pop("_is_quantized", None)
