@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +18,8 @@ from jointsearch.search.additive.observed import PROPOSED, PROPOSED_RATE, TrialR
 from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Surrogate
-from jointsearch.search.attributes import STEPS, stored_probe
+from jointsearch.search.attributes import SEED, STEPS, stored_probe
+from jointsearch.search.learning_rate import as_trials, stored_sweep
 from jointsearch.search.optuna_compat import show_to_others
 from jointsearch.space import LEARNING_RATE
 
@@ -48,13 +50,16 @@ class PlanSampler(BaseSampler):
         self._seed = seed
         self._random = RandomSampler(seed=seed)
         self._fitted: tuple[int, Surrogate] | None = None
+        self._quality_is_loss = False
 
     @classmethod
     def of(cls, context: SamplerContext, **others: Any) -> Self:
         """The sampler of a study; ``others``: what it wants beside its space, its quality and its seed."""
         options = Options.of(context.space, context.layout)
         seed = context.settings.seed
-        return cls(options, context.distributions, sign=context.sign, seed=seed, **others)
+        sampler = cls(options, context.distributions, sign=context.sign, seed=seed, **others)
+        sampler._quality_is_loss = context.quality == "loss"
+        return sampler
 
     @abstractmethod
     def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
@@ -76,9 +81,17 @@ class PlanSampler(BaseSampler):
         """The additive model of ``trials``, fitted anew once one more has finished."""
         num_finished = sum(trial.state.is_finished() for trial in trials)
         if self._fitted is None or self._fitted[0] != num_finished:
-            observed = self._reader.observations(trials)
+            observed = self._reader.observations([*trials, *self._swept(study, trials)])
             self._fitted = (num_finished, Surrogate.fit(self._options, observed, stored_probe(study)))
         return self._fitted[1]
+
+    def _swept(self, study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """The sweep's runs at the rates that are searched, where what they measured is the quality."""
+        if not self._rates or not self._quality_is_loss:
+            return []
+        sweep = stored_sweep(study.user_attrs, self._options.space.lora)
+        seeds = Counter(trial.user_attrs[SEED] for trial in trials if SEED in trial.user_attrs)
+        return as_trials(sweep, self._options.space, seeds.most_common(1)[0][0]) if sweep and seeds else []
 
     def _rate(self, study: optuna.Study, number: int) -> int:
         """The position of the learning rate of trial ``number``, by Thompson sampling (Biometrika 25, 1933):

@@ -13,9 +13,9 @@ from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan, PlanContext
+from jointsearch.search.learning_rate import stored_sweep
 from jointsearch.space import SearchSpace, build_space
 from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
-from jointsearch.study.learning_rate import stored_sweep
 from jointsearch.study.records import RecordReader, StudyRecords
 
 

@@ -44,11 +44,11 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.config.training import FIRST_LEARNING_RATE
 from jointsearch.front.pareto import is_on_front
 from jointsearch.plan.plan import Plan
+from jointsearch.search.learning_rate import sweep
 from jointsearch.space import build_space
 from jointsearch.strategies.registry import strategy
 from jointsearch.strategies.settings import StrategySettings
 from jointsearch.study.analysis.ladder import Rung, ladder, ladder_ranks
-from jointsearch.study.learning_rate import sweep
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import create_study

@@ -64,8 +64,8 @@ def measured(file: Path, storage: str) -> Iterator[Line]:
 
 def lines_of(study: StoredStudy) -> Iterator[Line]:
     """What a stored study has measured."""
+    from jointsearch.search.learning_rate import stored_sweep
     from jointsearch.study.analysis.fidelity import fidelities
-    from jointsearch.study.learning_rate import stored_sweep
 
     records, own = study.records(), study.config.calibration.steps
     for trial in records.all_complete:

@@ -17,10 +17,10 @@ from jointsearch.cli.study.listing import summary_of
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.front.objectives import format_value
 from jointsearch.search.attributes import PROBE
+from jointsearch.search.learning_rate import stored_sweep
 from jointsearch.study.analysis.progress import Snapshot, running_trials
 from jointsearch.study.control import Wanted, wanted
 from jointsearch.study.full_runs import FullRun, full_runs, selected
-from jointsearch.study.learning_rate import stored_sweep
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study

@@ -16,7 +16,7 @@ from jointsearch.plan.formats import UNQUANTIZED
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.plan import Plan
 from jointsearch.runner import Runner, TakesLearningRate, Trial
-from jointsearch.study.learning_rate import Sweep, SweepRun, attribute_of, stored_sweep, sweep
+from jointsearch.search.learning_rate import Sweep, SweepRun, attribute_of, stored_sweep, sweep
 from jointsearch.study.storage.locks import try_study_lock
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.events import worker_event

@@ -12,7 +12,7 @@ from jointsearch.errors import StudyError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.origin import Origin
-from jointsearch.study.learning_rate import attribute_of, stored_sweep
+from jointsearch.search.learning_rate import attribute_of, stored_sweep
 from jointsearch.study.plans import export_plan
 from jointsearch.study.queue import request
 from jointsearch.study.storage.locks import try_study_lock

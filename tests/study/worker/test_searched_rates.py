@@ -18,11 +18,11 @@ from jointsearch.errors import StudyError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import ModuleChoice
 from jointsearch.runner import Trial
+from jointsearch.search.learning_rate import stored_sweep
 from jointsearch.study.analysis.compare import ComparisonSettings, compare
 from jointsearch.study.analysis.finals import request_anchors, request_finals
 from jointsearch.study.analysis.prediction import predict_front
 from jointsearch.study.analysis.refine import refine
-from jointsearch.study.learning_rate import stored_sweep
 from jointsearch.study.plans import export_plan
 from jointsearch.study.queue import request
 from jointsearch.study.stored import StoredStudy

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from jointsearch.study.learning_rate import Sweep, SweepRun, sweep
+from jointsearch.search.additive.observed import TrialReader
+from jointsearch.search.additive.options import Options
+from jointsearch.search.learning_rate import Sweep, SweepRun, as_trials, sweep
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 INF = math.inf
@@ -77,3 +81,20 @@ def test_a_person_is_told_of_edges_and_of_plans_that_differ() -> None:
     assert found(1e-4, small=[1, 2], large=[1, 2]) == [
         "the learning rate 0.0001 is at the edge of those that were tried"
     ]
+
+
+def test_runs_of_a_sweep_are_observations_of_its_rates(make_options: Callable[..., Options]) -> None:
+    options = make_options(bits=(4, 16), ranks=(0, 4), learning_rates=(1e-3, 1e-2, 1e-1))
+    name = "uniform 4-bit rank 4"
+    runs = [(name, 1e-3, 3.5), (name, 1e-2, 3.0), (name, 1e-1, None), ("no plan of the space", 1e-2, 1.0)]
+    found = Sweep(runs=tuple(SweepRun(plan=plan, learning_rate=rate, loss=loss) for plan, rate, loss in runs))
+    observed = TrialReader(options, 1).observations(as_trials(found, options.space, seed=5))
+    assert observed.rates.tolist() == observed.plans.tolist() == [0, 1, 2]
+    assert observed.values.tolist() == [
+        3.5,
+        3.0,
+        4.0,
+    ]  # diverged: 0.5 above the worst
+    assert observed.seeds.tolist() == [0, 0, 0]
+    row = options.features_of(options.space.plan(options.space.uniform("nf4", 4)))
+    assert observed.design == pytest.approx(np.stack([row] * 3))

@@ -13,8 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.record import Record, digest, read_stored
+from jointsearch.search.attributes import FAILURE, PLAN, SEED
+from jointsearch.space import LEARNING_RATE, SearchSpace
 
 SWEEP_OF = "learning_rate:"
 """Study attribute: the sweep for the adapters with that digest."""
@@ -109,6 +114,37 @@ def _valley(num: int, start: int, loss_at: Callable[[int], float]) -> int:
         if here != came_from:
             break
     return here
+
+
+def as_trials(sweep: Sweep, space: SearchSpace, seed: int | None) -> list[FrozenTrial]:
+    """The runs of a sweep over the rates that ``space`` searches, as trials with ``seed``.
+
+    Their numbers are below 0, so that none is a trial's. What no longer fits the space is left out.
+    """
+    kinds: dict[str, BaseDistribution] = {
+        name: IntDistribution(0, len(choices) - 1) for name, choices in space.parameters.items()
+    }
+    uniform = {baseline.origin.name: baseline for baseline in space.baselines()}
+    found = []
+    for number, run in enumerate(sweep.runs, 1):
+        if run.plan not in uniform or run.learning_rate not in space.learning_rates:
+            continue
+        baseline = uniform[run.plan]
+        params = {**baseline.params, LEARNING_RATE: space.learning_rates.index(run.learning_rate)}
+        trial = create_trial(
+            state=TrialState.FAIL if run.loss is None else TrialState.COMPLETE,
+            value=run.loss,
+            params=params,
+            distributions=kinds,
+            user_attrs={
+                PLAN: baseline.plan.at(run.learning_rate).model_dump(mode="json"),
+                SEED: seed,
+                **({FAILURE: "diverged"} if run.loss is None else {}),
+            },
+        )
+        trial.number = -number
+        found.append(trial)
+    return found
 
 
 def stored_sweep(attributes: Mapping[str, Any], lora: LoraSettings) -> Sweep | None:
