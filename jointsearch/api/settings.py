@@ -45,6 +45,8 @@ def settings_of(
         values["name"] = name
     if search_space is not None:
         values["search_space"] = search_space
+    if own_code is not None and _plain(values.get("search_space", {})).get("learning_rates"):
+        values.get("calibration", {}).pop("learning_rate", None)  # the code's own, which is searched instead
     given = values.get("objectives") if objectives is None else objectives
     if given is not None:
         values["objectives"] = [each.name if isinstance(each, Objective) else each for each in given]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -70,6 +70,35 @@ def test_the_same_plan_gives_the_same_numbers_as_the_trainer_alone(
     trainer = Trainer(model=made, args=args, train_dataset=rows, eval_dataset=rows.select(range(8)))
     trainer.train()
     assert trainer.evaluate()["eval_loss"] == pytest.approx(study.trials[0].values[0], rel=1e-5)
+
+
+class Told(Trainer):
+    """Notes the learning rates that its arguments have."""
+
+    rates: ClassVar[list[float]] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rates.append(self.args.learning_rate)
+
+
+def test_the_learning_rate_of_the_arguments_is_searched(create_own: Create, tmp_path: Path) -> None:
+    study = create_own(
+        compute_metrics=None,
+        objectives=None,
+        trainer_cls=Told,
+        search_space=js.SearchSpace(formats=["nf4"], ranks=[2, 4], learning_rates=[1e-3, 1e-2]),
+    )
+    Told.rates.clear()
+    study.optimize(n_trials=4)
+    rates = [trial.user_attrs["plan"]["learning_rate"] for trial in study.trials]
+    num_swept = len(Told.rates) - len(rates)
+    assert 2 <= num_swept <= 4  # two plans at one or two of the rates
+    assert Told.rates[num_swept:] == rates
+    assert set(rates) <= {1e-3, 1e-2}
+    plan = study.plan(3)
+    js.train(plan, tmp_path / "run", runner=study.runner)
+    assert Told.rates[-1] == plan.learning_rate == rates[3]
 
 
 def test_trl_s_trainer(create_on_texts: Create, tmp_path: Path) -> None:

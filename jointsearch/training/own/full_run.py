@@ -65,6 +65,7 @@ def train_in_full(
     check_model(plan, layout)
     args = copy.deepcopy(runner.arguments)
     args.output_dir = str(output / CHECKPOINTS)
+    args.learning_rate = plan.plan.learning_rate or args.learning_rate
     base = quantize_in_place(runner.copied_model(layout), JointSearchConfig.from_plan(plan))
     method = method_of(plan.plan.lora)
     original = runner.copied_model(layout) if needs_original(plan.plan) else None

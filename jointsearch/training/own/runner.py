@@ -28,6 +28,7 @@ from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.in_place import to_sixteen_bit
 from jointsearch.runner import Runner, Trial
+from jointsearch.training.calibration import LEARNING_RATES
 from jointsearch.training.device import describe, failures_named, library_versions, measure_peak_memory
 from jointsearch.training.device_check import check_formats
 from jointsearch.training.full_run.callbacks import Listener
@@ -158,6 +159,11 @@ class TrainerRunner(Runner):
         return evaluate_run(self, folder)
 
     @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """For a sweep; a study sweeps over those that it searches, and else has that of ``args``."""
+        return LEARNING_RATES
+
+    @property
     def num_evaluated(self) -> int:
         return len(self.eval_dataset)
 
@@ -232,6 +238,8 @@ class TrainerRunner(Runner):
         args.save_strategy = "no"
         if args.max_steps <= 0:
             args.max_steps = settings.steps
+        if trial.learning_rate is not None:
+            args.learning_rate = trial.learning_rate
         if trial.steps:
             args.warmup_steps = round(args.warmup_steps * trial.steps / args.max_steps)
             args.max_steps = trial.steps
