@@ -18,6 +18,7 @@ from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.memory import MemoryProfile
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.study.worker.full_runs import Trainer
 from jointsearch.training.quiet import quiet_libraries
@@ -51,6 +52,19 @@ def read_layout(config: StudyConfig) -> ModelLayout:
     layout = read_layout(config.model, config.task.type, config.task.head)
     reason = config.lora.why_no_experts
     return layout.kept_from("experts", reason) if reason else layout
+
+
+def read_memory(
+    config: StudyConfig, layout: ModelLayout, device: str | None = None, batch_size: int | None = None
+) -> MemoryProfile | None:
+    """What training the study's model takes on its device, or on another; None where nobody can foretell it.
+
+    No weights are read. ``batch_size``: by default that of trials.
+    """
+    quiet_libraries()
+    from jointsearch.training.memory.known import known_profile
+
+    return known_profile(config, layout, device, batch_size)
 
 
 def check_data(config: StudyConfig) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointsearch.assemble import check_data, read_layout, with_labels
+from jointsearch.assemble import check_data, read_layout, read_memory, with_labels
 from jointsearch.config.fields import with_former_defaults
 from jointsearch.config.study import StudyConfig
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.memory import MemoryProfile
 from jointsearch.space import build_space
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_if_there, open_storage
@@ -22,6 +23,8 @@ class Draft:
 
     config: StudyConfig
     layout: ModelLayout
+    memory: MemoryProfile | None = None
+    """What training takes; None where it cannot be foretold."""
 
 
 def draft(config: StudyConfig, layout: ModelLayout | None = None) -> Draft:
@@ -30,12 +33,14 @@ def draft(config: StudyConfig, layout: ModelLayout | None = None) -> Draft:
 
     ``layout``: of a model that is not read from ``config``.
     """
-    if layout is None:
+    is_read = layout is None
+    if is_read:
         check_data(config)
     config = with_labels(config, None)
     layout = layout or read_layout(config)
     build_space(config, layout)  # says what is wrong with it before the model is loaded
-    return Draft(config, layout)
+    memory = read_memory(config, layout) if is_read else None
+    return Draft(config, layout, memory)
 
 
 def stored(name: str, url: str) -> StoredStudy | None:
@@ -65,7 +70,7 @@ def store(study: StoredStudy | Draft, url: str) -> StoredStudy:
             return found
         if not is_proxy(url):  # which has no locks: another process may be creating it
             discard_half_made(storage, study.config.name)
-        return create_study(storage, study.config, study.layout)
+        return create_study(storage, study.config, study.layout, study.memory)
 
 
 def find_or_create(config: StudyConfig, url: str) -> StoredStudy:

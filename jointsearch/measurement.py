@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from pydantic import ConfigDict, Field
 
 from jointsearch.errors import StudyError
@@ -66,18 +69,30 @@ class Measurement(Record):
     peak_memory_bytes: int = 0
     """Peak of the process (CPU) or of the device's allocator (CUDA), with what the worker keeps: the base
     model and every format that it has met, so that a worker's first trials show less."""
+    training_memory: int = 0
+    """Bytes that a step of training takes at once, foretold; 0 where it cannot be."""
+    serving_memory: int = 0
+    """Bytes of the saved model and of the key-value cache of one example of the task's length, foretold."""
     num_tokens: int = 0
     seed: int = 0
     device: str = ""
     versions: dict[str, str] = Field(default={})
 
-    def weighed(self, cost: PlanCost) -> Measurement:
-        """The same with what follows from the plan's bytes, where the runner has not said it."""
+    @property
+    def memory(self) -> dict[str, int]:
+        """What has been foretold of its plan, by the names of objectives."""
+        known = {"training_memory": self.training_memory, "serving_memory": self.serving_memory}
+        return {name: num_bytes for name, num_bytes in known.items() if num_bytes}
+
+    def weighed(self, cost: PlanCost, memory: Mapping[str, int] = MappingProxyType({})) -> Measurement:
+        """The same with what follows from the plan's bytes and from its ``memory``, as far as that can be
+        foretold, where the runner has not said it."""
         known = {
             "model_bytes": cost.model_bytes,
             "bytes_per_parameter": cost.bytes_per_parameter,
             "trainable_parameters": cost.trainable_parameters,
             "trainable_share": cost.trainable_share,
+            **memory,
         }
         return self.model_copy(update={k: v for k, v in known.items() if k not in self.model_fields_set})
 

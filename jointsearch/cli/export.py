@@ -44,4 +44,6 @@ def export(name: str, target: str, output: Path, force: bool, storage_url: str) 
     export_to(ExportSource(plan), target, output, overwrite=force)
     assert plan.origin is not None
     size = format_bytes(plan.cost.model_bytes)
+    if foretold := plan.origin.memory.get("training_memory"):
+        size += f", {format_bytes(foretold)} to train"
     tell(f"wrote {output}: trial {plan.origin.trial} of '{name}', {size}")

@@ -19,7 +19,7 @@ from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import load_study
 
-OWN_COLUMNS = ("model_bytes", "peak_memory_bytes")
+OWN_COLUMNS = ("model_bytes", "training_memory", "peak_memory_bytes")
 """Objectives that the table shows anyway."""
 
 
@@ -36,7 +36,8 @@ def front(name: str, predicted: bool, steps: int | None, storage_url: str, outpu
 
     The uniform and named plans of study NAME stand beside it. Where the study has finals (`study finals`)
     it is the front of the longest ones. On a terminal that is too narrow these columns are left out, in this
-    order: peak memory, trainable, bits/weight, further objectives.
+    order: peak memory, trainable, bits/weight, to train, further objectives. 'To train' is the memory that a
+    step of training takes, as it is foretold.
 
     With --predicted, JSON is an object with the keys measured, predicted and verdict, and CSV has the
     predicted front alone.
@@ -88,7 +89,8 @@ def _of_length(study: StoredStudy, records: StudyRecords, steps: int) -> StudyRe
 
 def _print_measured(study: StoredStudy, records: StudyRecords, rows: list[dict[str, Any]]) -> None:
     quality, *others = (name for name in study.config.objectives if name not in OWN_COLUMNS)
-    columns = ["trial", quality, *others, "size", "bits/weight", "trainable", "peak memory", ""]
+    foretold = ["to train"] if any(row["training_memory"] for row in rows) else []
+    columns = ["trial", quality, *others, "size", *foretold, "bits/weight", "trainable", "peak memory", ""]
     length = f", finals of {records.steps} steps" if records.steps else ""
     tables = {
         f"Pareto front of '{study.name}'{length}": [row for row in rows if row["on_front"]],
@@ -103,6 +105,7 @@ def _print_measured(study: StoredStudy, records: StudyRecords, rows: list[dict[s
                 str(row["trial"]),
                 *(format_value(name, row[name]) for name in (quality, *others)),
                 format_bytes(row["model_bytes"]),
+                *(format_bytes(row["training_memory"]) for _ in foretold),
                 f"{row['bits_per_weight']:.2f}",
                 f"{row['trainable_share']:.2%}",
                 format_bytes(row["peak_memory_bytes"]),
@@ -113,7 +116,8 @@ def _print_measured(study: StoredStudy, records: StudyRecords, rows: list[dict[s
         for title, shown in tables.items()
         if shown
     }
-    print_tables(columns, lines, drop=("peak memory", "trainable", "bits/weight", *reversed(others)))
+    drop = ("peak memory", "trainable", "bits/weight", *foretold, *reversed(others))
+    print_tables(columns, lines, drop=drop)
 
 
 def _note(row: dict[str, Any], quality: str) -> str:

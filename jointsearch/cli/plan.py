@@ -35,6 +35,7 @@ def show(file: Path, output_format: str) -> None:
                 "model": content.study.model.id,
                 "task": content.study.task.type,
                 **content.cost.as_dict(),
+                **(content.origin.memory if content.origin else {}),
                 "modules": modules,
                 "left_out": content.layout.left_out,
             }
@@ -63,6 +64,7 @@ def _print(content: PlanFile) -> None:
     if content.plan.learning_rate is not None:
         facts["learning rate"] = f"{content.plan.learning_rate:g}"
     if origin:
+        facts |= {name.replace("_", " "): format_bytes(size) for name, size in origin.memory.items()}
         facts["from"] = f"study '{origin.study}', trial {origin.trial}" + (
             f" ({origin.label})" if origin.label else ""
         )

@@ -84,6 +84,8 @@ for _objective in (
     Objective("pearson", "maximize", "Pearson correlation, -1 to 1"),
     Objective("spearman", "maximize", "Spearman rank correlation, -1 to 1"),
     Objective("model_bytes", "minimize", "bytes of the saved checkpoint and adapter", True, "bytes"),
+    Objective("training_memory", "minimize", "memory of a training step, foretold", True, "bytes"),
+    Objective("serving_memory", "minimize", "model and cache of an example, foretold", True, "bytes"),
     Objective("peak_memory_bytes", "minimize", "peak memory, the worker's own included", True, "bytes"),
     Objective("tokens_per_second", "maximize", "training speed", True, "per second"),
     Objective("inference_rate", "maximize", "tokens generated, or examples read", True, "per second"),

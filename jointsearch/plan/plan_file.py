@@ -34,6 +34,8 @@ class PlanSource(Record):
     """The baseline's name where the plan is one."""
     metrics: dict[str, float] = {}
     """What the short fine-tune of the search measured."""
+    memory: dict[str, int] = {}
+    """What was foretold: ``training_memory`` at the study's batch, and ``serving_memory``; bytes."""
 
 
 class PlanFile(Record):

@@ -1,9 +1,9 @@
 """Names of what a study keeps in Optuna's storage beside parameters and values.
 
-A study has the user attributes ``config``, ``layout`` and perhaps ``selection``, ``sensitivities`` and
-``converged``, and those of ``full_runs``; a trial has ``plan``, ``digest``, ``seed`` and perhaps ``origin``
-or ``steps`` from the start, and ``measurement`` or ``failure`` at the end. Those that samplers read are named
-in ``search.attributes``.
+A study has the user attributes ``config``, ``layout`` and perhaps ``memory``, ``selection``,
+``sensitivities`` and ``converged``, and those of ``full_runs``. A trial has ``plan``, ``digest``, ``seed``
+and perhaps ``origin`` or ``steps`` from the start, and ``measurement`` or ``failure`` at the end. Those that
+samplers read are named in ``search.attributes``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from jointsearch.search.attributes import PLAN, SEED, STEPS
 
 CONFIG = "config"
 LAYOUT = "layout"
+MEMORY = "memory"
+"""What training takes of the model, where it can be foretold (``plan.memory.MemoryProfile``)."""
 SELECTION = "selection"
 """The number of the trial that was selected last."""
 CONVERGED = "converged"

@@ -56,6 +56,7 @@ def export_plan(study: StoredStudy, number: int | None = None) -> PlanFile:
         trial=trial.number,
         label=f"{trial.origin.name}, distilled" if adapts else trial.origin.name,
         metrics=trial.measurement.metrics,
+        memory=trial.measurement.memory,
     )
     plan = trial.plan.distilled(trial.measurement.ranks)
     return PlanFile.build(plan, study.layout, study.trained_config(trial.plan), source)

@@ -12,10 +12,12 @@ from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.lora import LoraSettings
+from jointsearch.plan.memory import MemoryProfile
 from jointsearch.plan.plan import Plan, PlanContext
+from jointsearch.plan.record import read_stored
 from jointsearch.search.learning_rate import stored_sweep
 from jointsearch.space import SearchSpace, build_space
-from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT
+from jointsearch.study.attributes import CONFIG, CONVERGED, LAYOUT, MEMORY
 from jointsearch.study.records import RecordReader, StudyRecords
 
 
@@ -47,6 +49,16 @@ class StoredStudy:
                 f"the study '{self.name}' must hold the layout of its model as this version writes it, but "
                 f"{first_line(error)}; it was made by another version of jointsearch"
             ) from None
+
+    @cached_property
+    def memory(self) -> MemoryProfile | None:
+        """What training takes of its model; None where nobody has foretold it."""
+        stored = self.optuna_study.user_attrs.get(MEMORY)
+        return None if stored is None else read_stored(MemoryProfile, stored, "the memory of training")
+
+    def memory_of(self, plan: Plan) -> dict[str, int]:
+        """``training_memory`` and ``serving_memory`` of a plan, as far as they can be foretold."""
+        return {} if self.memory is None else self.memory.of(self.layout, plan)
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -17,10 +17,11 @@ from jointsearch.config.study import StudyConfig, differences
 from jointsearch.errors import StudyError, first_line, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.memory import MemoryProfile
 from jointsearch.registry import PLUGINS
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.space import build_space
-from jointsearch.study.attributes import CONFIG, LAYOUT
+from jointsearch.study.attributes import CONFIG, LAYOUT, MEMORY
 from jointsearch.study.busy import busy_workers
 from jointsearch.study.storage.identity import IDENTITY, identified
 from jointsearch.study.storage.opening import open_storage
@@ -127,7 +128,12 @@ def discard_half_made(storage: BaseStorage, name: str) -> None:
             delete(study)
 
 
-def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout) -> StoredStudy:
+def create_study(
+    storage: BaseStorage,
+    config: StudyConfig,
+    layout: ModelLayout,
+    memory: MemoryProfile | None = None,
+) -> StoredStudy:
     """A new study with its baselines in the queue, there as a whole or not at all."""
     space = build_space(config, layout)
     try:
@@ -145,6 +151,8 @@ def create_study(storage: BaseStorage, config: StudyConfig, layout: ModelLayout)
         with experimental_optuna():
             study.set_metric_names(list(config.objectives))
         study.set_user_attr(LAYOUT, layout.model_dump(mode="json"))
+        if memory is not None:
+            study.set_user_attr(MEMORY, memory.model_dump(mode="json"))
         enqueue_known(study, space, layout, config)
         # last, because a study without it is not ours
         study.set_user_attr(CONFIG, config.model_dump(mode="json"))

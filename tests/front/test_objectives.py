@@ -45,6 +45,8 @@ def test_which_way_is_better() -> None:
         "bits_per_byte",
         "model_bytes",
         "peak_memory_bytes",
+        "training_memory",
+        "serving_memory",
     }
     assert all(objective.sign == 1 for name, objective in OBJECTIVES.items() if name not in grow)
     assert all(name == objective.name for name, objective in OBJECTIVES.items())

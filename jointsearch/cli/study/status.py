@@ -15,7 +15,7 @@ import click
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.study.listing import summary_of
 from jointsearch.cli.tables import print_json, print_table
-from jointsearch.front.objectives import format_value
+from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.search.attributes import PROBE
 from jointsearch.search.learning_rate import stored_sweep
 from jointsearch.study.analysis.progress import Snapshot, running_trials
@@ -75,6 +75,7 @@ def _status(study: StoredStudy) -> dict[str, Any]:
         "left": records.num_left(study.config.search.trials),
         "wanted": wanted(study.optuna_study).value,
         "front": [trial.number for trial in records.answer.front],
+        "training_memory": [trial.measurement.training_memory for trial in records.answer.front],
         "finals": {str(steps): len(records.at(steps).complete) for steps in records.lengths},
         "fidelity": _fidelity(records),
         "selected": selected(study.optuna_study),
@@ -165,6 +166,7 @@ def _in_words(current: dict[str, Any]) -> dict[str, str]:
         "trials": _counts(current),
         "workers are to": WORKERS_ARE_TO[Wanted(current["wanted"])],
         "front": f"trials {', '.join(map(str, current['front']))}" if current["front"] else "-",
+        **_memory(current["training_memory"]),
         "selected": "-" if current["selected"] is None else f"trial {current['selected']}",
         "best": current["best"],
         "hypervolume": _number(current["hypervolume"], ".3f"),
@@ -185,6 +187,14 @@ def _in_words(current: dict[str, Any]) -> dict[str, str]:
     if current["probe_correlation"] is not None:
         found["probe"] = f"rank correlation with the trials {current['probe_correlation']:.2f}"
     return found
+
+
+def _memory(of_front: list[int]) -> dict[str, str]:
+    """What training the front's plans takes, where it is foretold."""
+    if not any(of_front):
+        return {}
+    low, high = (format_bytes(end) for end in (min(of_front), max(of_front)))
+    return {"memory to train": low if low == high else f"{low} to {high}"}
 
 
 def _counts(current: dict[str, Any]) -> str:

@@ -80,6 +80,7 @@ def _row(trial: TrialRecord, on_front: set[int]) -> dict[str, Any]:
     if complete:
         row |= {name: round(value, 6) for name, value in trial.values.items()}
         row["megabytes"] = round(trial.values.get("model_bytes", trial.measurement.model_bytes) / 1e6, 4)
+        row |= {name: round(size / 1e6, 4) for name, size in trial.measurement.memory.items()}
         row["trainable"] = round(100 * trial.measurement.trainable_share, 3)
     return row
 

@@ -48,6 +48,10 @@ def bytes_card(table: PlanTable) -> Any:
 
 def memory_card(point: PlanPoint) -> Any:
     rows = [("frozen weights", point.cost.base_bytes), ("adapter", point.cost.adapter_bytes)]
+    if point.training_memory:
+        rows.append(("a step of training, foretold", point.training_memory))
+    if point.serving_memory:
+        rows.append(("serving an example of the task's length, foretold", point.serving_memory))
     if point.peak_memory_bytes:
         rows.append(("peak of the trial's process, measured", point.peak_memory_bytes))
     most = max(num_bytes for _, num_bytes in rows)

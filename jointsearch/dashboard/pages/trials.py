@@ -119,6 +119,7 @@ TITLES = {
     "seed": "Seed",
     "trainable": "Trainable, %",
     "seconds": "Seconds",
+    "training_memory": "To train, MB",
     "worker": "Worker",
     "failure": "Failure",
 }
@@ -126,7 +127,7 @@ TITLES = {
 
 def columns(objectives: Sequence[str], *, with_rates: bool) -> list[dict[str, Any]]:
     """The grid's; a plan's name is a link to its page. ``with_rates``: where learning rates are searched."""
-    others = [name for name in objectives if name != "model_bytes"]
+    others = [name for name in objectives if name not in ("model_bytes", "training_memory")]
     text = {"filter": "agTextColumnFilter"}
     return [
         {"field": "trial", "headerName": "Trial", "width": 90, **NUMBER},
@@ -138,7 +139,7 @@ def columns(objectives: Sequence[str], *, with_rates: bool) -> list[dict[str, An
         {"field": "state", "headerName": TITLES["state"], **text},
         *(
             {"field": name, "headerName": TITLES[name], **NUMBER}
-            for name in ("steps", "seed", "trainable", "seconds")
+            for name in ("training_memory", "steps", "seed", "trainable", "seconds")
         ),
         *({"field": name, "headerName": TITLES[name], **text} for name in ("worker", "failure")),
     ]

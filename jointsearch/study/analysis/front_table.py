@@ -72,6 +72,16 @@ class PlanPoint:
         return self.measured.measurement.trainable_share
 
     @property
+    def training_memory(self) -> int:
+        """Foretold; 0 where it cannot be."""
+        return self.measured.measurement.training_memory
+
+    @property
+    def serving_memory(self) -> int:
+        """Foretold; 0 where it cannot be."""
+        return self.measured.measurement.serving_memory
+
+    @property
     def peak_memory_bytes(self) -> int:
         return self.measured.measurement.peak_memory_bytes
 
@@ -187,6 +197,8 @@ def _measured(measurement: Measurement) -> dict[str, Any]:
     stability = measurement.stability
     return {
         **{f"validation_{name}": round(value, 6) for name, value in measurement.metrics.items()},
+        "training_memory": measurement.training_memory,
+        "serving_memory": measurement.serving_memory,
         "peak_memory_bytes": measurement.peak_memory_bytes,
         "seconds_per_epoch": round(measurement.seconds_per_epoch, 3),
         "tokens_per_second": round(measurement.tokens_per_second, 1),

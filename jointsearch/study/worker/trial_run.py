@@ -98,7 +98,9 @@ class TrialRun:
                 if over():
                     raise TrialFailed(overdue) from None
                 raise
-        return measured.weighed(plan_cost(self.study.layout, plan.ending_with(measured.ranks)))
+        ended = plan.ending_with(measured.ranks)
+        memory = self.study.memory_of(plan) if plan.lora.method.searchable else {}
+        return measured.weighed(plan_cost(self.study.layout, ended), memory)
 
     def _report(self, plan: Plan, step: int, loss: float) -> None:
         if not may_stop_early(self.study, self.trial):
