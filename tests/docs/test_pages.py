@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import importlib
 import inspect
 import json
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +25,7 @@ import jointsearch
 from fixtures.pages import PAGES, README, ROOT, anchors, blocks, check_command, command_lines, links
 from jointsearch.assemble import EMBEDDED
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.formats import FORMATS
 
 PYTHON = [
@@ -143,15 +147,25 @@ def test_the_readme_is_short() -> None:
     assert README.stat().st_size <= 6_000
 
 
-def test_the_readmes_figures_are_recorded() -> None:
+def test_the_readmes_figure_is_of_the_embedded_study_as_it_is() -> None:
     text = README.read_text(encoding="utf-8")
-    overheads = json.loads((ROOT / "studies" / "benchmarks" / "overheads.json").read_text(encoding="utf-8"))
-    found = re.search(r"after (\d+) trials.*?Seed (\d+); (\d+) s on (\d+) cores of an ([\w ]+)\.", text, re.S)
+    found = re.search(
+        r"after (\d+) trials.*?Seed (\d+), `sampler: (\w+)`, learning rate ([\d.]+);", text, re.S
+    )
     assert found
-    study, hardware = overheads["quickstart_study"], overheads["hardware"]
-    assert int(found[1]) == study["trials"]
-    assert int(found[3]) == round(study["command_seconds"])
-    assert (int(found[4]), found[5]) == (hardware["cores"], hardware["cpu"])
+    dump = gzip.decompress((ROOT / "studies" / "quickstart" / "study.sql.gz").read_bytes()).decode()
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(dump)
+        (stored,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'config'")
+    recorded = StudyConfig.model_validate(json.loads(stored[0]))
+    assert recorded.identity == read_study(EMBEDDED["quickstart"]).identity
+    search, rate = recorded.search, recorded.calibration.learning_rate
+    assert (int(found[1]), int(found[2]), found[3], float(found[4])) == (
+        search.trials,
+        search.seed,
+        search.sampler,
+        rate,
+    )
 
 
 def test_the_skeleton_of_a_format_is_that_of_the_whole_one() -> None:

@@ -153,6 +153,8 @@ def point_stats(table: FrontTable, point: PlanPoint, verdict: Verdict) -> list[A
     """Quality, size, the difference to the rival, and memory."""
     error = point.standard_error
     spread = "1 seed" if error is None else f"± {format_value(table.quality, error)}, {point.num_seeds} seeds"
+    if (rate := point.plan.learning_rate) is not None:
+        spread = f"{spread}, learning rate {rate:g}"
     gain, rival = against(table, point, verdict)
     memory = format_bytes(point.peak_memory_bytes) if point.peak_memory_bytes else "not measured"
     return [
