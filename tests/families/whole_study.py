@@ -46,8 +46,8 @@ class Outcome:
     """The same of what was loaded back."""
 
 
-def run(name: str, family: Family, folder: Path) -> Outcome:
-    """Raises where anything of it fails."""
+def study_of(name: str, family: Family, folder: Path) -> Path:
+    """The file of a study of a small random model of the family, with its tokenizer and data."""
     torch.manual_seed(0)
     model_class(family.task).from_config(family.config()).save_pretrained(folder / "model")
     tokenizer().save_pretrained(folder / "model")
@@ -77,6 +77,12 @@ def run(name: str, family: Family, folder: Path) -> Outcome:
             }
         )
     )
+    return study_file
+
+
+def run(name: str, family: Family, folder: Path) -> Outcome:
+    """Raises where anything of it fails."""
+    study_file = study_of(name, family, folder)
     study = start_study(read_study(study_file), f"sqlite:///{folder}/studies.db", Audience())
     records = study.records()
     assert not records.failed, records.failed[0].failure
