@@ -56,6 +56,47 @@ def overheads() -> str:
     return table(["what", "measured", "against"], rows)
 
 
+def memory() -> str:
+    """``benchmarks/memory.json``: a search's worker beside a plain fine-tune of its heaviest plan."""
+    found = read("benchmarks/memory.json")
+    both = found["two_workers_of_nf4"]
+    rows = [
+        (
+            f"peak of a worker over {found['trials']} mixed trials",
+            _gigabytes(found["worker_peak_growth_bytes"]),
+            f"{_gigabytes(found['plain_peak_growth_bytes'])} for a plain run of the heaviest of their plans "
+            f"alone: {found['worker_over_plain']:.2f} times",
+        ),
+        (
+            "the same with every format in the worker's memory",
+            _gigabytes(found["in_memory_peak_growth_bytes"]),
+            "equal losses" if found["losses_equal_to_in_memory"] else "other losses",
+        ),
+        (
+            "making the bank",
+            f"{found['make_bank_seconds']:.0f} s",
+            f"{_gigabytes(found['bank_bytes'])} on disk; "
+            f"{_gigabytes(found['make_bank_peak_growth_bytes'])} of memory at the most",
+        ),
+        ("opening it again", f"{found['open_bank_seconds']:.1f} s", ""),
+        (
+            "a trial's model",
+            f"{found['assemble_seconds_median']:.2f} s",
+            f"{found['assemble_share_median']:.1%} of a trial of {found['steps']} steps",
+        ),
+        (
+            "two workers with the same NF4 plan, the bank's pages of each",
+            _gigabytes(both[0]["bank_rss_bytes"]),
+            f"{_gigabytes(sum(each['bank_pss_bytes'] for each in both))} for both together",
+        ),
+    ]
+    return table(["what", "measured", "against"], rows)
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"
+
+
 def workers() -> str:
     """``benchmarks/workers.json``: what the storage costs, and how far workers on it scale."""
     found = read("benchmarks/workers.json")

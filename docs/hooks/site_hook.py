@@ -56,6 +56,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "strategies": study_tables.all_strategies,
     "python": api_page.all_names,
     "overheads": record_tables.overheads,
+    "memory": record_tables.memory,
     "workers": record_tables.workers,
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,

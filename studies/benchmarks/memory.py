@@ -51,7 +51,7 @@ from jointsearch.training.tasks import build_task  # noqa: E402
 
 CPU = torch.device("cpu")
 
-STUDY = {
+STUDY: dict[str, Any] = {
     "name": "memory",
     "task": {"type": "causal-lm", "data": {"package": "click"}, "sequence_length": 64},
     "search_space": {"ranks": [0, 4, 16]},
@@ -198,6 +198,7 @@ def measure(trials: int, folder: Path) -> dict[str, Any]:
     return {
         "model": "GPT-2 of 124 M parameters, random weights, 2 x 64 tokens",
         "trials": trials,
+        "steps": STUDY["calibration"]["steps"],
         "worker_peak_growth_bytes": worker_growth,
         "plain_peak_growth_bytes": plain_growth,
         "worker_over_plain": worker_growth / plain_growth,

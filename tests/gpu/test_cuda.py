@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jointsearch.assemble import EMBEDDED
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.study import ModelSettings
+from jointsearch.config.yaml_file import read_study
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.formats import FORMATS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
@@ -26,6 +29,7 @@ from jointsearch.space import SearchSpace
 from jointsearch.training.device_check import check_format
 from jointsearch.training.model.architecture import model_class, read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
+from jointsearch.training.model.shared_bank import open_bank
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -100,6 +104,27 @@ def test_the_device_holds_what_the_plan_weighs(model: ModelSettings, layout: Mod
     held = torch.cuda.memory_allocated(CUDA) - before
     assert loaded.device.type == "cuda"
     assert 1.0 <= held / plan_cost(layout, plan).base_bytes <= 1.1
+
+
+def test_a_bank_on_disk_has_one_plan_on_the_device(
+    model: ModelSettings, layout: ModelLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOINTSEARCH_CACHE", str(tmp_path))
+    config = read_study(EMBEDDED["quickstart"]).model_copy(update={"model": model})
+    base = load_base(model, TASK, layout.dtype, CUDA)
+    expected = QuantizedBank(base, config.quantization, torch.bfloat16)
+    plans = [drawn_plan(layout, seed) for seed in range(3)]
+    wanted = [logits(expected.assemble(plan.formats)) for plan in plans]
+    del base, expected
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(CUDA)
+    bank = open_bank(config, layout, CUDA)
+    for plan, equal in zip(plans, wanted, strict=True):
+        assert torch.equal(logits(bank.assemble(plan.formats)), equal)
+        gc.collect()
+        held = torch.cuda.memory_allocated(CUDA) - before
+        assert 1.0 <= held / plan_cost(layout, plan).base_bytes <= 1.15
 
 
 def jointsearch(folder: Path, *words: str) -> str:
