@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from jointsearch.assemble import check_data, read_layout, read_memory, with_labels
 from jointsearch.config.fields import with_former_defaults
 from jointsearch.config.study import StudyConfig
+from jointsearch.errors import StudyFileError
+from jointsearch.front.objectives import format_bytes
+from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.limits import Limits
 from jointsearch.plan.memory import MemoryProfile
-from jointsearch.space import build_space
+from jointsearch.space import SearchSpace, build_space
 from jointsearch.study.storage.locks import creation_lock
 from jointsearch.study.storage.opening import open_if_there, open_storage
 from jointsearch.study.storage.urls import is_proxy
@@ -38,9 +42,32 @@ def draft(config: StudyConfig, layout: ModelLayout | None = None) -> Draft:
         check_data(config)
     config = with_labels(config, None)
     layout = layout or read_layout(config)
-    build_space(config, layout)  # says what is wrong with it before the model is loaded
+    space = build_space(config, layout)  # says what is wrong with it before the model is loaded
     memory = read_memory(config, layout) if is_read else None
+    check_limits(config, space, Limits.of(config.search_space, layout, memory))
     return Draft(config, layout, memory)
+
+
+def check_limits(config: StudyConfig, space: SearchSpace, limits: Limits) -> None:
+    """Raise ``StudyFileError`` where no plan of the space fits the limits, or nobody can say."""
+    needs = "training_memory" in config.objectives or limits.max_training_memory is not None
+    if needs and limits.memory is None and config.model.is_named:
+        raise StudyFileError(
+            f"training_memory must be foretold, but it cannot be for this {limits.layout.architecture} and "
+            f"{config.task.type}; use the objective peak_memory_bytes, which is measured, and no limit of it"
+        )
+    if not limits.any:
+        return
+    plans = [space.plan({}), *(baseline.plan for baseline in space.baselines())]
+    leanest = min(plans, key=limits.excess)
+    if limits.excess(leanest) > 0:
+        size = format_bytes(plan_cost(limits.layout, leanest).model_bytes)
+        memory = limits.training_memory(leanest)
+        takes = f" and takes {format_bytes(memory)} to train" if memory else ""
+        raise StudyFileError(
+            "search_space: some plan must be within max_model_bytes and max_training_memory, but the leanest "
+            f"has {size}{takes}; raise the limit, offer fewer bits, or lower calibration.batch_size"
+        )
 
 
 def stored(name: str, url: str) -> StoredStudy | None:

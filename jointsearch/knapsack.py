@@ -17,7 +17,7 @@ are many groups, because the bound is nearly tight there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BISECTIONS = 60
+DOUBLINGS, HALVINGS = 20, 12
 TOLERANCE = 1e-12
 """Of the values' scale: what sums of floats may differ by."""
 
@@ -42,6 +43,10 @@ class Knapsack:
 
     bytes: Ints
     values: Floats
+    max_bytes: int | None = None
+    """No plan has more, whatever the budget."""
+    other: tuple[Ints, int] | None = None
+    """A second size, shaped as ``bytes``, and what a plan's must not exceed."""
 
     @classmethod
     def of(cls, sizes: Sequence[Ints], values: Sequence[Floats]) -> Knapsack:
@@ -53,6 +58,17 @@ class Knapsack:
             padded_values[group, : len(group_values)] = group_values
         return cls(padded_bytes, padded_values)
 
+    def at_most(self, max_bytes: int) -> Knapsack:
+        """The same choice among plans of at most so many bytes."""
+        return replace(self, max_bytes=max_bytes)
+
+    def also_within(self, sizes: Sequence[Ints], limit: int) -> Knapsack:
+        """The same choice among plans whose other sizes, one array per group, add up to at most ``limit``."""
+        padded = np.zeros(self.bytes.shape, dtype=np.int64)
+        for group, each in enumerate(sizes):
+            padded[group, : len(each)] = each
+        return replace(self, other=(padded, limit))
+
     @property
     def min_bytes(self) -> int:
         return int(self._possible_bytes.min(axis=1).sum())
@@ -60,7 +76,12 @@ class Knapsack:
     @property
     def max_useful_bytes(self) -> int:
         """Bytes of the best plan of all: a larger budget changes nothing."""
-        return self.total_bytes(self._cheapest(0.0))
+        best = self.total_bytes(self._cheapest(0.0))
+        return self.total_bytes(self.solve(best)) if self._is_limited else best
+
+    @property
+    def _is_limited(self) -> bool:
+        return self.max_bytes is not None or self.other is not None
 
     def total_bytes(self, chosen: Ints) -> int:
         return int(self.bytes[np.arange(len(chosen)), chosen].sum())
@@ -73,6 +94,10 @@ class Knapsack:
 
         Of equal values the smaller plan is taken. Raises ``StudyError`` where no plan fits.
         """
+        if self._is_limited:
+            plain = replace(self, max_bytes=None, other=None)
+            budget = budget if self.max_bytes is None else min(budget, self.max_bytes)
+            return plain.solve(budget) if self.other is None else plain._within(*self.other, budget)
         if budget < self.min_bytes:
             raise StudyError(
                 f"a plan of the search space has at least {format_bytes(self.min_bytes)} in its groups, "
@@ -100,6 +125,33 @@ class Knapsack:
             kept = undominated(sizes, values)
             sizes, values = sizes[kept], values[kept]
         return sizes, values
+
+    def _within(self, sizes: Ints, limit: int, budget: int) -> Ints:
+        """By Lagrangian relaxation of the second limit: the least price on its size at which the best plan
+        keeps it. That plan is the best of those of its size. Where none keeps it, the leanest is given."""
+        groups = np.arange(len(self.bytes))
+
+        def at(price: float) -> Ints:
+            return replace(self, values=self.values + price * sizes).solve(budget)
+
+        chosen = at(0.0)
+        if sizes[groups, chosen].sum() <= limit:
+            return chosen
+        finite = self.values[np.isfinite(self.values)]
+        low, high = 0.0, float(np.ptp(finite)) / max(int(np.ptp(sizes)), 1) + np.finfo(float).tiny
+        for _ in range(DOUBLINGS):
+            chosen = at(high)
+            if sizes[groups, chosen].sum() <= limit:
+                break
+            low, high = high, 4 * high
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            found = at(middle)
+            if sizes[groups, found].sum() <= limit:
+                chosen, high = found, middle
+            else:
+                low = middle
+        return chosen
 
     def _search(self, reduced: Floats, gap: float, budget: int) -> Ints:
         """Dynamic programming over the options whose reduced cost is at most ``gap``."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from jointsearch.config.fields import Known
+from jointsearch.config.fields import NOT_IDENTITY, Known
 from jointsearch.config.names import STRATEGIES
+from jointsearch.front.selection import parse_bytes
 from jointsearch.plan.formats import FORMATS, OF_BITS, by_precision
 from jointsearch.plan.record import Record
 
@@ -39,6 +40,19 @@ RankChoices = Annotated[
 LearningRates = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2), AfterValidator(_distinct)
 ]
+
+
+def _num_bytes(value: Any) -> Any:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+ByteSize = Annotated[
+    int,
+    BeforeValidator(_num_bytes),
+    Field(gt=0),
+    WithJsonSchema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}]}),
+]
+"""A number of bytes, or a text such as ``12GB``."""
 
 Enqueued = Annotated[str, Known(STRATEGIES, lambda strategy: strategy.starts_search)]
 """A strategy (``jointsearch.strategies``) that a search can start with."""
@@ -83,6 +97,10 @@ class SpaceSettings(Record):
     """Learning rates to choose from, one for each plan, where ``calibration.learning_rate`` is ``auto``. What
     no sampler proposes (uniform plans, strategies, the ladder) has the one that the sweep finds among
     these. By default none is searched: all plans have the sweep's."""
+    max_model_bytes: Annotated[ByteSize | None, NOT_IDENTITY] = None
+    """Such as ``500MB``: no plan that weighs more is proposed."""
+    max_training_memory: Annotated[ByteSize | None, NOT_IDENTITY] = None
+    """Such as ``12GB``: no plan is proposed whose training, as it is foretold, takes more at once."""
     include: tuple[str, ...] = ("*",)
     """Patterns of module names; what matches none stays at 16 bits without an adapter."""
     exclude: tuple[str, ...] = ()

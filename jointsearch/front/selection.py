@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -39,6 +39,23 @@ def within_bytes(front: Sequence[FrontPoint], max_bytes: int, quality: str) -> F
         raise StudyError(
             f"no point of the front has at most {format_bytes(max_bytes)}; "
             f"the smallest has {format_bytes(smallest)} ({smallest} bytes)"
+        )
+    sign = OBJECTIVES[quality].sign
+    return min(fitting, key=lambda point: (sign * point.quality, point.model_bytes))
+
+
+def within_memory(
+    front: Sequence[FrontPoint], needed: Mapping[int, int], limit: int, quality: str
+) -> FrontPoint:
+    """The best point whose training takes at most ``limit`` bytes; ``needed``: by trial, 0 where unknown."""
+    known = {trial: size for trial, size in needed.items() if size}
+    if not known:
+        raise StudyError("the memory of training must be foretold, but this study has no prediction of it")
+    fitting = [point for point in front if known.get(point.trial, limit + 1) <= limit]
+    if not fitting:
+        raise StudyError(
+            f"no point of the front trains in {format_bytes(limit)}; "
+            f"the leanest takes {format_bytes(min(known.values()))}"
         )
     sign = OBJECTIVES[quality].sign
     return min(fitting, key=lambda point: (sign * point.quality, point.model_bytes))

@@ -6,7 +6,7 @@ single one would leave nothing to search together; NSGA-II could choose it as a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -17,14 +17,26 @@ from optuna.trial import FrozenTrial, TrialState
 from jointsearch.search.optuna_compat import FilteredStudy
 
 
+def _as_it_is(params: dict[str, Any], number: int) -> dict[str, Any]:
+    return params
+
+
 class InSpace(BaseSampler):
     """A sampler of Optuna's over a fixed space, which sees the trials that have all of its parameters.
 
     Finals have none, so that nothing is learned from what trained for longer.
     """
 
-    def __init__(self, inner: BaseSampler, space: Mapping[str, IntDistribution]) -> None:
+    def __init__(
+        self,
+        inner: BaseSampler,
+        space: Mapping[str, IntDistribution],
+        within: Callable[[dict[str, Any], int], dict[str, Any]] = _as_it_is,
+    ) -> None:
+        """``within``: the parameters of a plan that fits the study's limits, for those of a proposal and the
+        number of its trial."""
         self.inner = inner
+        self._within = within
         self._space = dict(space)
 
     def infer_relative_search_space(
@@ -35,7 +47,13 @@ class InSpace(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.inner.sample_relative(self._seen(study), trial, search_space)
+        proposed = self.inner.sample_relative(self._seen(study), trial, search_space)
+        missing = {
+            name: self.inner.sample_independent(self._seen(study), trial, name, distribution)
+            for name, distribution in search_space.items()
+            if name not in proposed and self._within is not _as_it_is
+        }
+        return self._within(proposed | missing, trial.number)
 
     def sample_independent(
         self,

@@ -19,11 +19,13 @@ from jointsearch.search.additive.offsets import NO_RATE
 from jointsearch.search.additive.options import Options
 from jointsearch.search.additive.surrogate import Surrogate
 from jointsearch.search.attributes import SEED, STEPS, stored_probe
+from jointsearch.search.bounds import Bounds
 from jointsearch.search.learning_rate import as_trials, stored_sweep
 from jointsearch.search.optuna_compat import show_to_others
 from jointsearch.space import LEARNING_RATE
 
 if TYPE_CHECKING:
+    from jointsearch.plan.limits import Limits
     from jointsearch.search.samplers import SamplerContext
 
 Ints = NDArray[np.int64]
@@ -51,6 +53,7 @@ class PlanSampler(BaseSampler):
         self._random = RandomSampler(seed=seed)
         self._fitted: tuple[int, Surrogate] | None = None
         self._quality_is_loss = False
+        self._bounds: Bounds | None = None
 
     @classmethod
     def of(cls, context: SamplerContext, **others: Any) -> Self:
@@ -60,6 +63,10 @@ class PlanSampler(BaseSampler):
         sampler = cls(options, context.distributions, sign=context.sign, seed=seed, **others)
         sampler._quality_is_loss = context.quality == "loss"
         return sampler
+
+    def keep_within(self, limits: Limits) -> None:
+        """Propose no plan beyond ``limits`` from now on."""
+        self._bounds = Bounds(self._options, limits)
 
     @abstractmethod
     def propose(self, study: optuna.Study, number: int, rate: int = NO_RATE) -> Ints:
@@ -114,6 +121,8 @@ class PlanSampler(BaseSampler):
             return {}
         rate = self._rate(study, trial.number)
         chosen = self.propose(study, trial.number, rate)
+        if self._bounds is not None:
+            chosen = self._bounds.within(chosen, np.random.default_rng((self._seed, trial.number)))
         # other workers must see it before its parameters are written one by one
         if rate != NO_RATE:
             show_to_others(study, trial, PROPOSED_RATE, rate)

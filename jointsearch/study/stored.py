@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from jointsearch.config.study import StudyConfig
 from jointsearch.errors import StudyError, first_line
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.limits import Limits
 from jointsearch.plan.lora import LoraSettings
 from jointsearch.plan.memory import MemoryProfile
 from jointsearch.plan.plan import Plan, PlanContext
@@ -59,6 +60,11 @@ class StoredStudy:
     def memory_of(self, plan: Plan) -> dict[str, int]:
         """``training_memory`` and ``serving_memory`` of a plan, as far as they can be foretold."""
         return {} if self.memory is None else self.memory.of(self.layout, plan)
+
+    @property
+    def limits(self) -> Limits:
+        """What its search proposes no plan beyond."""
+        return Limits.of(self.config.search_space, self.layout, self.memory)
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -17,6 +17,7 @@ from jointsearch.config.study import StudyConfig, differences
 from jointsearch.errors import StudyError, first_line, nearest
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.limits import Limits
 from jointsearch.plan.memory import MemoryProfile
 from jointsearch.registry import PLUGINS
 from jointsearch.search.optuna_compat import experimental_optuna
@@ -153,7 +154,7 @@ def create_study(
         study.set_user_attr(LAYOUT, layout.model_dump(mode="json"))
         if memory is not None:
             study.set_user_attr(MEMORY, memory.model_dump(mode="json"))
-        enqueue_known(study, space, layout, config)
+        enqueue_known(study, space, Limits.of(config.search_space, layout, memory), config)
         # last, because a study without it is not ours
         study.set_user_attr(CONFIG, config.model_dump(mode="json"))
     except BaseException:

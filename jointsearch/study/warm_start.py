@@ -13,7 +13,7 @@ from dataclasses import replace
 import optuna
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.limits import Limits
 from jointsearch.plan.origin import Origin
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.record import read_stored
@@ -32,8 +32,10 @@ ENQUEUED = "enqueued"
 """Study attribute: the strategies with measured sensitivities that are in the queue."""
 
 
-def enqueue_known(study: optuna.Study, space: SearchSpace, layout: ModelLayout, config: StudyConfig) -> None:
-    """Enqueue what follows from the layout alone; raises ``PlanError`` where a strategy cannot be."""
+def enqueue_known(study: optuna.Study, space: SearchSpace, limits: Limits, config: StudyConfig) -> None:
+    """Enqueue what follows from the layout alone, within the limits; raises ``PlanError`` where a strategy
+    cannot be."""
+    layout = limits.layout
     settings = StrategySettings.of(space, config.search_space)
     starts: list[Baseline] = []
     for name in config.search_space.enqueue:
@@ -41,7 +43,7 @@ def enqueue_known(study: optuna.Study, space: SearchSpace, layout: ModelLayout, 
             starts += space.baselines()
         elif STRATEGIES[name].needs == "nothing":
             starts.append(_on_grid(space, STRATEGIES[name].plan(layout, settings), name))
-    _enqueue_new(study, space, starts)
+    _enqueue_new(study, space, starts, limits)
 
 
 def warm_start(stored: StoredStudy, probe: SensitivityProber) -> None:
@@ -65,7 +67,7 @@ def warm_start(stored: StoredStudy, probe: SensitivityProber) -> None:
     def enqueue_once() -> None:
         with study_lock(study):
             if ENQUEUED not in study.user_attrs:
-                _enqueue_new(study, space, starts)
+                _enqueue_new(study, space, starts, stored.limits)
                 study.set_user_attr(ENQUEUED, names)
 
     outlast(enqueue_once)
@@ -77,11 +79,11 @@ def _on_grid(space: SearchSpace, plan: Plan, name: str) -> Baseline:
     return Baseline(Origin(kind="strategy", name=name), params, space.plan(params))
 
 
-def _enqueue_new(study: optuna.Study, space: SearchSpace, starts: Iterable[Baseline]) -> None:
-    """Enqueue each plan, unless it is there already."""
+def _enqueue_new(study: optuna.Study, space: SearchSpace, starts: Iterable[Baseline], limits: Limits) -> None:
+    """Enqueue each plan that fits, unless it is there already."""
     known = {trial.user_attrs.get(DIGEST) for trial in study.get_trials(deepcopy=False)}
     for start in starts:
-        if start.plan.digest not in known:
+        if start.plan.digest not in known and limits.fits(start.plan):
             enqueue(study, space, start.plan, start.params, {ORIGIN: start.origin.model_dump(mode="json")})
             known.add(start.plan.digest)
 

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 import jointsearch as js
-from jointsearch.errors import StudyError, UnsupportedError
+from jointsearch.errors import StudyError
 
 
 def test_a_study_is_the_optuna_study_of_its_storage(study: js.Study, url: str) -> None:
@@ -66,7 +66,7 @@ def test_a_selection_is_trained_in_full_only_on_request(study: js.Study) -> None
         ({"max_bytes": 3}, StudyError, "no point of the front has at most 3 B"),
         ({"quality": 0.1}, StudyError, "as good as 0.1"),
         ({"trial": 99}, StudyError, "but got 99"),
-        ({"max_training_memory": "8GB"}, UnsupportedError, "max_training_memory"),
+        ({"max_training_memory": "8GB"}, StudyError, "must be foretold"),
     ],
 )
 def test_a_point_that_is_not_there(

@@ -63,6 +63,8 @@ class AdditiveSampler(PlanSampler):
             horizon = Horizon.of_trials(surrogate, self._reader, whole, *self._steps)
             effects = horizon.of_length(effects, horizon.factors(rng)[:, 0])
         knapsack = sizes_and_values(surrogate, effects)
+        if self._bounds is not None:
+            knapsack = self._bounds.bounded(knapsack)
         budgets = even_budgets(knapsack, NUM_BUDGETS)
         start = np.random.default_rng(self._seed).random() + number * GOLDEN
         for attempt in range(MAX_BUDGETS_TRIED):

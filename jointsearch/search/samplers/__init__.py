@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 
@@ -16,6 +18,7 @@ from jointsearch.config.names import SAMPLERS
 from jointsearch.config.search import SearchSettings
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.plan.limits import Limits
 from jointsearch.search.in_space import InSpace
 from jointsearch.search.optuna_compat import experimental_optuna
 from jointsearch.space import SearchSpace
@@ -84,14 +87,30 @@ def build_sampler(
     num_enqueued: int = 0,
     num_existing: int = 0,
     steps: tuple[int, int] | None = None,
+    limits: Limits | None = None,
 ) -> BaseSampler:
-    """The sampler named in the study file, for trials whose first objective is ``quality``."""
+    """The sampler named in the study file, for trials whose first objective is ``quality``; it proposes no
+    plan beyond ``limits``."""
+    from jointsearch.search.additive.options import Options
+    from jointsearch.search.bounds import Bounds
     from jointsearch.search.plan_sampler import PlanSampler  # needs SciPy, which no reader waits for
 
     context = SamplerContext(settings, space, layout, quality, num_enqueued, num_existing, steps)
     with experimental_optuna():
         sampler = SAMPLERS[settings.sampler].build(context)
-    return sampler if isinstance(sampler, PlanSampler) else InSpace(sampler, context.distributions)
+    if isinstance(sampler, PlanSampler):
+        if limits and limits.any:
+            sampler.keep_within(limits)
+        return sampler
+    if limits is None or not limits.any:
+        return InSpace(sampler, context.distributions)
+    bounds = Bounds(Options.of(space, layout), limits)
+
+    def within(params: dict[str, Any], number: int) -> dict[str, Any]:
+        chosen = bounds.within(bounds.options.chosen(params), np.random.default_rng((settings.seed, number)))
+        return {**params, **bounds.options.params(chosen)}
+
+    return InSpace(sampler, context.distributions, within)
 
 
 def distributions(space: SearchSpace) -> dict[str, IntDistribution]:

@@ -149,4 +149,5 @@ class Worker:
             num_enqueued=len({t.origin for t in records.trials if t.origin.is_named and t.searched}),
             num_existing=len(records.trials),
             steps=final_steps(config),
+            limits=self._study.limits,
         )
