@@ -101,7 +101,7 @@ class Books:
             begun = time.process_time()
             trial = Trial(seed, rungs=False, learning_rate=row["rate"], steps=row["steps"])
             try:
-                with self._on_test_data() if seed in TRUTH_SEEDS else nullcontext():
+                with self._on_test_data() if seed >= TRUTH_SEEDS[0] else nullcontext():
                     row["loss"] = round(self.runner.run(plan, trial).metrics["loss"], 6)
             except TrialFailed:
                 row["loss"] = None
