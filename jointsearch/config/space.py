@@ -94,9 +94,9 @@ class SpaceSettings(Record):
     ranks: RankChoices = (0, 4, 8, 16)
     """LoRA ranks to choose from; 0 is no adapter."""
     learning_rates: LearningRates | None = None
-    """Learning rates to choose from, one for each plan, where ``calibration.learning_rate`` is ``auto``. What
-    no sampler proposes (uniform plans, strategies, the ladder) has the one that the sweep finds among
-    these. By default none is searched: all plans have the sweep's."""
+    """Learning rates to choose from, one for each plan. What no sampler proposes (uniform plans, strategies,
+    the ladder) has ``calibration.learning_rate``: the one of these that a sweep finds, or one that is
+    named there. By default none is searched: all plans have that one."""
     max_model_bytes: Annotated[ByteSize | None, NOT_IDENTITY] = None
     """Such as ``500MB``: no plan that weighs more is proposed."""
     max_training_memory: Annotated[ByteSize | None, NOT_IDENTITY] = None

@@ -111,14 +111,15 @@ class StudyConfig(Record):
 
     @field_validator("calibration")
     @classmethod
-    def _one_source_of_rates(
+    def _one_of_the_searched_rates(
         cls, calibration: CalibrationSettings, info: ValidationInfo
     ) -> CalibrationSettings:
         space = info.data.get("search_space")  # none where it has a mistake of its own
-        if space and space.learning_rates and calibration.learning_rate != "auto":
+        rate = calibration.learning_rate
+        if space and space.learning_rates and rate not in ("auto", *space.learning_rates):
+            among = ", ".join(f"{choice:g}" for choice in space.learning_rates)
             raise ValueError(
-                "learning_rate must be auto where search_space.learning_rates are searched, but got "
-                f"{calibration.learning_rate:g}; leave out one of the two"
+                f"learning_rate must be auto or among search_space.learning_rates ({among}), but got {rate:g}"
             )
         return calibration
 

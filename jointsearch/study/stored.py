@@ -99,13 +99,14 @@ class StoredStudy:
         return {}
 
     def rated(self, plan: Plan) -> Plan:
-        """``plan`` as its trials have it: where learning rates are searched and it has none, at the sweep's.
+        """``plan`` as its trials have it: where learning rates are searched and it has none, at the study's.
 
-        Before the sweep itself.
+        Before the sweep that finds the study's it is ``plan`` itself.
         """
         if not self.space.learning_rates or plan.learning_rate is not None:
             return plan
-        return plan.at(self.learning_rate(plan.lora))
+        given = self.config.calibration.learning_rate
+        return plan.at(self.learning_rate(plan.lora) if given == "auto" else given)
 
     def trained_config(self, plan: Plan) -> StudyConfig:
         """The config as ``plan`` was trained under it: with its learning rate, or the one that was found."""

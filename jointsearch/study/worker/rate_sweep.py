@@ -36,7 +36,10 @@ def learning_rate_for(study: StoredStudy, runner: Runner, plan: Plan, loop: Work
         )
     if plan.learning_rate is not None:
         return plan.learning_rate
-    if study.config.calibration.learning_rate != "auto" or not (searched or study.trains(plan)):
+    given = study.config.calibration.learning_rate
+    if given != "auto":
+        return given if searched else None
+    if not (searched or study.trains(plan)):
         return None
     if not isinstance(runner, TakesLearningRate):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +18,7 @@ from jointsearch.dashboard.data.trials import trials_table
 from jointsearch.errors import StudyError
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import ModuleChoice
+from jointsearch.plan.plan_file import read_plan, write_plan
 from jointsearch.runner import Trial
 from jointsearch.search.learning_rate import stored_sweep
 from jointsearch.study.analysis.compare import ComparisonSettings, compare
@@ -80,7 +82,9 @@ def test_rates_that_lose_are_left_alone(make: Create, layout: ModelLayout, sampl
     assert 1e-1 not in late
 
 
-def test_a_plan_keeps_its_rate_in_further_seeds_finals_and_exports(make: Create, layout: ModelLayout) -> None:
+def test_a_plan_keeps_its_rate_in_further_seeds_finals_and_exports(
+    make: Create, layout: ModelLayout, tmp_path: Path
+) -> None:
     study = make(search={"sampler": "additive", "trials": 16})
     runner = RatesRunner(layout, best=5e-3)  # the sweep finds 3e-3
     Worker(study, runner).run()
@@ -89,7 +93,8 @@ def test_a_plan_keeps_its_rate_in_further_seeds_finals_and_exports(make: Create,
     Worker(study, runner).run()
     found = study.records().complete[-1]
     assert (found.plan, found.learning_rate) == (plan, 1e-2)
-    exported = export_plan(study, found.number)
+    write_plan(export_plan(study, found.number), tmp_path / "plan.json")
+    exported = read_plan(tmp_path / "plan.json")
     assert exported.plan.learning_rate == 1e-2
     assert exported.study.calibration.learning_rate == exported.study.full_run.learning_rate == 1e-2
     # the same modules at another rate are another plan
@@ -177,6 +182,19 @@ def test_rates_are_shown(make: Create, layout: ModelLayout, url: str) -> None:
     assert '"learning_rate": 0.01' in front
 
 
-def test_a_number_beside_searched_rates_is_refused(configure: Configure) -> None:
-    with pytest.raises(ValueError, match=r"learning_rate must be auto where .* but got 0\.001"):
-        configure(search_space={"learning_rates": [1e-3, 1e-2]}, calibration={"learning_rate": 1e-3})
+def test_a_rate_that_is_named_needs_no_sweep(create: Create, layout: ModelLayout) -> None:
+    study = create(calibration={"learning_rate": 3e-3}, search_space={"learning_rates": RATES})
+    runner = RatesRunner(layout)
+    Worker(study, runner).run()
+    assert stored_sweep(study.optuna_study.user_attrs, study.space.lora) is None
+    baselines = [trial for trial in study.records().trials if trial.origin.kind == "uniform"]
+    assert [trial.learning_rate for trial in baselines] == [3e-3] * 4
+    assert [rate for _, rate in runner.told[:4]] == [3e-3] * 4
+    plan = study.space.plan(study.space.uniform("nf4", 4))
+    assert study.rated(plan) == plan.at(3e-3)
+
+
+def test_a_rate_that_is_not_searched_is_refused(configure: Configure) -> None:
+    message = r"must be auto or among search_space.learning_rates \(0\.001, 0\.01\), but got 0\.5"
+    with pytest.raises(ValueError, match=message):
+        configure(search_space={"learning_rates": [1e-3, 1e-2]}, calibration={"learning_rate": 0.5})
