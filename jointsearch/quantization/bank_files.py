@@ -38,6 +38,7 @@ class BankFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = FileLock(folder / LOCK)
         self._checked: set[tuple[str, str]] = set()
 
     def has(self, name: str, kind: str) -> bool:
@@ -82,16 +83,19 @@ class BankFiles:
     def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
         """Alone among all processes to write; ``waiting`` is called if another one does. Raises ``OSError``.
 
-        A process that dies gives the lock back. What it left half-written is deleted.
+        A process that dies gives the lock back. What it left half-written is deleted. Who holds the lock can
+        take it again.
         """
+        if self._lock.is_locked:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / LOCK)
         try:
             try:
-                lock.acquire(timeout=0)
+                self._lock.acquire(timeout=0)
             except Timeout:
                 waiting()
-                lock.acquire()
+                self._lock.acquire()
         except NotImplementedError as error:  # a file system without locks
             raise OSError(str(error)) from None
         try:
@@ -99,7 +103,7 @@ class BankFiles:
                 partial.unlink(missing_ok=True)
             yield
         finally:
-            lock.release()
+            self._lock.release()
 
     def _path(self, name: str, kind: str) -> Path:
         short = as_file_name(name)

@@ -68,7 +68,10 @@ def open_bank(
     try:
         model, names = maker.load()
     except OSError as error:
-        tell(f"the weights are kept in the memory of each worker: {first_line(error)}")
+        tell(
+            f"the weights are kept in the memory of each worker: {first_line(error)}; "
+            "JOINTSEARCH_CACHE can name another folder"
+        )
         base = load_base(config.model, config.task.type, layout.dtype, device, config.task.head)
         return QuantizedBank(base, config.quantization, dtype)
     weights = StoredWeights(maker.files, names, device, dtype, maker.stream_again, tell)
@@ -140,18 +143,21 @@ class BankMaker:
 
     def make_formats(self, bank: QuantizedBank, weights: StoredWeights) -> None:
         """Quantize every module into every format that it can have, where that is not stored yet."""
-        missing = self._missing_formats()
-        left = sum(self._bytes(*each) for each in missing)
         try:
-            _check_room(self.files.folder, left)
+            missing = self._missing_formats()
+            _check_room(self.files.folder, self._bytes_of(missing))
+            if missing:
+                with self.files.locked(self._say_waiting):
+                    self._make(bank, self._missing_formats())  # what another has not made meanwhile
         except OSError as error:
             weights.write_no_more(error)
-            return
-        self._progress.begin(left, self.files.folder)
+
+    def _make(self, bank: QuantizedBank, missing: list[tuple[ModuleSpec, str]]) -> None:
+        self._progress.begin(self._bytes_of(missing), self.files.folder)
         freed = 0
         for spec, weight_format in missing:
             bank.store(spec.name, weight_format)
-            self._progress.add(self._bytes(spec, weight_format))
+            self._progress.add(self._bytes_of([(spec, weight_format)]))
             freed += 4 * spec.num_weights
             if freed > GIVEN_BACK_BYTES:
                 give_back_memory()
@@ -159,27 +165,36 @@ class BankMaker:
 
     def _begin(self, model: PreTrainedModel, checkpoint_files: list[Path]) -> None:
         key = self._key(model, checkpoint_files)
-        self._folder = banks_folder() / f"{as_file_name(Path(self._config.model.id).name)[:50]}-{key}"
-        self.files = BankFiles(self._folder)
-        known = about(self._folder).get("weights")
-        if isinstance(known, list) and all(self.files.has(name, UNQUANTIZED) for name in known):
+        folder = banks_folder() / f"{as_file_name(Path(self._config.model.id).name)[:50]}-{key}"
+        if self._folder != folder:  # its lock may be held
+            self._folder, self.files = folder, BankFiles(folder)
+        if self._is_whole():
             return
-        left = sum(
+        _check_room(folder, self._bytes_left(model))
+        self._held.enter_context(self.files.locked(self._say_waiting))
+        if self._is_whole():  # another has made it meanwhile
+            self._held.close()
+            return
+        self._is_writing = True
+        self._progress.begin(self._bytes_left(model), folder)
+
+    def _is_whole(self) -> bool:
+        """Whether all 16-bit weights are there."""
+        known = about(self.files.folder).get("weights")
+        return isinstance(known, list) and all(self.files.has(name, UNQUANTIZED) for name in known)
+
+    def _bytes_left(self, model: PreTrainedModel) -> int:
+        """Of all that is to be written."""
+        return self._bytes_of(self._missing_formats()) + sum(
             parameter.numel() * self._dtype.itemsize
             for name, parameter in model.named_parameters()
             if is_weight(parameter)
             and name not in model.all_tied_weights_keys
             and not self.files.has(name, UNQUANTIZED)
-        ) + sum(self._bytes(*each) for each in self._missing_formats())
-        _check_room(self._folder, left)
-        model_id = self._config.model.id
-        self._held.enter_context(
-            self.files.locked(
-                lambda: self._tell(f"another worker makes the bank of {model_id}: waiting for it")
-            )
         )
-        self._is_writing = True
-        self._progress.begin(left, self._folder)
+
+    def _say_waiting(self) -> None:
+        self._tell(f"another worker makes the bank of {self._config.model.id}: waiting for it")
 
     def _key(self, model: PreTrainedModel, checkpoint_files: list[Path]) -> str:
         """Of all that the 16-bit weights follow from."""
@@ -202,8 +217,9 @@ class BankMaker:
             (spec, name) for spec, name in self._formats if not self.files.has(stored_name(spec), kinds[name])
         ]
 
-    def _bytes(self, spec: ModuleSpec, weight_format: str) -> int:
-        return weight_bytes(spec, weight_format, self._config.quantization)
+    def _bytes_of(self, weights: Iterable[tuple[ModuleSpec, str]]) -> int:
+        settings = self._config.quantization
+        return sum(weight_bytes(spec, weight_format, settings) for spec, weight_format in weights)
 
 
 class _Progress:
@@ -256,8 +272,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
     free = _free_bytes(folder)
     if num_bytes and free < num_bytes + SPARE_BYTES:
         raise OSError(
-            f"{folder} needs {format_bytes(num_bytes)} more, but {format_bytes(free)} are free; "
-            "set JOINTSEARCH_CACHE to a folder with more room"
+            f"a bank needs {format_bytes(num_bytes)} more in {folder}, but {format_bytes(free)} are free"
         )
 
 
