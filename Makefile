@@ -31,8 +31,8 @@ test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)  ## the slow tests: kills, servers, browsers, families of models, notebooks
-	$(BIN)/python -m pytest -m slow --timeout 900 --ignore tests/families --ignore tests/dashboard/browser
-	$(BIN)/python -m pytest -m slow --timeout 900 -n logical --maxprocesses 4 tests/families tests/dashboard/browser
+	$(BIN)/python -m pytest -m "slow and alone" --timeout 900
+	$(BIN)/python -m pytest -m "slow and not alone" --timeout 900 -n logical --maxprocesses 4
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,12 +1,17 @@
-"""Measures the dashboard: how soon it answers, and what goes over the wire. No torch.
+"""Measures the dashboard: how soon it answers, what goes over the wire, and what it costs who writes.
 
-    python studies/benchmarks/dashboard.py [--output FILE]
+    python studies/benchmarks/dashboard.py [--trials 5000] [--output FILE]
 
 A study of 1000 trials with 72 parameters (the fake runner's) on SQLite and on PostgreSQL, served by
 ``jointsearch dashboard``. ``start``: from the start of the process to the first answer. ``first_view``: the
 request that shows the study's front, in a server that has read nothing of it yet; ``later_view``: in one
 that has. ``refresh``: the clock's request after another trial has finished; ``quiet_refresh``: where nothing
-has changed. Medians of five; seconds at the client, bytes of the answers' bodies, which are not compressed.
+has changed. Seconds at the client, bytes of the answers' bodies, which are not compressed.
+
+``browser``: from the address to the drawn front, in a headless Chromium that has nothing in its cache, and in
+one that has seen the page. ``writer``: seconds per trial of a worker whose trials sleep for half a second,
+while a browser shows the front and without one, in turns; the ratio of the medians. Medians of five. No
+torch.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import socket
 import statistics
 import subprocess
@@ -28,15 +34,20 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
-sys.path.insert(0, str(Path(__file__).parent))
-from workers import databases, new_study
+from playwright.sync_api import sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parent))
+from workers import Sleeping, databases, new_study
+
+from jointsearch.runner import Runner
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
 TRIALS, PARAMETERS = 1000, 72
 REPEATS = 5
+WRITTEN = 12
+"""Trials in each turn of the writer."""
 PATH = "/study/benchmark"
 LOOK = {"dark": False, "phone": False, "query": ""}
 OLD = {"version": "old", "by": "size", "bound": 1e12, "steps": "10", "layers": [], "choice": None}
@@ -47,12 +58,12 @@ class Client:
     """A browser's requests, without the browser."""
 
     def __init__(self, port: int) -> None:
-        self._address = f"http://127.0.0.1:{port}"
+        self.address = f"http://127.0.0.1:{port}"
         self._cookies = CookieJar()
         self._opener = build_opener(HTTPCookieProcessor(self._cookies))
 
     def get(self, path: str) -> bytes:
-        answer: bytes = self._opener.open(self._address + path).read()
+        answer: bytes = self._opener.open(self.address + path).read()
         return answer
 
     def call(self, outputs: list[str], inputs: dict[str, Any], state: dict[str, Any], changed: str) -> bytes:
@@ -67,7 +78,7 @@ class Client:
         }
         token = next(cookie.value for cookie in self._cookies if cookie.name.startswith("jointsearch_csrf"))
         headers = {"Content-Type": "application/json", "X-CSRFToken": str(token)}
-        request = Request(f"{self._address}/_dash-update-component", json.dumps(body).encode(), headers)
+        request = Request(f"{self.address}/_dash-update-component", json.dumps(body).encode(), headers)
         answer: bytes = self._opener.open(request).read()
         return answer
 
@@ -135,8 +146,8 @@ def timed(call: Any) -> tuple[float, bytes]:
     return time.perf_counter() - start, answer
 
 
-def measure(url: str) -> dict[str, float]:
-    study = new_study(url, PARAMETERS // 2, TRIALS)
+def measure(url: str, trials: int) -> dict[str, float]:
+    study = new_study(url, PARAMETERS // 2, trials)
     Worker(study, FakeRunner(study.layout, noise=0.02)).run()
     starts, first = [], []
     for _ in range(REPEATS):
@@ -163,15 +174,50 @@ def measure(url: str) -> dict[str, float]:
         "refresh_bytes": len(changed[-1][1]),
         "quiet_refresh_seconds": median([seconds for seconds, _ in quiet]),
         "quiet_refresh_bytes": len(quiet[-1][1]),
+        **browsing(url, study),
     }
 
 
-def add_trial(study: StoredStudy) -> None:
+def add_trial(study: StoredStudy, runner: Runner | None = None, count: int = 1) -> None:
     search = study.config.search
     more = study.config.model_copy(
-        update={"search": search.model_copy(update={"trials": len(study.records().trials) + 1})}
+        update={"search": search.model_copy(update={"trials": len(study.records().trials) + count})}
     )
-    Worker(study.with_config(more), FakeRunner(study.layout, noise=0.02)).run()
+    Worker(study.with_config(more), runner or FakeRunner(study.layout, noise=0.02)).run()
+
+
+def browsing(url: str, study: StoredStudy) -> dict[str, float]:
+    """In a real browser: seconds to the drawn front, and what a viewer costs a writer."""
+    first, again, alone, watched = [], [], [], []
+    path = os.environ.get("JOINTSEARCH_TEST_CHROMIUM") or shutil.which("chromium")
+    with sync_playwright() as playwright, served(url) as (client, _):
+        client.page()
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        for _ in range(REPEATS):
+            context = chromium.new_context(base_url=client.address)
+            page = context.new_page()
+            for times in (first, again):
+                start = time.perf_counter()
+                page.goto(PATH)
+                page.wait_for_selector("#front .point", timeout=300_000)
+                times.append(time.perf_counter() - start)
+            watched.append(_writing(study))
+            context.close()
+            alone.append(_writing(study))
+        chromium.close()
+    return {
+        "browser_first_seconds": median(first),
+        "browser_again_seconds": median(again),
+        "writer_alone_seconds": median(alone),
+        "writer_watched_seconds": median(watched),
+        "writer_ratio": median([w / a for w, a in zip(watched, alone, strict=True)]),
+    }
+
+
+def _writing(study: StoredStudy) -> float:
+    start = time.perf_counter()
+    add_trial(study, Sleeping(study.layout), WRITTEN)
+    return (time.perf_counter() - start) / WRITTEN
 
 
 def median(values: list[float]) -> float:
@@ -181,15 +227,16 @@ def median(values: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--trials", type=int, default=TRIALS)
     arguments = parser.parse_args()
     result: dict[str, Any] = {
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
-        "trials": TRIALS,
+        "trials": arguments.trials,
         "parameters": PARAMETERS,
     }
     with databases() as new:
         for kind, url in new.items():
-            result[kind] = measure(url())
+            result[kind] = measure(url(), arguments.trials)
             print(kind, json.dumps(result[kind], indent=1), flush=True)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

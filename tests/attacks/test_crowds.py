@@ -18,7 +18,7 @@ from attacks.workers import FIXTURES, start
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import open_study, study_names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Make = Callable[..., Any]
 OwnServer = tuple[str, Callable[[], None], Callable[[], None]]
@@ -30,14 +30,18 @@ def write_study(folder: Path, trials: int) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(values))
 
 
-@pytest.mark.parametrize(("num_starts", "trials"), [(2, 12), (20, 160), (40, 35)])
-def test_starts_of_one_file(any_url: str, fleet: Make, num_starts: int, trials: int) -> None:
+@pytest.mark.parametrize("more_than_trials", [False, True])
+def test_starts_of_one_file(
+    any_url: str, fleet: Make, sized: Callable[[int, int], int], more_than_trials: bool
+) -> None:
     """So many ``study start`` of one file at once: one study, and exactly the trials that it asks for."""
-    workers = fleet(any_url, action=start, lock_seconds=60.0)
+    num_starts = sized(12, 40 if more_than_trials else 20)
+    trials = sized(9, 35) if more_than_trials else sized(60, 160)
+    workers = fleet(any_url, action=start, lock_seconds=600.0)
     write_study(workers.folder, trials)
     started = time.monotonic()
     workers.start(num_starts)
-    workers.join(240)
+    workers.join(600)
     assert workers.statuses() == [0] * num_starts, [workers.log(process) for process in workers.left]
     storage = open_storage(any_url)
     assert study_names(storage) == ["small"]
@@ -55,7 +59,7 @@ def test_a_server_that_is_stopped_and_started(
     """So many times, in an orderly way, while three workers are at a study."""
     url, stop_server, start_server = own_postgres
     times = sized(2, 10)
-    study = make(url, 60 * times)
+    study = make(url, 30 * times)
     workers = fleet(url)
     workers.start(3)
     complete = 0
@@ -70,7 +74,7 @@ def test_a_server_that_is_stopped_and_started(
     workers.join()
     assert workers.statuses() == [0] * 3, [workers.log(process) for process in workers.left]
     assert faults(study) == Faults()
-    print(f"{times} stops and starts of the server, {60 * times} trials")
+    print(f"{times} stops and starts of the server, {30 * times} trials")
 
 
 def test_a_server_that_can_only_be_read_for_a_while(postgres_url: str, make: Make, fleet: Make) -> None:

@@ -13,7 +13,7 @@ import pytest
 from attacks.claims import Faults, faults
 from fixtures.disks import fill
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Make = Callable[..., Any]
 

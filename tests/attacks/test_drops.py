@@ -11,7 +11,7 @@ import pytest
 from attacks.claims import Faults, faults
 from attacks.relay import Relay
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Make = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from attacks.claims import Faults, faults
 from attacks.workers import STALE_SECONDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Make = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from attacks.beside import beside
 from attacks.claims import Faults, faults
 from jointsearch.study.storage.opening import open_storage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Make = Callable[..., Any]
 

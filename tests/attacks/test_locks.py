@@ -18,7 +18,7 @@ from attacks.claims import Faults, faults
 from jointsearch.study.storage.locks import study_lock
 from jointsearch.study.stored import StoredStudy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Make = Callable[..., Any]
 

@@ -84,19 +84,20 @@ def test_a_step_is_a_process_with_a_storage_of_its_own(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # minutes of training, on a busy machine many
 def test_the_demo(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "jointsearch",
-        "demo",
-        "--folder",
-        str(tmp_path / "demo"),
-        "--trials",
-        "4",
-    ]
+    folder = tmp_path / "demo"
+    start = [sys.executable, "-m", "jointsearch"]
+    command = [*start, "demo", "--folder", str(folder), "--trials", "12"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert read_plan(tmp_path / "demo" / "plan.json").plan
-    metrics = json.loads((tmp_path / "demo" / "runs" / "final" / "metrics.json").read_text())
+    assert done.stdout.endswith(f"Everything is in {folder}\n")
+
+    command = [*start, "front", "quickstart", "--format", "json"]
+    front = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True)
+    rows = json.loads(front.stdout)
+    assert sum(bool(row["label"]) for row in rows) == 9  # every format at every rank
+    assert any(row["on_front"] and not row["label"] for row in rows)
+    assert min(row["loss"] for row in rows) < max(row["loss"] for row in rows) - 0.5
+
+    assert read_plan(folder / "plan.json").plan
+    metrics = json.loads((folder / "runs" / "final" / "metrics.json").read_text())
     assert metrics["steps"] == 300
-    assert done.stdout.endswith(f"Everything is in {tmp_path / 'demo'}\n")

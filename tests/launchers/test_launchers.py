@@ -54,7 +54,8 @@ class TestFleet(Fleet):
 
 NewFleet = Callable[..., TestFleet]
 
-EACH = ["local", pytest.param("ray", marks=pytest.mark.slow), "slurm"]
+ALONE = (pytest.mark.slow, pytest.mark.alone)
+EACH = ["local", pytest.param("ray", marks=ALONE), "slurm"]
 
 
 @pytest.fixture
@@ -95,6 +96,7 @@ class Killer:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("launcher", EACH)
 def test_a_killed_worker_is_started_again_and_its_trial_retried(
     launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Gate
@@ -137,7 +139,7 @@ def test_a_mistake_is_not_tried_again(
 
 
 @pytest.mark.parametrize(
-    "launcher", ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ray", "slurm"))]
+    "launcher", ["local", *(pytest.param(name, marks=ALONE) for name in ("ray", "slurm"))]
 )
 def test_ctrl_c_drains_the_workers(launched: tuple[StoredStudy, NewFleet], launcher: str, gate: Gate) -> None:
     """Every worker gives its trial back and leaves; the next start goes on."""

@@ -170,6 +170,7 @@ def test_a_process_takes_over_where_the_first_fails(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_process_takes_over_where_the_first_is_killed(
     twins: StoredStudy, meet: Meet, tmp_path: Path
 ) -> None:

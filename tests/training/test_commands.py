@@ -138,6 +138,7 @@ def test_a_changed_study_file_is_refused_with_the_difference(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ctrl_c_loses_no_finished_trial(
     run: Command, wait_for: WaitFor, folder: Path, study_file: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +168,7 @@ def test_ctrl_c_loses_no_finished_trial(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_several_workers_share_a_study(run: Command, study_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "shared.yaml"
     path.write_text(study_file.read_text().replace("name: tiny", "name: shared"))

@@ -11,7 +11,7 @@ import jointsearch as js
 from jointsearch.study.attributes import WORKER
 from jointsearch.study.worker.events import worker_name
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_two_jobs_run_the_trials_of_a_study_that_a_file_describes(study_file: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def port() -> int:
     return found
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.alone))])
 def study(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -66,6 +66,7 @@ def study(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_worker_that_is_killed_behind_the_proxy_is_missed(
     study: StoredStudy, port: int, launch: Launch, wait_for: WaitFor, gate: Any, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import create_study, open_study
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Configure = Callable[..., StudyConfig]
 Launch = Callable[..., subprocess.Popen[str]]

@@ -76,6 +76,7 @@ def test_status_names_workers_heartbeats_and_reasons(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_watching_ends_with_the_study(
     busy: tuple[StoredStudy, int], url: str, launch: Launch, wait_for: WaitFor, tmp_path: Path
 ) -> None:
