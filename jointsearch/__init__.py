@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jointsearch import testing as testing
     from jointsearch.api.creation import create_study as create_study
     from jointsearch.api.creation import load_study as load_study
+    from jointsearch.api.fit import fit as fit
     from jointsearch.api.selection import Selection as Selection
     from jointsearch.api.storages import delete_study as delete_study
     from jointsearch.api.storages import get_all_study_names as get_all_study_names
@@ -93,6 +94,7 @@ _PLACES = {
     "create_study": "jointsearch.api.creation",
     "delete_study": "jointsearch.api.storages",
     "evaluate": "jointsearch.api.training",
+    "fit": "jointsearch.api.fit",
     "get_all_study_names": "jointsearch.api.storages",
     "get_plan_model": "jointsearch.api.training",
     "load_study": "jointsearch.api.creation",

@@ -14,17 +14,22 @@ from pydantic import ValidationError
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
+from jointsearch.config.training import FIRST_LEARNING_RATE
 from jointsearch.config.yaml_file import read_study
 from jointsearch.errors import StudyFileError, nearest
 from jointsearch.measurement import Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.memory import MemoryProfile
 from jointsearch.plan.plan_file import PlanFile
+from jointsearch.runner import Trial
+from jointsearch.space import build_space
 from jointsearch.study.worker.full_runs import Trainer
 from jointsearch.training.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from jointsearch.training.calibration import CalibrationRunner
+
+TIMED_STEPS = 5
 
 EMBEDDED = {"quickstart": Path(__file__).parent / "quickstart" / "study.yaml"}
 """Studies that ship in the package, by name."""
@@ -65,6 +70,27 @@ def read_memory(
     from jointsearch.training.memory.known import known_profile
 
     return known_profile(config, layout, device, batch_size)
+
+
+def device_memory(device: str) -> int:
+    """Bytes that this machine has free on a kind of device: on a GPU, or in its main memory."""
+    quiet_libraries()
+    from jointsearch.training.device import free_bytes
+
+    return free_bytes(device)
+
+
+def seconds_per_trial(config: StudyConfig) -> float:
+    """How long a trial takes, by a few steps of a plan of 4 bits and the middle rank; reads the weights."""
+    config = with_labels(config, None)
+    layout = read_layout(config)
+    space = build_space(config, layout)
+    plan = space.uniform_baseline("nf4", space.trained_ranks[len(space.trained_ranks) // 2]).plan
+    steps = min(TIMED_STEPS, config.calibration.steps)
+    trial = Trial(seed=0, steps=steps, learning_rate=FIRST_LEARNING_RATE, rungs=False)
+    seconds = build_runner(config, layout).run(plan, trial).seconds
+    training = seconds.get("train", 0.0) / steps * config.calibration.steps
+    return training + seconds.get("assemble", 0.0) + seconds.get("evaluate", 0.0)
 
 
 def check_data(config: StudyConfig) -> None:

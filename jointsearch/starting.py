@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from jointsearch.assemble import build_runner, build_trainer, num_gpus
 from jointsearch.config.study import StudyConfig
-from jointsearch.creating import draft, find, find_or_create, store
+from jointsearch.creating import Draft, draft, find, find_or_create, store
+from jointsearch.errors import UnsupportedError
+from jointsearch.fitting import check_fits, fit_of
 from jointsearch.launchers import Fleet, devices_for, find_launcher, run_workers
 from jointsearch.launchers.local import only
 from jointsearch.plan.layout import ModelLayout
@@ -78,6 +80,7 @@ def start_study(
             return found
     known = found or draft(config)
     _tell_all(audience, known.layout.notes)
+    _tell_fit(audience, known)
     per_gpu = workers_per_gpu if launcher == "local" else 1
     devices = devices_for(known.config.device, num_workers, per_gpu, num_gpus)
     if launcher == "local" and len(devices) == 1:
@@ -205,6 +208,19 @@ def loaded_runner(config: StudyConfig, layout: ModelLayout, audience: Audience) 
         runner = build_runner(config, layout, lambda note: _tell_all(audience, [note]))
     _tell_all(audience, runner.notes)
     return runner
+
+
+def _tell_fit(audience: Audience, known: StoredStudy | Draft) -> None:
+    """Two lines of what training takes; raises ``StudyFileError`` where no plan can be trained here."""
+    if known.memory is None:
+        return
+    try:
+        found = fit_of(known.config, known.layout, known.memory)
+    except UnsupportedError:  # nobody knows what this machine has
+        return
+    if found.device == "cuda":
+        check_fits(found)
+    _tell_all(audience, found.sentences)  # a CPU may free what it uses, and swap
 
 
 def _seen_alone(device: str | None) -> str | None:

@@ -106,6 +106,21 @@ def _process_peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def free_bytes(device: str) -> int:
+    """What a GPU has free, or Linux' main memory without swapping; raises ``UnsupportedError``."""
+    if device == "cuda" and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        if device == "cpu":
+            lines = Path("/proc/meminfo").read_text().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    raise UnsupportedError(
+        f"the memory of the {device} must be known, but this machine does not say it; give --device-memory"
+    )
+
+
 def library_versions() -> dict[str, str]:
     names = ("jointsearch", "torch", "transformers", "peft", "bitsandbytes")
     return {name: version(name) for name in names}

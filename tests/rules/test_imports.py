@@ -44,6 +44,7 @@ TORCH = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
 MAY_MEET = (
     "jointsearch.assemble",
     "jointsearch.creating",
+    "jointsearch.fitting",
     "jointsearch.starting",
     "jointsearch.api",
     "jointsearch.plots",
