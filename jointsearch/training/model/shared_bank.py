@@ -48,8 +48,8 @@ NEWS_SECONDS = 10.0
 SPARE_BYTES = 64 << 20
 """Of the disk, that a bank leaves to others."""
 
-GIVEN_BACK_BYTES = 256 << 20
-"""How much may have been quantized before what that has freed is given back."""
+GIVEN_BACK_BYTES = 128 << 20
+"""How much may be read and quantized before what that has freed is given back."""
 
 Tell = Callable[[str], None]
 
@@ -97,6 +97,7 @@ class BankMaker:
         self._held = ExitStack()
         self._is_writing = False
         self._failure: OSError | None = None
+        self._num_freed = 0
         self._progress = _Progress(config.model.id, tell)
 
     def load(self) -> tuple[PreTrainedModel, dict[int, str]]:
@@ -132,6 +133,7 @@ class BankMaker:
             self._failure = error
 
     def keep(self, name: str, weight: torch.Tensor) -> None:
+        self._freed(weight.nbytes)
         if self._failure or not self._is_writing or self.files.has(name, UNQUANTIZED):
             return
         try:
@@ -154,14 +156,17 @@ class BankMaker:
 
     def _make(self, bank: QuantizedBank, missing: list[tuple[ModuleSpec, str]]) -> None:
         self._progress.begin(self._bytes_of(missing), self.files.folder)
-        freed = 0
         for spec, weight_format in missing:
             bank.store(spec.name, weight_format)
             self._progress.add(self._bytes_of([(spec, weight_format)]))
-            freed += 4 * spec.num_weights
-            if freed > GIVEN_BACK_BYTES:
-                give_back_memory()
-                freed = 0
+            self._freed(4 * spec.num_weights)
+
+    def _freed(self, num_bytes: int) -> None:
+        """So much has been read or quantized, and is no longer used."""
+        self._num_freed += num_bytes
+        if self._num_freed > GIVEN_BACK_BYTES:
+            give_back_memory()
+            self._num_freed = 0
 
     def _begin(self, model: PreTrainedModel, checkpoint_files: list[Path]) -> None:
         key = self._key(model, checkpoint_files)
