@@ -93,6 +93,18 @@ def memory() -> str:
     return table(["what", "measured", "against"], rows)
 
 
+def training_memory() -> str:
+    """``benchmarks/training_memory.json``: foretold training memory beside what the allocator has given."""
+    cells = read("benchmarks/training_memory.json")["cells"]
+    rows = []
+    for model in dict.fromkeys(cell["model"] for cell in cells):
+        own = [cell for cell in cells if cell["model"] == model]
+        ratios = [cell["foretold"] / cell["measured"] for cell in own]
+        sizes = dict.fromkeys(f"{cell['batch']} × {cell['length']}" for cell in own)
+        rows.append((model, str(len(own)), ", ".join(sizes), f"{min(ratios):.4f} to {max(ratios):.4f}"))
+    return table(["model", "cells", "batch × length", "foretold over measured"], rows)
+
+
 def _gigabytes(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.2f} GB"
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.trust import trusts_remote_code
-from jointsearch.plan.formats import FORMATS, OF_BITS, UNQUANTIZED, QuantizationSettings
+from jointsearch.plan.formats import FORMATS, NF4_BLOCK, OF_BITS, UNQUANTIZED, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.memory import CountedBytes, KeptActivation, MemoryProfile, StretchBytes
 from jointsearch.plan.plan import ModuleChoice, Plan
@@ -30,6 +30,8 @@ from jointsearch.training.model.trial_model import TrialModels
 
 CPU = torch.device("cpu")
 SCALARS = 4096
+UNPACKED_BYTES = 6
+"""Of each scale: as float32, on its way there."""
 RANKS = (4, 8)
 """Where the search space has no two ranks above 0."""
 
@@ -80,10 +82,13 @@ def memory_profile(
 
 
 def _unseen_bytes(config: StudyConfig, layout: ModelLayout) -> int:
-    """Of what no operation shows: single numbers, and random states that checkpointing keeps of blocks."""
+    """Of what no operation shows: single numbers, the scales that a kernel unpacks of one weight while it
+    dequantizes it, and random states that checkpointing keeps of blocks."""
     blocks = {spec.block for spec in layout.modules if spec.block}
     states = len(blocks) if config.training.gradient_checkpointing else 0
-    return SCALARS + states * torch.get_rng_state().nbytes
+    largest = max((spec.num_weights for spec in layout.modules if spec.block), default=0)
+    unpacked = UNPACKED_BYTES * -(-largest // NF4_BLOCK)
+    return SCALARS + unpacked + states * torch.get_rng_state().nbytes
 
 
 def virtual_model(config: StudyConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -48,7 +48,9 @@ def score_tokens(model: nn.Module, batches: Iterable[Batch], shift: int) -> Toke
     with evaluating(model):
         for batch in batches:
             labels = batch["labels"][:, shift:]
-            logits = model(**batch).logits
+            # a model that is given labels takes their loss too; an encoder-decoder reads its inputs from them
+            given = {name: value for name, value in batch.items() if name != "labels" or not shift}
+            logits = model(**given).logits
             logits = logits[:, : logits.shape[1] - shift].float()  # (batch, time - shift, vocabulary)
             counted = labels != IGNORED
             loss = F.cross_entropy(
