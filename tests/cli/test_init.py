@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +113,29 @@ def test_every_kind_of_file_is_looked_at(run: Run, folder: Path, suffix: str) ->
     config = written(run, "--data", file)
     assert config.task.columns == {"text_column": ["review"], "label_column": ["sentiment"]}
     assert config.task.data.files == {"train": file}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv.gz", "a.CSV", "a.csv", "a.zip", "a.csv.zip", "a.tsv.xz", "a.jsonl.bz2"]
+)
+def test_files_are_looked_at_as_studies_read_them(run: Run, folder: Path, name: str) -> None:
+    """Compressed, with semicolons, in capitals."""
+    separator = "\t" if ".tsv" in name else ";"
+    text = "".join(
+        f"{a}{separator}{b}\n" for a, b in [("review", "sentiment"), ("good", "pos"), ("bad, so", "neg")]
+    )
+    if ".jsonl" in name:
+        text = '{"review": "good", "sentiment": "pos"}\n{"review": "bad", "sentiment": "neg"}\n'
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}.get(Path(name).suffix, bytes)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(name, "w") as archive:
+            archive.writestr("a.csv", text)
+    else:
+        Path(name).write_bytes(pack(text.encode()))
+    config = written(run, "--data", name)
+    assert config.task.columns == {"text_column": ["review"], "label_column": ["sentiment"]}
+    assert config.task.data.files == {"train": str(folder / name)}
+    assert config.name == "distilbert-base-uncased-a"
 
 
 def test_a_saved_data_set_is_looked_at(run: Run, folder: Path) -> None:
@@ -233,7 +260,7 @@ def test_every_question_has_a_default(run: Run, monkeypatch: pytest.MonkeyPatch)
         (["--data", "none.csv"], "there is no 'none.csv'"),
         (["--data", "package:no_such_thing"], "must name an installed package"),
         (["--data", "empty"], "must hold a saved data set or a file train.*"),
-        (["--data", "bad.jsonl"], "bad.jsonl: cannot be read as jsonl"),
+        (["--data", "bad.jsonl"], "bad.jsonl: must have rows that can be read, but line 1 is no JSON"),
         (["--data", "empty.csv"], "must have rows with named columns"),
         (["--data", "notes.md"], "must end in .txt, .jsonl"),
         (["--data", "ids.jsonl", "--task", "causal-lm"], "causal-lm must have a column of text"),

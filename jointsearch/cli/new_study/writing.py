@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from jointsearch.cli.new_study.data_source import SUFFIXES, DataSource, relative
+from jointsearch.cli.new_study.data_source import DataSource, relative
 from jointsearch.cli.new_study.effort import Effort, count_parameters, effort_for
 from jointsearch.cli.new_study.task_columns import settings_for
+from jointsearch.config.data import COMPRESSIONS, FILE_KINDS
 from jointsearch.config.task import TASKS
 from jointsearch.errors import ModelError
 
@@ -85,8 +86,10 @@ def model_id(model: str, study_folder: Path) -> str:
 def study_name(answers: Answers) -> str:
     """Of the model and the data, in letters that a study's name may have."""
     data = Path(answers.data.rpartition(":")[2])
-    suffix = data.suffix if data.suffix in SUFFIXES else ""
-    parts = (Path(answers.model).name, data.name.removesuffix(suffix))
+    name = data.name
+    for endings in (COMPRESSIONS, FILE_KINDS):
+        name = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in endings else name
+    parts = (Path(answers.model).name, name)
     words = (re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-._") for part in parts)
     return "-".join(word for word in words if word).lower() or "study"
 
