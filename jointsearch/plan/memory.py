@@ -59,6 +59,10 @@ class StretchBytes(Record):
     kind: StretchKind
     place: int
     num_bytes: int
+    module: str = ""
+    """That of the place; empty where there is none."""
+    format: str = ""
+    """Which the module has where this holds: what is dequantized comes and goes."""
 
 
 class MemoryProfile(Record):
@@ -120,6 +124,8 @@ def training_memory(profile: MemoryProfile, layout: ModelLayout, plan: Plan) -> 
     counted = CountedBytes.of(profile, layout, plan)
     found = []
     for stretch in profile.stretches:
+        if stretch.module and plan.modules[stretch.module].format != stretch.format:
+            continue
         if counted.gradients or stretch.kind == "forward":
             gradients, kept = counted.at(stretch.kind, stretch.place)
             activations = kept + stretch.num_bytes

@@ -255,11 +255,13 @@ def _with_stretches(
     rest: dict[Any, int] = {}
     for plan, trace in seen:
         counted = CountedBytes.of(profile, layout, plan)
-        for stretch, peak in trace.peaks.items():
-            left = peak - sum(counted.at(*stretch))
-            rest[stretch] = max(rest.get(stretch, left), left)
+        for (kind, place), peak in trace.peaks.items():
+            module = trace.places[place - 1][0] if place else ""
+            at = kind, place, module, plan.modules[module].format if module else ""
+            left = peak - sum(counted.at(kind, place))
+            rest[at] = max(rest.get(at, left), left)
     stretches = tuple(
-        StretchBytes(kind=kind, place=place, num_bytes=left + unseen_bytes)
-        for (kind, place), left in rest.items()
+        StretchBytes(kind=kind, place=place, num_bytes=left + unseen_bytes, module=module, format=name)
+        for (kind, place, module, name), left in rest.items()
     )
     return profile.model_copy(update={"stretches": stretches})
