@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jointsearch.errors import StudyError
-from jointsearch.front.selection import at_knee, parse_bytes, within_bytes, within_memory, within_quality
+from jointsearch.front.objectives import parse_bytes
+from jointsearch.front.selection import at_knee, within_bytes, within_memory, within_quality
 from jointsearch.plan.plan import Plan
 from jointsearch.study.full_runs import select_trial
 from jointsearch.study.plans import complete_trial, export_plan, records_with_front

@@ -41,7 +41,7 @@ STUDY = (
 ROOT = (
     Row("init", f"{_HERE}.init:init", "Write a study file for your own model and data"),
     Row("demo", f"{_HERE}.demo:demo", "Run the embedded study, from the search to a full run"),
-    Row("fit", f"{_HERE}.fit:fit", "Show which formats and ranks fit a device, at which batch size"),
+    Row("fit", f"{_HERE}.fit:fit", "Show what fits a device, at which batch size"),
     Row("study", f"{_HERE}.commands:study", "Start, watch, steer and delete studies"),
     Row("worker", f"{_HERE}.worker:worker", "Run trials of a stored study, or its full runs"),
     Row("storage", f"{_HERE}.commands:storage", "Serve a storage to many workers"),

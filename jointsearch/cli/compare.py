@@ -16,7 +16,7 @@ from jointsearch.cli.tables import print_table
 from jointsearch.cli.telling import tell
 from jointsearch.errors import OutputError, visible
 from jointsearch.files import write_text
-from jointsearch.front.selection import parse_bytes
+from jointsearch.front.objectives import parse_bytes
 from jointsearch.starting import compare_strategies
 from jointsearch.strategies.registry import STRATEGIES
 from jointsearch.study.analysis.compare import ComparisonSettings

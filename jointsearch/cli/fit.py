@@ -10,8 +10,7 @@ from jointsearch.assemble import read_study_file, seconds_per_trial
 from jointsearch.cli.options import format_option, study_file_argument, trust_option
 from jointsearch.cli.tables import print_json, print_table
 from jointsearch.fitting import fit_device
-from jointsearch.front.objectives import format_bytes
-from jointsearch.front.selection import parse_bytes
+from jointsearch.front.objectives import format_bytes, parse_bytes
 
 
 def _bytes(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
@@ -29,7 +28,7 @@ def _bytes(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @trust_option
 @format_option("table", "json")
 def fit(file: str, device_memory: int | None, device: str | None, measure: bool, output_format: str) -> None:
-    """Show which formats and ranks fit a device, at which batch size.
+    """Show what fits a device, at which batch size.
 
     FILE is a YAML file, or 'quickstart'. No weights are read: memory is foretold from shapes. With
     --measure a few steps tell how long a trial and the study take. Exit status 1 where nothing fits.

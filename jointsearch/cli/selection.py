@@ -9,7 +9,8 @@ import click
 
 from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
-from jointsearch.front.selection import at_knee, parse_bytes, within_bytes, within_quality
+from jointsearch.front.objectives import parse_bytes
+from jointsearch.front.selection import at_knee, within_bytes, within_quality
 from jointsearch.study.analysis.progress import trial_line
 from jointsearch.study.full_runs import select_trial, withdraw_trial
 from jointsearch.study.plans import complete_trial, records_with_front

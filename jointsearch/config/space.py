@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from jointsearch.config.fields import NOT_IDENTITY, Known
 from jointsearch.config.names import STRATEGIES
-from jointsearch.front.selection import parse_bytes
+from jointsearch.front.objectives import parse_bytes
 from jointsearch.plan.formats import FORMATS, OF_BITS, by_precision
 from jointsearch.plan.record import Record
 

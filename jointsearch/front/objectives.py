@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from jointsearch.registry import Registry
@@ -93,6 +95,16 @@ for _objective in (
     register_objective(_objective)
 
 BYTE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """``600kB``, ``1.5 MB``, ``2GiB`` or a bare number of bytes, as bytes; raises ``ValueError``."""
+    units = {unit.lower(): size for unit, size in BYTE_UNITS.items()}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "": 1}
+    match = re.fullmatch(r"\s*([0-9]{,20}\.?[0-9]{1,20})\s*([a-z]*)\s*", text.lower())
+    if not match or match[2] not in units:
+        raise ValueError(f"a size is a number with {', '.join(BYTE_UNITS)} or kiB…, but got '{text}'")
+    return int(Decimal(match[1]) * units[match[2]])
 
 
 def format_bytes(num_bytes: float) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from jointsearch.errors import StudyError
-from jointsearch.front.objectives import BYTE_UNITS, OBJECTIVES, format_bytes, format_value
+from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.front.pareto import knee
 
 
@@ -19,16 +17,6 @@ class FrontPoint:
     trial: int
     quality: float
     model_bytes: int
-
-
-def parse_bytes(text: str) -> int:
-    """``600kB``, ``1.5 MB``, ``2GiB`` or a bare number of bytes, as bytes; raises ``ValueError``."""
-    units = {unit.lower(): size for unit, size in BYTE_UNITS.items()}
-    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "": 1}
-    match = re.fullmatch(r"\s*([0-9]{,20}\.?[0-9]{1,20})\s*([a-z]*)\s*", text.lower())
-    if not match or match[2] not in units:
-        raise ValueError(f"a size is a number with {', '.join(BYTE_UNITS)} or kiB…, but got '{text}'")
-    return int(Decimal(match[1]) * units[match[2]])
 
 
 def within_bytes(front: Sequence[FrontPoint], max_bytes: int, quality: str) -> FrontPoint:

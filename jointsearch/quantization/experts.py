@@ -20,10 +20,6 @@ from jointsearch.errors import UnsupportedError
 from jointsearch.plan.formats import QuantizationSettings
 from jointsearch.quantization.formats.base import empty_module, fill, matrix_of, quantized
 
-SAVED_AS = "quantized_"
-"""Before the parameter's name in a checkpoint: transformers' conversions of old checkpoints look for the
-names themselves."""
-
 _aten = torch.ops.aten
 
 
@@ -194,13 +190,19 @@ def weight_matrix(model: Modules, name: str) -> torch.Tensor:
     return expert_matrix(weight.data, module).float()
 
 
+def _saved_name(parameter: str) -> str:
+    """Of what is saved in place of a parameter: not its own, which transformers' conversions of checkpoints
+    look for, nor one with the word weight, by which it finds the tensors of a layer."""
+    return f"quantized_{parameter.replace('weight', 'w')}"
+
+
 def as_saved(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """A model's state with the tensors of layers, which can be saved, in place of quantized experts."""
     saved: dict[str, torch.Tensor] = {}
     for name, value in state.items():
         if isinstance(value, QuantizedExperts):
             path, _, parameter = name.rpartition(".")
-            value.layer.state_dict(destination=saved, prefix=f"{path}.{SAVED_AS}{parameter}.")
+            value.layer.state_dict(destination=saved, prefix=f"{path}.{_saved_name(parameter)}.")
         else:
             saved[name] = value
     return saved
@@ -215,13 +217,13 @@ def await_saved(
     layer.expected = getattr(module, parameter).shape
     module._parameters[parameter] = None
     module._is_hf_initialized = True  # else transformers would draw what is not there
-    module.add_module(f"{SAVED_AS}{parameter}", layer)
+    module.add_module(_saved_name(parameter), layer)
     return layer
 
 
 def take_saved(module: nn.Module, parameter: str, dtype: torch.dtype) -> None:
     """Make a parameter of the layer again, which has been loaded."""
-    layer = module._modules.pop(f"{SAVED_AS}{parameter}")
+    layer = module._modules.pop(_saved_name(parameter))
     assert layer is not None
     module._parameters[parameter] = as_parameter(
         QuantizedExperts(layer, layer.expected, dtype, is_transposed(module))

@@ -15,7 +15,7 @@ from jointsearch.quantization.formats.base import (
     round_to,
     unquantized_tensors,
 )
-from jointsearch.quantization.plugin import JointSearchConfig, JointSearchQuantizer
+from jointsearch.quantization.plugin import SAVED_BY_OWN_NAMES, JointSearchConfig, JointSearchQuantizer
 from jointsearch.quantization.tying import tied_modules
 
 
@@ -51,6 +51,7 @@ def quantize_in_place(model: PreTrainedModel, config: JointSearchConfig) -> PreT
     model.hf_quantizer = quantizer
     model.quantization_method = config.quant_method
     model.config.quantization_config = config
+    model._weight_conversions = SAVED_BY_OWN_NAMES
     # PEFT looks at both before it wraps a bitsandbytes module
     model.is_quantized = model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
     return model

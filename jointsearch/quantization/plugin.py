@@ -58,6 +58,9 @@ from jointsearch.quantization.tying import tied_modules, trim_bias
 
 QUANT_METHOD = "jointsearch"
 
+SAVED_BY_OWN_NAMES: list[Any] = []
+"""A model's conversions to the checkpoints of its family: some join weights, as packed numbers cannot be."""
+
 
 @register_quantization_config(QUANT_METHOD)
 class JointSearchConfig(QuantizationConfigMixin):
@@ -164,6 +167,7 @@ class JointSearchQuantizer(HfQuantizer):
                 trim_bias(model.get_submodule(path))
         if not self.pre_quantized:
             round_to(model, self.quantization_config.torch_dtype)
+        model._weight_conversions = SAVED_BY_OWN_NAMES
         # PEFT looks at both before it wraps a bitsandbytes module
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
         return model

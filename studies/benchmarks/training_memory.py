@@ -181,7 +181,7 @@ def run(output: Path, stories: Path) -> None:
             output.write_text(json.dumps({"hardware": hardware, "cells": rows}, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cell", nargs=4)
     parser.add_argument("-o", "--output", type=Path)
@@ -192,3 +192,7 @@ if __name__ == "__main__":
         print(json.dumps(measure(source, int(batch_size), int(length), plan)))
     else:
         run(given.output, given.stories)
+
+
+if __name__ == "__main__":
+    main()

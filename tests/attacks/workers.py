@@ -117,6 +117,7 @@ def start(url: str, name: str, folder: Path, longest_seconds: float) -> None:
         mock.patch.object(starting, "build_runner", lambda config, layout, tell: runner),
         mock.patch.object(starting, "num_gpus", lambda: 0),
         mock.patch.object(creating, "read_layout", lambda config: layout),
+        mock.patch.object(creating, "read_memory", lambda config, layout: None),
     ):
         main()
 

@@ -32,6 +32,7 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in ALL_COMMANDS} == {
         "",
         "dashboard",
+        "fit",
         "report",
         "study",
         "study start",

@@ -54,6 +54,8 @@ def test_what_a_studys_trials_do_not_depend_on() -> None:
     assert marked(StudyConfig) == {
         "description",
         "full_run",
+        "search_space.max_model_bytes",
+        "search_space.max_training_memory",
         "search.trials",
         "search.repeats",
         "search.finals",

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from jointsearch.errors import StudyError
-from jointsearch.front.selection import FrontPoint, at_knee, parse_bytes, within_bytes, within_quality
+from jointsearch.front.objectives import parse_bytes
+from jointsearch.front.selection import FrontPoint, at_knee, within_bytes, within_quality
 
 BY_LOSS = [
     FrontPoint(trial=7, quality=3.0, model_bytes=1_000),

@@ -15,6 +15,7 @@ from transformers import (
     DeepseekV3Config,
     GptOssConfig,
     JambaConfig,
+    JetMoeConfig,
     MixtralConfig,
     PretrainedConfig,
     Qwen3MoeConfig,
@@ -68,6 +69,17 @@ CONFIGS: dict[str, PretrainedConfig] = {
         qk_rope_head_dim=8,
         qk_nope_head_dim=8,
         v_head_dim=16,
+    ),
+    # its parameters are called weight
+    "jetmoe": JetMoeConfig(
+        vocab_size=96,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_key_value_heads=2,
+        kv_channels=16,
+        intermediate_size=64,
+        num_local_experts=4,
+        num_experts_per_tok=2,
     ),
     "jamba": JambaConfig(
         **SIZES,

@@ -41,7 +41,9 @@ def refused(command: Command, folder: Path) -> Callable[..., str]:
     def refuse(*arguments: str, where: Path = folder) -> str:
         done = command(*arguments, folder=where, status=2)
         assert done.stdout == ""
-        (line,) = done.stderr.strip().splitlines()
+        *before, line = done.stderr.strip().splitlines()
+        # what fits the machine is said before the data are read
+        assert not before or (arguments[:2] == ("study", "start") and len(before) == 2)
         assert line.startswith("Error: ")
         return str(line)
 

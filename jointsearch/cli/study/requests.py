@@ -8,8 +8,7 @@ from jointsearch.cli.options import format_option, name_argument, storage_option
 from jointsearch.cli.tables import print_json
 from jointsearch.cli.telling import tell
 from jointsearch.config.search import FinalsSettings
-from jointsearch.front.objectives import format_bytes, format_value
-from jointsearch.front.selection import parse_bytes
+from jointsearch.front.objectives import format_bytes, format_value, parse_bytes
 from jointsearch.study.analysis.finals import request_finals
 from jointsearch.study.analysis.refine import refine as request_seeds
 from jointsearch.study.study import load_study

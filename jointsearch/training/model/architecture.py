@@ -139,6 +139,12 @@ def sixteen_bit_type(config: PreTrainedConfig, settings: ModelSettings) -> str:
 
 def layout_of(model: PreTrainedModel, dtype: str) -> ModelLayout:
     """The layout of a model, which may be on the meta device."""
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError:
+        raise ModelError(
+            f"a model must look its tokens up in a table of embeddings, but {type(model).__name__} has none"
+        ) from None
     tied = tied_modules(model)
     aliases = {name for names in tied.values() for name in names}
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
@@ -198,7 +204,7 @@ def _experts(name: str, module: nn.Module, parameter: str, block: str) -> Module
 
 def _is_embedding(module: nn.Module, model: PreTrainedModel) -> bool:
     """Token and position embeddings: as wide as the model's input (T5's position biases are not)."""
-    width = model.get_input_embeddings().embedding_dim
+    width = getattr(model.get_input_embeddings(), "embedding_dim", None)
     return embedding_scale(module) is not None and module.embedding_dim == width
 
 

@@ -89,6 +89,7 @@ def _reads_of(model: PreTrainedModel) -> tuple[Reads, bool]:
     try:
         with torch.no_grad(), _Guesses() if device.type == "meta" else nullcontext():
             model.eval()(**inputs)
+            model.train()(**inputs)  # Gemma 3n clamps a weight there alone
     except Exception as error:
         _log.debug("%s does not run on %s: %s", type(model).__name__, device, error)
         return reads, False

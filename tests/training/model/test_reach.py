@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import CanineConfig, Gemma3nTextConfig, LlamaConfig, LlamaForCausalLM
 
 from families.whole_study import tokenizer
 from families.zoo import FAMILIES
@@ -81,6 +81,38 @@ def test_a_model_without_blocks_that_can_be_searched_is_refused(
     ).save_pretrained(tmp_path / "none")
     with pytest.raises(ModelError, match=r"must have blocks with linear layers .* LlamaForCausalLM has none"):
         read_layout(ModelSettings(id=str(tmp_path / "none")), "causal-lm")
+
+
+def test_a_model_without_a_table_of_tokens_is_refused(tmp_path: Path) -> None:
+    config = CanineConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=128)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="CanineForSequenceClassification has none"):
+        read_layout(ModelSettings(id=str(tmp_path)), "sequence-classification")
+
+
+def test_what_is_read_in_training_alone_is_found(tmp_path: Path) -> None:
+    """Gemma 3n clamps the coefficients of its streams while it trains."""
+    config = Gemma3nTextConfig(
+        vocab_size=96,
+        vocab_size_per_layer_input=96,
+        hidden_size=64,
+        hidden_size_per_layer_input=16,
+        intermediate_size=[128] * 2,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        laurel_rank=8,
+        num_kv_shared_layers=0,
+        altup_num_inputs=2,
+        layer_types=["sliding_attention", "full_attention"],
+        activation_sparsity_pattern=[0.0] * 2,
+    )
+    config.save_pretrained(tmp_path)
+    layout = read_layout(ModelSettings(id=str(tmp_path)), "causal-lm")
+    name = "model.layers.0.altup.prediction_coefs"
+    assert "reads its weight beside its forward" in layout.left_out[name]
+    assert not layout[name].quantizable
 
 
 def test_pickled_weights_are_said_to_be_so(saved: Save) -> None:
