@@ -51,7 +51,7 @@ class Fit:
     def sentences(self) -> list[str]:
         """Two lines: what training takes, and whether that fits; one where there is nothing to train."""
         if not self.rows:
-            return ["no uniform plan with adapters is within the limits of search_space"]
+            return ["no uniform plan of the search has adapters and is within its limits"]
         low, high = (format_bytes(row.training_memory) for row in (self.rows[0], self.rows[-1]))
         takes = f"training takes {low} ({self.rows[0].label}) to {high} ({self.rows[-1].label})"
         first = f"{takes} at batch {self.batch_size}, as foretold"
