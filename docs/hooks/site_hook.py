@@ -57,7 +57,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "python": api_page.all_names,
     "overheads": record_tables.overheads,
     "memory": record_tables.memory,
-    "training_memory": record_tables.training_memory,
+    "training memory": record_tables.training_memory,
     "workers": record_tables.workers,
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,

@@ -17,7 +17,11 @@ FOUND = json.loads(RECORDED.read_text())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_is_searched_trained_and_loaded_back(name: str, tmp_path: Path) -> None:
+def test_a_family_is_searched_trained_and_loaded_back(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # foretelling memory has tests of its own, and takes longer than all of this
+    monkeypatch.setattr("jointsearch.creating.read_memory", lambda config, layout: None)
     found = run(name, FAMILIES[name], tmp_path)
     assert all(math.isfinite(loss) for loss in found.losses)
     # random weights: a trial that is far from chance computes with wrong numbers

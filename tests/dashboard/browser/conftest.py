@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import waitress
@@ -38,7 +39,12 @@ def study(create: Callable[..., StoredStudy], layout: ModelLayout) -> StoredStud
 def address(study: StoredStudy, storage: RDBStorage) -> Iterator[str]:
     """Of the served dashboard."""
     server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0, threads=8)
-    thread = threading.Thread(target=server.run, daemon=True)
+
+    def run() -> None:
+        with suppress(OSError):  # it may be looking at its sockets while they are closed
+            server.run()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
     server.close()
