@@ -12,16 +12,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
-    DeepseekV3Config,
-    GptOssConfig,
-    JambaConfig,
     JetMoeConfig,
-    MixtralConfig,
     PretrainedConfig,
-    Qwen3MoeConfig,
 )
-from transformers.models.llama4.modeling_llama4 import Llama4TextConfig
 
+from families import zoo
 from jointsearch.errors import UnsupportedError
 from jointsearch.plan.cost import plan_cost
 from jointsearch.plan.formats import QuantizationSettings
@@ -38,38 +33,9 @@ from jointsearch.training.model.architecture import layout_of
 from jointsearch.training.probes.gradients import GradientProbe, movements
 from jointsearch.training.quiet import ranks_of_parameters
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 96,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-CONFIGS: dict[str, PretrainedConfig] = {
-    "mixtral": MixtralConfig(**SIZES, num_local_experts=4),
-    "qwen3-moe": Qwen3MoeConfig(
-        **SIZES, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64, head_dim=16
-    ),
-    # it keeps the transpose, and biases of experts
-    "gpt-oss": GptOssConfig(**SIZES, num_local_experts=4, head_dim=16),
-    "llama4": Llama4TextConfig(
-        **SIZES, num_local_experts=2, head_dim=16, interleave_moe_layer_step=1, intermediate_size_mlp=64
-    ),
-    "deepseek-v3": DeepseekV3Config(
-        **{**SIZES, "num_key_value_heads": 4},
-        moe_intermediate_size=64,
-        n_routed_experts=4,
-        n_group=1,
-        topk_group=1,
-        num_experts_per_tok=2,
-        first_k_dense_replace=1,
-        kv_lora_rank=16,
-        q_lora_rank=16,
-        qk_rope_head_dim=8,
-        qk_nope_head_dim=8,
-        v_head_dim=16,
-    ),
+FUSED = ("mixtral", "qwen3-moe", "gpt-oss", "llama4", "deepseek-v3", "jamba")
+"""GPT-OSS keeps the transpose, and biases of experts."""
+CONFIGS: dict[str, PretrainedConfig] = {name: zoo.FAMILIES[name].config() for name in FUSED} | {
     # its parameters are called weight
     "jetmoe": JetMoeConfig(
         vocab_size=96,
@@ -80,17 +46,6 @@ CONFIGS: dict[str, PretrainedConfig] = {
         intermediate_size=64,
         num_local_experts=4,
         num_experts_per_tok=2,
-    ),
-    "jamba": JambaConfig(
-        **SIZES,
-        num_experts=2,
-        expert_layer_period=2,
-        expert_layer_offset=1,
-        attn_layer_period=2,
-        attn_layer_offset=1,
-        mamba_d_state=8,
-        mamba_dt_rank=8,
-        use_mamba_kernels=False,
     ),
 }
 FAMILIES = pytest.mark.parametrize("family", CONFIGS)
