@@ -6,12 +6,14 @@ from transformers import PreTrainedConfig
 
 from jointsearch.config.study import StudyConfig, is_folder_id, model_source
 from jointsearch.config.task import TASKS
+from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
 from jointsearch.registry import load
 from jointsearch.training.hub import is_out_of_reach
 from jointsearch.training.model.architecture import empty_model
 from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks.base import Batch, Evaluation, Task
 from jointsearch.training.tasks.limits import (
+    check_ends,
     check_tokens,
     give_known_padding,
     num_known_tokens,
@@ -41,6 +43,9 @@ def build_task(config: StudyConfig, model_config: PreTrainedConfig) -> Task:
     positions = positions_of(model, tokenizer)
     settings, cut = within(config.task, positions)
     task: Task = load(TASKS[config.task.type].implementation)(settings, tokenizer, positions.read)
-    check_tokens(getattr(task, "splits", {}), tokenizer, num_known)
+    splits = getattr(task, "splits", {})
+    check_tokens(splits, tokenizer, num_known)
+    if model_config.is_encoder_decoder and isinstance(settings, SequenceClassificationSettings):
+        check_ends(splits, tokenizer)
     task.notes[:0] = notes + cut
     return task

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from jointsearch.config.task import TaskBase
-from jointsearch.errors import ModelError
+from jointsearch.errors import DataError, ModelError, some
 
 _TOKEN_COLUMNS = ("input_ids", "labels")
 
@@ -109,3 +109,16 @@ def check_tokens(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBa
                     f"{tokenizer.convert_ids_to_tokens(largest)!r} ({largest}) and the model {num_known} "
                     "tokens; use the model's own tokenizer, or a model whose embedding was resized"
                 )
+
+
+def check_ends(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``DataError`` where a model with a decoder cannot classify: BART, T5 and their kin read a text at
+    its end token, and want equally many of them in every text of a batch.
+    """
+    counts = {ids.count(tokenizer.eos_token_id) for rows in splits.values() for ids in rows["input_ids"]}
+    if counts and (0 in counts or len(counts) > 1):
+        raise DataError(
+            "a model with a decoder classifies texts by their end token, of which all must have equally "
+            f"many, but there are texts with {some(sorted(counts))} of {tokenizer.eos_token!r}; "
+            "use a tokenizer that adds it, and take it out of the texts themselves"
+        )

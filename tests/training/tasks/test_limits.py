@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.seq2seq_lm import Seq2SeqLMSettings
-from jointsearch.errors import ModelError
+from jointsearch.errors import DataError, ModelError
 from jointsearch.training.model.architecture import load_config
 from jointsearch.training.tasks import build_task
-from jointsearch.training.tasks.limits import Positions, positions_of, within
+from jointsearch.training.tasks.limits import Positions, check_ends, positions_of, within
 
 SMALL = {
     "num_hidden_layers": 1,
@@ -138,3 +140,36 @@ def test_tokens_that_the_model_does_not_know(family_models: Path, tmp_path: Path
         f"'[NEW]' ({num_known + 1}) and the model {num_known} tokens; use the model's own tokenizer, "
         "or a model whose embedding was resized"
     )
+
+
+def test_a_model_with_a_decoder_classifies_texts_with_equally_many_end_tokens() -> None:
+    tokenizer = SimpleNamespace(eos_token="</s>", eos_token_id=2)
+    for rows, counts in (
+        ([[5, 2], [5, 6, 2]], None),
+        ([[5, 2, 2, 6, 2], [7, 2, 2, 8, 2]], None),
+        ([[5, 6], [7]], "0"),
+        ([[5, 2], [5, 2, 6, 2]], "1, 2"),
+    ):
+        splits: Any = {"train": Dataset.from_dict({"input_ids": rows, "labels": [0] * len(rows)})}
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model("bart", **BART))
+        batch = {"input_ids": pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True)}
+        if counts is None:
+            check_ends(splits, tokenizer)  # type: ignore[arg-type]
+            assert model(**batch).logits.shape[0] == 2
+        else:
+            with pytest.raises(DataError, match=rf"but there are texts with {counts} of '</s>'; use"):
+                check_ends(splits, tokenizer)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="<eos>"):
+                model(**batch)
+
+
+def test_the_ends_are_looked_at_before_a_study_starts(family_models: Path, tmp_path: Path) -> None:
+    AutoTokenizer.from_pretrained(family_models / "llama").save_pretrained(tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i in range(20)))
+    task = {"type": "sequence-classification", "data": {"files": {"train": str(rows)}}, "labels": [0, 1]}
+    values = {"name": "ends", "model": {"id": str(tmp_path)}, "task": task}
+    with pytest.raises(DataError, match="a model with a decoder classifies texts by their end token"):
+        build_task(
+            StudyConfig.model_validate(values), AutoConfig.for_model("bart", **BART | {"vocab_size": 999})
+        )
