@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_NUMBER = re.compile(r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?|-?\d+\s*/\s*\d+")
-_AROUND_NUMBERS = re.compile(r"^[$€£¥₹]\s*|(?<=-)[$€£¥₹]|\s*%$|\.$")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-]?\d+\s*/\s*\d+")
+_AROUND_NUMBERS = re.compile(r"^[$€£¥₹]\s*|(?<=[+-])[$€£¥₹]|\s*[%$€£¥₹]?\.?$")
 
 
 def answer(text: str, pattern: str | None) -> str | None:
