@@ -56,6 +56,11 @@ class ModuleSpec(Record):
     """A new head for the task: trained in full, kept in the adapter as PEFT's modules_to_save."""
 
     @property
+    def stack(self) -> str:
+        """What its block is numbered within: ``encoder.block``; empty outside of blocks."""
+        return self.block.rpartition(".")[0]
+
+    @property
     def max_rank(self) -> int:
         """The smaller side: a higher rank could add nothing."""
         return min(self.shape)

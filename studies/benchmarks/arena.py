@@ -19,8 +19,9 @@ that rate. There is no early stopping. Proposals take no examples; how long they
 
 Truth. What is on a strategy's front at its end is trained again under two seeds that no search knows, for
 each of ``--lengths`` times the steps of a trial, and measured on the test data, which no search reads. So is
-the whole ladder. Nothing else is compared. Equal plans with equal seeds give equal losses on a CPU, so that
-each is trained once, whichever strategy asks for it, and all pay for it.
+the whole ladder after as many steps as a trial has; after more, those of its rungs that have come near its
+front (``CONTENDS``). Nothing else is compared. Equal plans with equal seeds give equal losses on a CPU, so
+that each is trained once, whichever strategy asks for it, and all pay for it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +39,7 @@ from pathlib import Path
 
 import numpy as np
 from arena_books import MEASUREMENTS, Books, append
-from arena_table import LADDER, TRUTH_SEEDS, UNIFORM, read, report
+from arena_table import CONTENDERS, CONTENDS, LADDER, TRUTH_SEEDS, UNIFORM, read, report
 
 from jointsearch.assemble import read_layout, read_study_file
 from jointsearch.config.study import StudyConfig
@@ -109,14 +111,15 @@ class Arena:
         budget = 0 if seed is None else self.trials
         mine = {"study": self.config.name, "strategy": name, "budget": budget, "seed": seed}
         rows = [row for row in read(RUNS) if mine.items() <= row.items()]
-        if rows and all(self._is_measured(plan) for plan in rows[0]["front"]):
+        lengths = self.lengths if name in (CONTENDERS, *STRATEGIES) else [1]
+        if rows and all(self._is_measured(plan, lengths) for plan in rows[0]["front"]):
             return
         if seed is None:
             front = self._without_trials(name)
         else:
             front = self._sampled_ladder(seed) if name == SAMPLED else self._search(name, seed)
         for plan in front.plans:
-            for length, truth_seed in itertools.product(self.lengths, TRUTH_SEEDS):
+            for length, truth_seed in itertools.product(lengths, TRUTH_SEEDS):
                 self.books.measure(plan, truth_seed, length)
         row = {
             **mine,
@@ -177,6 +180,8 @@ class Arena:
         rungs = ladder(self.space, self.layout)
         if name in LADDERS:
             return Front([rung.plan for rung in rungs if LADDERS[name](rung)])
+        if name == CONTENDERS:
+            return Front([rung.plan for rung in self._contenders(rungs)])
         self.books.paid = 0.0
         settings = StrategySettings.of(self.space, self.config.search_space)
         found = self.books.sensitivities(self.layout, settings.rank)
@@ -185,6 +190,19 @@ class Arena:
         budgets = np.geomspace(min(sizes), max(sizes), NUM_BUDGETS).round().astype(int).tolist()
         plans = dict.fromkeys(strategy(name).plan(self.layout, settings, budget) for budget in budgets)
         return Front(list(plans), examples=self.books.paid)
+
+    def _contenders(self, rungs: list[Rung]) -> Iterator[Rung]:
+        """What of the ladder is worth longer runs: the others are far from its front."""
+
+        def loss(rung: Rung) -> float:
+            losses = [self.books.measure(rung.plan, seed)["loss"] for seed in TRUTH_SEEDS]
+            return math.inf if None in losses else statistics.fmean(losses)
+
+        best = math.inf
+        for rung in sorted(rungs, key=lambda rung: rung.model_bytes):
+            best = min(best, loss(rung))
+            if loss(rung) <= best + CONTENDS:
+                yield rung
 
     def _swept_rate(self) -> float:
         """The rate that a study finds, or the file says."""
@@ -205,11 +223,11 @@ class Arena:
         with tempfile.TemporaryDirectory() as folder:
             yield create_study(open_storage(f"sqlite:///{folder}/study.db", create=True), config, self.layout)
 
-    def _is_measured(self, digest: str) -> bool:
+    def _is_measured(self, digest: str, lengths: list[int]) -> bool:
         steps = self.config.calibration.steps
         return all(
             (digest, seed, self.books.rate, length * steps) in self.books.known
-            for length, seed in itertools.product(self.lengths, TRUTH_SEEDS)
+            for length, seed in itertools.product(lengths, TRUTH_SEEDS)
         )
 
 
@@ -226,7 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     end = time.monotonic() + 60 * arguments.minutes
     arena = Arena(arguments.study, arguments.trials, arguments.lengths)
-    for name in (*LADDERS, *PROGRAMS):
+    for name in (*LADDERS, CONTENDERS, *PROGRAMS):
         arena.take_part(name)
     for seed, name in itertools.product(range(arguments.seeds), arguments.strategies):
         if time.monotonic() < end:

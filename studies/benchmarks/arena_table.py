@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +19,20 @@ from jointsearch.front.pareto import hypervolume
 from jointsearch.study.analysis.equal_bytes import Entry, rivals_of
 from jointsearch.study.records import MARGIN
 
-LADDER, UNIFORM = "the ladder", "its uniform plans"
+LADDER, UNIFORM, CONTENDERS = "the ladder", "its uniform plans", "its best rungs"
+CONTENDS = 0.05
+"""Nats: how near to the ladder's front a rung must come to be trained for longer, too."""
+NUM_SEARCHES = 5
+"""Of a strategy, below which the report says what is missing."""
 TRUTH_SEEDS = (1000, 1001)
 HEADINGS = "compute", "s / trial beside training", "plans"
 CONFIDENCE = 0.95
 MIN_CORRELATED = 3
 """Plans that a rank correlation takes."""
+MISSING = """\
+- Searches with finals: all choose by trials of one length.
+- Further seeds of the truth, which all searches share: two are few.
+- Larger models, other tasks, cross-attention."""
 HEAD = """# The arena
 
 Searches against plans that need none, at equal compute: see `arena.py`. Losses are those on the test data,
@@ -38,6 +47,8 @@ after further trainings of every plan of a front: means over the seeds {seeds}. 
   among all rungs, each of which was trained: more compute than a search has. Of a strategy's plans those
   count that are not on the ladder and have rungs on both sides. Mean over a front's plans, then the lowest
   and the highest plan, and the share of plans that are better.
+- After more steps than a trial has, the ladder is those of its rungs that lie within {contends:g} nats of its
+  front after a trial's steps; the others are not trained for so long.
 - **±** is half the {confidence:.0%} interval (Student) of the mean over searches with different seeds. It
   does not hold what further seeds of the truth, which all share, would change.
 - **Compute** is what one search has used, in trials' worth of examples; that of the learning rate's sweep,
@@ -58,7 +69,11 @@ def key_of(row: Row) -> Key:
 
 
 def report(runs: Sequence[Row], measurements: Sequence[Row]) -> str:
-    lines = [HEAD.format(seeds=" and ".join(map(str, TRUTH_SEEDS)), margin=MARGIN, confidence=CONFIDENCE)]
+    lines = [
+        HEAD.format(
+            seeds=" and ".join(map(str, TRUTH_SEEDS)), margin=MARGIN, confidence=CONFIDENCE, contends=CONTENDS
+        )
+    ]
     for study in dict.fromkeys(run["study"] for run in runs):
         mine = [run for run in runs if run["study"] == study]
         measured = {key_of(row): row for row in measurements if row["study"] == study}
@@ -67,11 +82,28 @@ def report(runs: Sequence[Row], measurements: Sequence[Row]) -> str:
             f"## {study}\n\nTrials of {steps} steps at the learning rate {rate:g}, found by a sweep.\n"
         )
         lengths = sorted({key[3] for key in measured if key[1] in TRUTH_SEEDS})
-        for length in lengths:
-            truth = Truth(length, rate, measured, mine)
-            if all(truth.has(run) for run in mine if run["seed"] is None):
-                lines += truth.table()
+        every = [Truth(length, rate, measured, mine) for length in lengths]
+        truths = [t for t in every if any(run["strategy"] == t.ladder and t.has(run) for run in mine)]
+        lines += [line for truth in truths for line in truth.table()]
+        lines += _missing(mine, truths)
     return "\n".join(lines) + "\n"
+
+
+def _missing(runs: list[Row], truths: Sequence[Truth]) -> Iterator[str]:
+    """What a reader might take for measured, and is not."""
+    yield f"### What is missing\n\n{MISSING}"
+    for truth in truths:
+        counts = Counter(
+            (run["strategy"], run["budget"]) for run in runs if run["seed"] is not None and truth.has(run)
+        )
+        few = [
+            f"{name} after {trials} trials ({n})" for (name, trials), n in counts.items() if n < NUM_SEARCHES
+        ]
+        left_out = {run["strategy"] for run in runs if run["seed"] is not None} - {name for name, _ in counts}
+        if few:
+            yield f"- Truth after {truth.steps} steps, fewer than {NUM_SEARCHES} searches: {', '.join(few)}."
+        if left_out:
+            yield f"- Truth after {truth.steps} steps of {', '.join(sorted(left_out))}."
 
 
 @dataclass(frozen=True)
@@ -82,6 +114,11 @@ class Truth:
     rate: float
     measured: dict[Key, Row]
     runs: list[Row]
+
+    @property
+    def ladder(self) -> str:
+        """The strategy whose plans are the rivals."""
+        return LADDER if self.steps == self.runs[0]["steps"] else CONTENDERS
 
     def has(self, run: Row) -> bool:
         keys = [(plan, seed, self.rate, self.steps) for plan in run["front"] for seed in TRUTH_SEEDS]
@@ -144,13 +181,13 @@ class Truth:
 
     @cached_property
     def _ladder(self) -> list[Entry]:
-        return self._without_search(LADDER)
+        return self._without_search(self.ladder)
 
     @cached_property
     def _corner(self) -> tuple[float, float]:
-        points = np.array(
-            [(plan.mean(TRUTH_SEEDS), plan.model_bytes) for plan in self._without_search(UNIFORM)]
-        )
+        uniform = next(run["front"] for run in self.runs if run["strategy"] == UNIFORM)
+        plans = [plan for plan in self._ladder if plan.name in uniform]
+        points = np.array([(plan.mean(TRUTH_SEEDS), plan.model_bytes) for plan in plans])
         loss, size = points.max(axis=0) + MARGIN * np.ptp(points, axis=0)
         return float(loss), float(size)
 

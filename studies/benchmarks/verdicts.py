@@ -2,13 +2,16 @@
 
     python studies/benchmarks/verdicts.py [--studies 1000]    # writes verdicts.json and verdicts.md; minutes
 
-Every study has a ladder of two formats with dense ranks, and a search that has measured 60 plans of random
-sizes, all under one seed, with noise. Its front is judged by the shipped code (``verdict.compare``) under 2,
-3, … 8 further seeds, one after another, and whoever looks stops as soon as it says that searching has paid:
+Every study has the shipped ladder (``study.analysis.ladder``) of a made-up model of 12 blocks in two formats,
+and a search that has measured 60 plans of random sizes, all under one seed, with noise. Its front is judged
+by the shipped code (``verdict.compare``) under 2, 3, … 8 further seeds, one after another, and whoever looks
+stops as soon as it says that searching has paid:
 
     equal       every trained plan is as good as every other
     bytes       quality = -0.1 ln(bytes): mixing cannot help
     unequal     the same, and the noise of a plan is between a third of the others' and three times theirs
+    a rule      as bytes, and plans whose adapters are in the last blocks only are better by three times the
+                noise of a trial: some of the search's, and two series of the ladder
     planted     as bytes, and the plans of the search that spare one sensitive layer are better by three times
                 the noise of a trial
 """
@@ -16,6 +19,7 @@ sizes, all under one seed, with noise. Its front is judged by the shipped code (
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -23,9 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
+from jointsearch.config.space import SpaceSettings
 from jointsearch.front.pareto import is_on_front
+from jointsearch.plan.layout import ModelLayout
+from jointsearch.space import SearchSpace
 from jointsearch.study.analysis.equal_bytes import Entry
-from jointsearch.study.analysis.ladder import ladder_ranks
+from jointsearch.study.analysis.ladder import Rung, ladder
 from jointsearch.study.analysis.verdict import LEVEL, compare
 
 HERE = Path(__file__).parent
@@ -35,6 +42,13 @@ NOISE = 0.01
 """Of a trial, beside what its seed adds to all."""
 NUM_SEARCHED = 60
 LARGEST_RANK = 32
+BLOCKS, WIDTH = 12, 256
+GAIN = 3 * NOISE
+"""Of what is planted."""
+SHARE = 0.3
+"""Of the search's plans that have it."""
+
+WORLDS = "equal", "bytes", "unequal", "a rule", "planted"
 
 Quality = Callable[[float], float]
 
@@ -47,31 +61,61 @@ def by_bytes(size: float) -> float:
     return 3.0 - 0.1 * math.log(size)
 
 
+def made_up_model() -> ModelLayout:
+    """A decoder's attention and feed-forward matrices, and its embeddings."""
+    shapes = {"attention": [4 * WIDTH, WIDTH], "mlp": [12 * WIDTH, WIDTH]}
+    modules = [
+        {"name": f"layers.{block}.{part}", "block": f"layers.{block}", "part": part, "shape": shape}
+        for block in range(BLOCKS)
+        for part, shape in shapes.items()
+    ]
+    embedding = {"name": "embed", "kind": "embedding", "block": "", "part": "embedding", "adaptable": False}
+    return ModelLayout.model_validate(
+        {
+            "architecture": "",
+            "dtype": "float16",
+            "modules": [
+                {**embedding, "shape": [8000, WIDTH]},
+                *({**module, "kind": "linear"} for module in modules),
+            ],
+            "other_parameters": 0,
+            "other_bytes": 0,
+        }
+    )
+
+
+@functools.cache
+def rungs() -> list[Rung]:
+    layout = made_up_model()
+    settings = SpaceSettings.model_validate({"bits": [4, 8], "ranks": [0, LARGEST_RANK]})
+    return ladder(SearchSpace.build(layout, settings), layout)
+
+
 def study(world: str, rng: np.random.Generator) -> tuple[list[Entry], list[Entry]]:
     """The search's points on the front under the first seed, and the ladder."""
     quality: Quality = level if world == "equal" else by_bytes
     of_seeds = 0.1 * rng.standard_normal(len(SEEDS))
 
-    def entry(number: int, name: str, size: float, gain: float = 0.0) -> Entry:
+    def entry(number: int, name: str, size: float, better: bool) -> Entry:
         spread = NOISE * (3.0 ** rng.uniform(-1, 1) if world == "unequal" else 1.0)
-        losses = quality(size) - gain + of_seeds + spread * rng.standard_normal(len(SEEDS))
+        losses = quality(size) - GAIN * better + of_seeds + spread * rng.standard_normal(len(SEEDS))
         return Entry(number, name, round(size), dict(zip(SEEDS, losses.tolist(), strict=True)))
 
-    bases = {"4-bit": 1_000_000.0, "8-bit": 1_700_000.0}
-    ladder = [
-        entry(0, f"uniform {bits} rank {rank}", base + 25_000 * rank)
-        for bits, base in bases.items()
-        for rank in ladder_ranks(LARGEST_RANK)
+    ruled = [rung.model_bytes for rung in rungs() if "last" in rung.series]
+    known = [
+        entry(0, rung.origin.name, rung.model_bytes, world == "a rule" and "last" in rung.series)
+        for rung in rungs()
     ]
-    sizes = rng.uniform(1_025_000, 2_500_000, NUM_SEARCHED)
-    spared = rng.random(NUM_SEARCHED) < 0.3
-    searched = [
-        entry(number, "", size, 3 * NOISE if world == "planted" and spares else 0.0)
-        for number, (size, spares) in enumerate(zip(sizes, spared, strict=True), start=1)
-    ]
-    everything = [*searched, *ladder]
+    all_sizes = [rung.model_bytes for rung in rungs()]
+    searched = []
+    for number in range(1, NUM_SEARCHED + 1):
+        size, better = rng.uniform(min(all_sizes), max(all_sizes)), rng.random() < SHARE
+        # the rule's plans are no larger than its rungs
+        gains = world == "planted" or (world == "a rule" and min(ruled) <= size <= max(ruled))
+        searched.append(entry(number, "", size, better and gains))
+    everything = [*searched, *known]
     front = is_on_front([[plan.losses[0], plan.model_bytes] for plan in everything])
-    return [plan for plan, keep in zip(everything, front, strict=True) if keep and plan.number], ladder
+    return [plan for plan, keep in zip(everything, front, strict=True) if keep and plan.number], known
 
 
 def verdicts(world: str, rng: np.random.Generator) -> dict[int, tuple[bool, bool]]:
@@ -120,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000)
     num_studies = parser.parse_args().studies
-    found = {world: rates(world, num_studies) for world in ("equal", "bytes", "unequal", "planted")}
+    found = {world: rates(world, num_studies) for world in WORLDS}
     (HERE / "verdicts.json").write_text(json.dumps({"studies": num_studies, "rates": found}, indent=1) + "\n")
     (HERE / "verdicts.md").write_text(table(found, num_studies))
     print(table(found, num_studies))

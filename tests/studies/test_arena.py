@@ -106,3 +106,24 @@ def test_what_diverges_is_no_point(table: ModuleType) -> None:
     ladder = (3.13 - 3.1) * (320 - 100) + (3.1 - 2.8) * (320 - 200)
     assert float(found[6]) == pytest.approx((3.13 - 3.1) * (320 - 100) / ladder, abs=6e-4)
     assert found[7] == ""
+
+
+def test_longer_runs_have_the_best_rungs_for_rivals(table: ModuleType) -> None:
+    """Without "b", whose longer runs nobody has paid for."""
+    runs = [
+        run(table.LADDER, [*LADDER]),
+        run(table.UNIFORM, [*LADDER]),
+        run(table.CONTENDERS, ["a", "c"]),
+        run("one", ["found"], seed=0),
+        run("two", ["worse"], seed=0),
+    ]
+    rows = measurements(table.TRUTH_SEEDS)
+    longer = [{**row, "steps": 120} for row in rows if row["plan"] in ("a", "c", "found")]
+    short, _, long = table.report(runs, [*rows, *longer]).partition("### Truth after 120 steps")
+    # from a to c, 250 bytes are log(2.5) / log(3) = .834 of the way: 2.750 and 2.950 under the two seeds
+    gain = ((2.750 - 2.6) + (2.950 - 2.7)) / 2
+    assert float(cells(short, "one")[7]) == pytest.approx(0.1475, abs=6e-4)  # as above
+    assert float(cells(long, "one")[7]) == pytest.approx(gain, abs=6e-4)
+    assert not any(line.startswith(("| two |", f"| {table.LADDER} |")) for line in long.splitlines())
+    assert "- Truth after 120 steps of two." in long
+    assert "one after 20 trials (1), two after 20 trials (1)" in long

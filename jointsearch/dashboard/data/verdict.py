@@ -16,7 +16,7 @@ Kind = Literal["paid", "enough", "undecided", "nothing"]
 SYMBOLS: dict[Kind, str] = {"paid": "check", "enough": "minus", "undecided": "ask", "nothing": "clock"}
 HEADLINES: dict[Kind, str] = {
     "paid": "The search paid",
-    "enough": "A uniform plan is enough",
+    "enough": "A plan by hand is enough",
     "undecided": "Not decided yet",
     "nothing": "Nothing searched yet",
 }

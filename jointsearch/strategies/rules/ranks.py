@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
+from operator import attrgetter
 
 from jointsearch.errors import PlanError
-from jointsearch.plan.layout import ModelLayout, ModuleSpec, Part
+from jointsearch.plan.layout import ModelLayout, Part
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.sensitivities import ModuleSensitivity
 from jointsearch.strategies.ranks import (
@@ -101,19 +102,14 @@ def decaying_weights(layout: ModelLayout, settings: StrategySettings) -> dict[st
     """1.5 in the top block of each stack, 0.5 in its bottom block, 1 outside of blocks."""
     weights = {}
     adapted = settings.adapted(layout)
-    for stack, members in groupby(adapted, key=_stack):
+    for stack, members in groupby(adapted, key=attrgetter("stack")):
         specs = list(members)
         blocks = list(dict.fromkeys(spec.block for spec in specs))
         last = max(len(blocks) - 1, 1)
         for spec in specs:
             height = blocks.index(spec.block) / last if len(blocks) > 1 else 0.5
-            weights[spec.name] = LOW + (HIGH - LOW) * height if stack is not None else 1.0
+            weights[spec.name] = LOW + (HIGH - LOW) * height if stack else 1.0
     return weights
-
-
-def _stack(spec: ModuleSpec) -> str | None:
-    """What the module's block is numbered within: ``encoder.block``; None outside of blocks."""
-    return spec.block.rpartition(".")[0] if spec.block else None
 
 
 def _by_part(

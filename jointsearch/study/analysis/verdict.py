@@ -202,7 +202,7 @@ def _sentence(verdict: Verdict, name: str, quality: str) -> str:
         return "searching has not paid: the front is made of plans that need no search"
     if not compared:
         return (
-            "undecided: no uniform plan is measured on both sides of the front's points; "
+            "undecided: no plan that needs no search is measured on both sides of the front's points; "
             f"`jointsearch study refine {name}` measures those"
         )
     better = sum((entry.gain or 0.0) > 0 for entry in compared)

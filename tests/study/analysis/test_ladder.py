@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 from collections.abc import Callable
 
 import pytest
@@ -55,6 +57,33 @@ def test_every_series_has_every_rank(rungs: list[Rung], layout: ModelLayout) -> 
             assert adapted == {Part.ATTENTION}
 
 
+def test_last_blocks_of_every_stack(configure: Configure) -> None:
+    """Five blocks of an encoder, two of a decoder: the last three and one, and of a quarter two and one."""
+
+    def linear(name: str, block: str, part: str) -> dict[str, object]:
+        return {"name": name, "kind": "linear", "block": block, "part": part, "shape": [64, 64]}
+
+    modules = [
+        linear(f"{block}.{part}", block, part)
+        for block in [*(f"encoder.block.{i}" for i in range(5)), "decoder.block.0", "decoder.block.1"]
+        for part in ("attention", "mlp")
+    ]
+    # what is in no block is in no last one
+    modules.append(linear("projection", "", "mlp"))
+    layout = ModelLayout.model_validate(
+        {"architecture": "T", "dtype": "float16", "modules": modules, "other_parameters": 0, "other_bytes": 0}
+    )
+    space = build_space(configure(search_space={"bits": [4], "ranks": [0, 2]}), layout)
+    adapted: dict[str, set[str]] = {}
+    for rung in ladder(space, layout):
+        adapted.setdefault(rung.series, set()).update(rung.plan.ranks)
+    half = [*(f"encoder.block.{i}" for i in (2, 3, 4)), "decoder.block.1"]
+    assert adapted["last half of the blocks nf4"] == {f"{b}.{p}" for b in half for p in ("attention", "mlp")}
+    quarter = ("encoder.block.3", "encoder.block.4", "decoder.block.1")
+    assert adapted["feed-forward of the last quarter nf4"] == {f"{block}.mlp" for block in quarter}
+    assert "projection" in adapted["uniform nf4"]
+
+
 def test_neighbours_are_the_nearest_of_each_series(rungs: list[Rung]) -> None:
     uniform = [rung for rung in rungs if rung.series == "uniform nf4"]
     at = (uniform[1].model_bytes + uniform[2].model_bytes) // 2
@@ -83,6 +112,27 @@ def test_of_all_pairs_the_kindest_and_the_nearest() -> None:
     assert (nearest.lower.model_bytes, nearest.upper.model_bytes) == (150, 300)
     assert rivals_of(entry(50, 2.0), rungs, [0]) == ()
     assert rivals_of(entry(500, 2.0), rungs, [0]) == ()
+
+
+def test_the_kindest_pair_by_brute_force() -> None:
+    """Over ladders with rungs of equal bytes, and of the plan's own."""
+    draw = random.Random(0)
+    for _ in range(100):
+        rungs = [
+            entry(draw.randint(100, 130), draw.gauss(0, 1), draw.gauss(0, 1))
+            for _ in range(draw.randint(2, 30))
+        ]
+        plan = entry(draw.randint(100, 130), 0.0, 0.0)
+        pairs = [
+            Rival(lower, upper, plan.model_bytes)
+            for lower, upper in itertools.product(rungs, rungs)
+            if lower.model_bytes <= plan.model_bytes <= upper.model_bytes
+        ]
+        found = rivals_of(plan, rungs, [0, 1])
+        assert bool(found) == bool(pairs)
+        if found:
+            best = min(sum(rival.losses([0, 1])) for rival in pairs)
+            assert sum(found[0].losses([0, 1])) == pytest.approx(best)
 
 
 def test_p_values() -> None:
