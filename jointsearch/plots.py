@@ -16,7 +16,8 @@ from jointsearch.dashboard.figures.front import front_figure
 from jointsearch.dashboard.figures.plan import plan_figure
 from jointsearch.dashboard.figures.progress import hypervolume_figure
 from jointsearch.dashboard.figures.why import effects_figure
-from jointsearch.study.analysis.front_table import front_table
+from jointsearch.errors import StudyError
+from jointsearch.study.analysis.front_table import axes_of, front_table
 from jointsearch.study.analysis.prediction import predict_front
 from jointsearch.study.plans import chosen_trial, complete_trial, records_with_front
 from jointsearch.study.records import StudyRecords
@@ -26,16 +27,31 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def plot_front(study: Study | StoredStudy, *, predicted: bool = False, log_bytes: bool = False) -> go.Figure:
+def plot_front(
+    study: Study | StoredStudy,
+    *,
+    predicted: bool = False,
+    log_bytes: bool = False,
+    axis: str | None = None,
+) -> go.Figure:
     """Quality against bytes: the front, the uniform and named plans, and those that are dominated.
 
-    ``predicted``: with the front that the model of the search foresees; ``log_bytes``: bytes on a logarithmic
-    axis. Raises ``StudyError`` before a trial is complete, or where too few are for a prediction.
+    ``predicted``: with the front that the model of the search foresees, which is one of model bytes;
+    ``log_bytes``: bytes on a logarithmic axis; ``axis``: which bytes, ``model_bytes``, ``training_memory`` or
+    ``serving_memory``; by default the first objective of the study that is one of bytes. Raises
+    ``StudyError`` before a trial is complete, where too few are for a prediction, or where the study does not
+    know the axis.
     """
     stored = _stored(study)
     records = records_with_front(stored)
+    axes = axes_of(stored, records)
+    if axis is not None and axis not in axes:
+        raise StudyError(f"axis must be one of {', '.join(axes)}, but got '{axis}'")
+    table = front_table(stored, records, axis or axes[0])
+    if predicted and table.axis != "model_bytes":
+        raise StudyError(f"the predicted front is one of model_bytes, but the axis is {table.axis}")
     foreseen = predict_front(stored, records) if predicted else ()
-    return front_figure(front_table(stored, records), predicted=foreseen, log_bytes=log_bytes)
+    return front_figure(table, predicted=foreseen, log_bytes=log_bytes)
 
 
 def plot_plan(study: Study | StoredStudy, trial: int | None = None) -> go.Figure:

@@ -10,6 +10,22 @@ from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
 
 MINUS = "\u2212"
+AXES = {
+    "model_bytes": ("size", "model size"),
+    "training_memory": ("to train", "memory to train"),
+    "serving_memory": ("to serve", "memory to serve"),
+    "peak_memory_bytes": ("peak memory", "peak memory"),
+}
+"""Objectives in bytes as controls and tables name them, and as axes do."""
+
+
+def axis_name(axis: str) -> str:
+    """Of an objective in bytes: ``size``, ``to train``."""
+    return AXES[axis][0] if axis in AXES else axis.removesuffix("_bytes").replace("_", " ")
+
+
+def axis_title(axis: str) -> str:
+    return AXES[axis][1] if axis in AXES else axis_name(axis)
 
 
 def plan_name(trial: int, label: str = "") -> str:
@@ -33,6 +49,7 @@ def point_lines(table: FrontTable, point: PlanPoint) -> list[str]:
         f"trial {point.trial}" + (f", {point.label}" if point.label else ""),
         f"{table.quality} {format_value(table.quality, point.quality)}{spread}{seeds}",
         f"{format_bytes(point.model_bytes)}, {point.bits_per_weight:.2f} bits per weight",
+        *([f"{format_bytes(point.training_memory)} to train, foretold"] if point.training_memory else []),
         f"{point.trainable_share:.2%} trainable"
         + (f", peak memory {format_bytes(point.peak_memory_bytes)}" if point.peak_memory_bytes else ""),
     ]

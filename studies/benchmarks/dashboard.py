@@ -50,7 +50,8 @@ WRITTEN = 12
 """Trials in each turn of the writer."""
 PATH = "/study/benchmark"
 LOOK = {"dark": False, "phone": False, "query": ""}
-OLD = {"version": "old", "by": "size", "bound": 1e12, "steps": "10", "layers": [], "choice": None}
+AXIS = "model_bytes"
+OLD = {"version": "old", "by": "size", "bound": 1e12, "steps": "10", "axis": AXIS, "layers": []}
 """What a page shows that has seen nothing yet."""
 
 
@@ -94,6 +95,7 @@ class Client:
             "by.value": "size",
             "bound.value": 1e12,
             "steps.value": "10",
+            "axis.value": AXIS,
             "layers.value": [],
         }
         state = {
@@ -124,6 +126,7 @@ def served(url: str) -> Iterator[tuple[Client, float]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jointsearch", "dashboard", "--port", str(port), "--storage", url]
+    command.append("--no-token")
     start = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     client = Client(port)

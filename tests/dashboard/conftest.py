@@ -38,6 +38,7 @@ def add() -> Add:
         worker: str = "here:1",
         metric: str = "loss",
         steps: int | None = None,
+        memory: int = 0,
     ) -> Plan:
         modules = {}
         for spec in study.layout.modules:
@@ -53,6 +54,8 @@ def add() -> Add:
                 "model_bytes": cost.model_bytes,
                 "trainable_share": cost.trainable_share,
                 "peak_memory_bytes": 1000 + rank,
+                "training_memory": memory,
+                "serving_memory": memory // 2,
                 "train_losses": [{"step": 1, "loss": loss + 1}],
                 "validation_losses": [{"step": 5, "loss": loss}],
                 "seconds": {"train": 2.0 + seed, "evaluate": 1.0},

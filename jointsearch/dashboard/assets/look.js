@@ -25,12 +25,12 @@
   window.dash_clientside = window.dash_clientside || {};
 
   /* The slider and the number beside it say the same; the address has it, so that it can be shared. */
-  const bound = (slider, number, steps, factor, by) => {
+  const bound = (slider, number, steps, axis, factor, by) => {
     const none = dash_clientside.no_update;
     const fromNumber = dash_clientside.callback_context.triggered_id === "number";
     const value = fromNumber ? Number(number) * factor : slider;
     if (!Number.isFinite(value)) return [none, none];
-    history.replaceState(history.state, "", `?by=${by}&bound=${value}&steps=${steps}`);
+    history.replaceState(history.state, "", `?by=${by}&bound=${value}&steps=${steps}&axis=${axis}`);
     return fromNumber ? [value, none] : [none, Number((value / factor).toPrecision(5))];
   };
   window.dash_clientside.jointsearch = { look, bound };

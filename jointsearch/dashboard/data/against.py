@@ -27,7 +27,7 @@ class Compared:
 def default_rival(table: FrontTable, point: PlanPoint) -> PlanPoint | None:
     """The best one of no more bytes, or else the smallest."""
     others = [other for other in table.points if other.baseline and other.trial != point.trial]
-    return rival_of(table, point) or min(others, key=lambda other: other.model_bytes, default=None)
+    return rival_of(table, point) or min(others, key=table.bytes_of, default=None)
 
 
 def compared(table: FrontTable, point: PlanPoint, rival: PlanPoint) -> tuple[Compared, ...]:
@@ -48,11 +48,22 @@ def compared(table: FrontTable, point: PlanPoint, rival: PlanPoint) -> tuple[Com
 
 
 def rival_of(table: FrontTable, point: PlanPoint) -> PlanPoint | None:
-    """The best measured plan that needs no search of no more bytes than ``point``, but itself."""
+    """The best measured plan that needs no search of no more bytes on the axis than ``point``, but itself."""
     sign = OBJECTIVES[table.quality].sign
     others = [
         other
         for other in table.points
-        if other.baseline and other.model_bytes <= point.model_bytes and other.trial != point.trial
+        if other.baseline and table.bytes_of(other) <= table.bytes_of(point) and other.trial != point.trial
     ]
-    return min(others, key=lambda other: (sign * other.quality, other.model_bytes), default=None)
+    return min(others, key=lambda other: (sign * other.quality, table.bytes_of(other)), default=None)
+
+
+def ladder_of(table: FrontTable) -> tuple[PlanPoint, ...]:
+    """The best measured plans that need no search, by rising bytes: each is better than all smaller ones."""
+    sign = OBJECTIVES[table.quality].sign
+    found: list[PlanPoint] = []
+    rungs = (point for point in table.points if point.baseline)
+    for point in sorted(rungs, key=lambda rung: (table.bytes_of(rung), sign * rung.quality)):
+        if not found or sign * point.quality < sign * found[-1].quality:
+            found.append(point)
+    return tuple(found)

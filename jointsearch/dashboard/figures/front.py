@@ -1,4 +1,4 @@
-"""The front: quality against bytes, with what is predicted."""
+"""The front: quality against bytes of the model, or of memory, with what is predicted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from jointsearch.dashboard.figures.front_view import Bound, FrontView, names, short, view_of
+from jointsearch.dashboard.data.against import ladder_of
+from jointsearch.dashboard.figures.front_view import Bound, FrontView, names, short, steps, view_of
 from jointsearch.dashboard.figures.look import PAPER, Look
 from jointsearch.dashboard.figures.style import blank_figure
-from jointsearch.dashboard.words import lower_or_higher, point_lines, unit_of
+from jointsearch.dashboard.words import axis_title, lower_or_higher, point_lines, unit_of
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.search.additive.predicted_front import CREDIBLE, PredictedPoint
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
@@ -32,11 +33,11 @@ def front_figure(
 ) -> go.Figure:
     """Quality against bytes; ``choice``: the trial of the plan to ring, ``bound``: what it was chosen by."""
     if not table.points:
-        return blank_figure(look, table.study, "model size", table.quality)
+        return blank_figure(look, table.study, axis_title(table.axis), table.quality)
     view = view_of(table, look, log_bytes=log_bytes)
     better = f"{unit_of(table.quality)}; {lower_or_higher(table.quality)} is better"
     height = int(view.plot.height) + 72
-    figure = blank_figure(look, table.study, f"model size ({view.unit})", better, height)
+    figure = blank_figure(look, table.study, f"{axis_title(table.axis)} ({view.unit})", better, height)
     colours = look.palette
     if predicted:
         figure.add_traces(_predicted(table, predicted, view, look))
@@ -50,6 +51,18 @@ def front_figure(
     line = {"color": colours.blue, "width": 1.5, "shape": "hv"}
     front_style = {"mode": "lines+markers", "line": line, "marker": blue}
     figure.add_trace(_points(table, table.front, "front", view, front_style))
+    corners = steps(view, ladder_of(table))
+    dotted = {"color": colours.ref, "width": 1, "dash": "dot"}
+    figure.add_trace(
+        go.Scatter(
+            x=[x for x, _ in corners],
+            y=[short(y) for _, y in corners],
+            name="the best without a search",
+            mode="lines",
+            line=dotted,
+            hoverinfo="skip",
+        )
+    )
     ink = {"color": colours.ref, "size": 9, "symbol": "diamond", "line": edge}
     figure.add_trace(_points(table, named, "named plans", view, {"mode": "markers", "marker": ink}))
     figure.add_trace(_ring(table, choice, view, look))
@@ -61,32 +74,30 @@ def front_figure(
 
 
 def shapes(view: FrontView, bound: Bound | None, look: Look) -> list[dict[str, Any]]:
-    """What lies beyond the bound is shaded."""
-    if bound is None:
-        return []
+    """The search's limit is a line; what lies beyond a person's bound is shaded."""
     colours, plot = look.palette, view.plot
-    shade = {
-        "type": "rect",
-        "fillcolor": colours.grid,
-        "opacity": 0.65,
-        "line": {"width": 0},
-        "layer": "below",
-    }
-    line = {"type": "line", "line": {"color": colours.soft, "width": 1.5, "dash": "dot"}}
-    if bound.by == "size":
-        x = view.size(bound.value)
-        end = 10 ** plot.x_range[1] if plot.is_log else plot.x_range[1]
-        across = {"yref": "paper", "y0": 0, "y1": 1}
-        return [{**shade, **across, "x0": x, "x1": max(x, end)}, {**line, **across, "x0": x, "x1": x}]
-    y = bound.value
-    return [{**line, "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}]
+    upright: dict[str, Any] = {"yref": "paper", "y0": 0, "y1": 1}
+    found: list[dict[str, Any]] = []
+    if view.limit is not None:
+        line = {"color": colours.warn, "width": 1.5, "dash": "dash"}
+        found.append({"type": "line", "line": line, **upright, "x0": view.limit, "x1": view.limit})
+    if bound is None:
+        return found
+    dotted = {"type": "line", "line": {"color": colours.soft, "width": 1.5, "dash": "dot"}}
+    if bound.by == "quality":
+        return [*found, {**dotted, "xref": "paper", "x0": 0, "x1": 1, "y0": bound.value, "y1": bound.value}]
+    x = view.size(bound.value)
+    end = 10 ** plot.x_range[1] if plot.is_log else plot.x_range[1]
+    shade = {"fillcolor": colours.grid, "opacity": 0.65, "line": {"width": 0}, "layer": "below"}
+    found.append({"type": "rect", **shade, **upright, "x0": x, "x1": max(x, end)})
+    return [*found, {**dotted, **upright, "x0": x, "x1": x}]
 
 
 def _ring(table: FrontTable, choice: int | None, view: FrontView, look: Look) -> go.Scatter:
     points = [point for point in table.points if point.trial == choice]
     width = {"width": 2.5, "color": look.palette.blue}
     return go.Scatter(
-        x=[view.size(point.model_bytes) for point in points],
+        x=[view.place(point)[0] for point in points],
         y=[point.quality for point in points],
         customdata=[point.trial for point in points],
         name=CHOSEN,
@@ -139,7 +150,7 @@ def _points(
         texts = {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
     error_y: dict[str, Any] = {"type": "data", "array": errors, "thickness": 1.4, "width": 3}
     return go.Scatter(
-        x=[view.size(point.model_bytes) for point in points],
+        x=[view.place(point)[0] for point in points],
         y=[short(point.quality) for point in points],
         error_y=error_y if any(errors) else None,
         customdata=[point.trial for point in points],

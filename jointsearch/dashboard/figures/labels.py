@@ -15,8 +15,8 @@ from typing import Any
 
 SIDES = ((1, -0.7), (-1, -0.7), (0, -1), (1, 0.7), (-1, 0.7), (0, 1), (1, 0), (-1, 0))
 DISTANCES = (15, 26, 42, 60)
-LED_FROM = 26
-"""From this distance a line leads to the point."""
+LED_FROM = 15
+"""From so many pixels between the name and the point on a line leads there."""
 MARKER = 6
 """Half of what a marker takes."""
 CHARACTER = 0.6
@@ -66,13 +66,13 @@ class _Taken:
 
     def box(self, label: Label, dx: float, dy: float, size: int) -> Box:
         x, y = self.plot.pixel(label.x, label.y)
-        width, height = CHARACTER * size * len(label.text) + 4, size + 5
+        width, height = _extent(label, size)
         return x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2
 
-    def leader(self, label: Label, dx: float, dy: float) -> list[Box]:
+    def leader(self, label: Label, dx: float, dy: float, size: int) -> list[Box]:
         """What the line to the point takes; nothing where the name is near."""
         x, y = self.plot.pixel(label.x, label.y)
-        return _along([(x, y), (x + dx, y + dy)]) if math.hypot(dx, dy) >= LED_FROM else []
+        return _along([(x, y), (x + dx, y + dy)]) if is_led(label, dx, dy, size) else []
 
     def is_free(self, label: Label, dx: float, dy: float, size: int) -> bool:
         x, y = self.plot.pixel(label.x, label.y)
@@ -82,11 +82,12 @@ class _Taken:
             return False
         if any(overlaps(box, other) for other in (*self.names, *self.busy)):
             return False
-        return not any(overlaps(part, name) for part in self.leader(label, dx, dy) for name in self.names)
+        leader = self.leader(label, dx, dy, size)
+        return not any(overlaps(part, name) for part in leader for name in self.names)
 
     def take(self, label: Label, dx: float, dy: float, size: int) -> None:
         self.names.append(self.box(label, dx, dy, size))
-        self.busy += self.leader(label, dx, dy)
+        self.busy += self.leader(label, dx, dy, size)
 
 
 def placed(
@@ -114,7 +115,7 @@ def placed(
 
 
 def _place(label: Label, taken: Sequence[_Taken], size: int) -> tuple[float, float] | None:
-    width = CHARACTER * size * len(label.text) + 4
+    width, _ = _extent(label, size)
     for distance in DISTANCES:
         for side_x, side_y in SIDES:
             place = side_x * (0.7 * distance + width / 2), side_y * distance
@@ -123,9 +124,19 @@ def _place(label: Label, taken: Sequence[_Taken], size: int) -> tuple[float, flo
     return None
 
 
+def _extent(label: Label, size: int) -> tuple[float, float]:
+    """Width and height of a name; ``size``: of the font."""
+    return CHARACTER * size * len(label.text) + 4, size + 5
+
+
+def is_led(label: Label, dx: float, dy: float, size: int) -> bool:
+    """Whether the name, placed so far from its point, needs a line to it."""
+    width, height = _extent(label, size)
+    return math.hypot(max(abs(dx) - width / 2, 0), max(abs(dy) - height / 2, 0)) >= LED_FROM
+
+
 def annotation(label: Label, dx: float, dy: float, plot: Plot, size: int) -> dict[str, Any]:
     """A placed label as Plotly wants it, with a line to its point where it is far."""
-    led = math.hypot(dx, dy) >= LED_FROM
     return {
         "x": math.log10(label.x) if plot.is_log else label.x,
         "y": label.y,
@@ -136,7 +147,7 @@ def annotation(label: Label, dx: float, dy: float, plot: Plot, size: int) -> dic
         "arrowhead": 0,
         "arrowwidth": 1,
         "standoff": 6,
-        "arrowcolor": label.colour if led else "rgba(0,0,0,0)",
+        "arrowcolor": label.colour if is_led(label, dx, dy, size) else "rgba(0,0,0,0)",
         "font": {"size": size, "color": label.colour},
         "borderpad": 0,
     }

@@ -1,4 +1,7 @@
-"""Choosing a point: a bound on size or quality, and the point that it finds."""
+"""Choosing a point: a bound on bytes or quality, and the point that it finds.
+
+Bytes are those of the table's axis: of the model, or of memory.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from jointsearch.dashboard.figures.style import byte_unit
 from jointsearch.dashboard.pages.address import study_path
 from jointsearch.dashboard.pages.elements import button, link_button, said, stat, tag
 from jointsearch.dashboard.pages.heat import mini_map
-from jointsearch.dashboard.words import better_by, name_of, short_name, signed
+from jointsearch.dashboard.words import axis_name, better_by, name_of, short_name, signed
 from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.front.selection import within_bytes, within_quality
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
@@ -28,14 +31,14 @@ SLIDER = ("min", "max", "step", "value")
 def loosest(table: FrontTable, by: str) -> Bound:
     """The one that every point of the front meets."""
     if by == "size":
-        return Bound("size", max(point.model_bytes for point in table.front))
+        return Bound("size", max(table.bytes_of(point) for point in table.front))
     qualities = [point.quality for point in table.front]
     return Bound("quality", max(qualities) if OBJECTIVES[table.quality].sign > 0 else min(qualities))
 
 
 def slider_of(table: FrontTable, bound: Bound) -> dict[str, Any]:
     """The properties of the slider."""
-    values = [p.model_bytes if bound.by == "size" else p.quality for p in table.front]
+    values = [table.bytes_of(p) if bound.by == "size" else p.quality for p in table.front]
     low, high = min(values), max(values)
     return {
         "min": low,
@@ -57,7 +60,7 @@ def ends_of(table: FrontTable, by: str) -> list[Any]:
 def unit_of(table: FrontTable, by: str) -> tuple[str, int]:
     """Of the number beside the slider, and what one of it is in the slider's numbers."""
     if by == "size":
-        unit, size = byte_unit([max(point.model_bytes for point in table.front)])
+        unit, size = byte_unit([max(table.bytes_of(point) for point in table.front)])
         return f" {unit}", size
     return "", 1
 
@@ -73,17 +76,24 @@ def best_within(table: FrontTable, bound: Bound) -> PlanPoint:
     return table.point(within_quality(table.choices, widened, table.quality).trial)
 
 
+def bounds_by(table: FrontTable) -> list[dict[str, str]]:
+    """What a bound can be on."""
+    names = {"size": axis_name(table.axis), "quality": table.quality}
+    return [{"value": value, "label": _capital(name)} for value, name in names.items()]
+
+
 def chooser(table: FrontTable, bound: Bound, lines: list[Any]) -> Any:
     """The controls and the lines on what they find."""
     unit, size = unit_of(table, bound.by)
     polite: Any = {"aria-live": "polite"}
-    kinds = [{"value": "size", "label": "Size"}, {"value": "quality", "label": table.quality.capitalize()}]
     return html.Section(
         [
             html.Div(
                 [
                     html.H2("Choose a point"),
-                    dmc.SegmentedControl(id="by", data=kinds, value=bound.by, size="xs", **said("Bound by")),
+                    dmc.SegmentedControl(
+                        id="by", data=bounds_by(table), value=bound.by, size="xs", **said("Bound by")
+                    ),
                 ],
                 className="hd",
             ),
@@ -156,13 +166,23 @@ def point_stats(table: FrontTable, point: PlanPoint, verdict: Verdict) -> list[A
     if (rate := point.plan.learning_rate) is not None:
         spread = f"{spread}, learning rate {rate:g}"
     gain, rival = against(table, point, verdict)
-    memory = format_bytes(point.peak_memory_bytes) if point.peak_memory_bytes else "not measured"
     return [
         stat(_capital(table.quality), format_value(table.quality, point.quality), spread),
         stat("Size", format_bytes(point.model_bytes), f"{point.bits_per_weight:.2f} bits per weight"),
         stat("At equal bytes", gain.partition(" ± ")[0], _against_words(gain, rival)),
-        stat("Memory to train", memory, f"{100 * point.trainable_share:.2g} % trainable"),
+        stat("Memory to train", *_memory(point)),
     ]
+
+
+def _memory(point: PlanPoint) -> tuple[str, str]:
+    """What training takes, foretold or else measured, and what is beside it."""
+    trainable = f"{100 * point.trainable_share:.2g} % trainable"
+    if point.training_memory:
+        served = format_bytes(point.serving_memory)
+        return format_bytes(point.training_memory), f"to serve {served}, {trainable}"
+    if point.peak_memory_bytes:
+        return format_bytes(point.peak_memory_bytes), f"peak of the process, {trainable}"
+    return "—", f"not known, {trainable}"
 
 
 def _against_words(gain: str, rival: str) -> str:
@@ -184,7 +204,7 @@ def against(table: FrontTable, point: PlanPoint, verdict: Verdict) -> tuple[str,
 
 def _neighbour(table: FrontTable, point: PlanPoint, other: PlanPoint, title: str) -> Any:
     change = signed(format_value(table.quality, other.quality - point.quality))
-    more = signed(format_bytes(other.model_bytes - point.model_bytes))
+    more = signed(format_bytes(table.bytes_of(other) - table.bytes_of(point)))
     parts: Sequence[Any] = (
         html.Span(title, className="soft"),
         html.B(f"{change} {table.quality}"),

@@ -10,13 +10,11 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from jointsearch.dashboard.data.grid import Scale
-from jointsearch.dashboard.data.verdict import banner
 from jointsearch.dashboard.figures.front import front_figure
 from jointsearch.dashboard.figures.front_view import Bound
 from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages.address import look_of, study_at, study_path
-from jointsearch.dashboard.pages.banner import verdict_banner
 from jointsearch.dashboard.pages.browser import in_browser
 from jointsearch.dashboard.pages.choice import SLIDER, best_within, chooser, chosen_lines, loosest
 from jointsearch.dashboard.pages.elements import button, card, clock, empty, graph, link_button, said
@@ -25,15 +23,18 @@ from jointsearch.dashboard.pages.front_refresh import (
     PREDICTED,
     Controls,
     after,
+    axis_of,
     length_of,
     lengths_of,
     shown,
     shown_front,
+    verdict_of,
 )
 from jointsearch.dashboard.pages.front_table import as_csv, front_lines, outside
+from jointsearch.dashboard.words import axis_name
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import format_bytes
-from jointsearch.study.analysis.front_table import FrontTable, front_table
+from jointsearch.study.analysis.front_table import FrontTable, axes_of, front_table
 from jointsearch.study.analysis.prediction import measure_optimum
 from jointsearch.study.analysis.verdict import Verdict
 from jointsearch.study.full_runs import select_trial
@@ -46,8 +47,8 @@ def front_page(
     study: StoredStudy, records: StudyRecords, verdict: Verdict, version: str, look: Look, query: str = ""
 ) -> list[Any]:
     """``records``: of one length; ``verdict``: on those that have a front; ``version``: of the study that is
-    shown; ``query``: of the address, with a bound that was shared."""
-    table = front_table(study, records)
+    shown; ``query``: of the address, with an axis and a bound that were shared."""
+    table = front_table(study, records, axis_of(study, records, asked_axis(query)))
     if not table.points:
         return [
             empty(
@@ -61,10 +62,11 @@ def front_page(
     bound = asked(table, query)
     point = best_within(table, bound)
     chart = _chart(study, records, table, point.trial, bound, look)
+    length = length_of(study, records)
     lines = chosen_lines(table, point, verdict, Scale.of(study.space, [point.plan]))
     return [
         html.H1(f"{table.study}: the front", className="skip"),
-        html.Div(verdict_banner(table, banner(study, table, verdict)), id="verdict"),
+        html.Div(verdict_of(study, records, verdict), id="verdict"),
         html.Div([chart, chooser(table, bound, lines)], className="g2"),
         card(
             "The front",
@@ -78,7 +80,7 @@ def front_page(
             size="88%" if look.phone else 520,
             closeButtonProps={"aria-label": "Close"},
         ),
-        dcc.Store(id="seen", data=shown(version, bound, length_of(study, records), (), point.trial)),
+        dcc.Store(id="seen", data=shown(version, bound, length, (), point.trial, table.axis)),
         clock("front-clock"),
     ]
 
@@ -94,6 +96,8 @@ def _chart(
     length = length_of(study, records)
     steps = dmc.SegmentedControl(id="steps", data=lengths, value=length, size="xs", **said("Training steps"))
     layers = dmc.ChipGroup(chips, id="layers", multiple=True, value=[])
+    axes = [{"value": axis, "label": axis_name(axis)} for axis in axes_of(study, records)]
+    axis = dmc.SegmentedControl(id="axis", data=axes, value=table.axis, size="xs", **said("Axis of bytes"))
     figure = front_figure(table, choice, bound, look=look)
     says = f"Pareto front of {len(table.front)} plans; the table below has the same numbers"
     return card(
@@ -111,6 +115,7 @@ def _chart(
         right=html.Div(
             [
                 html.Label(["after steps", steps], className="row small soft", hidden=len(lengths) == 1),
+                html.Label(["against", axis], className="row small soft", hidden=len(axes) == 1),
                 html.Div(layers, className="row"),
             ],
             className="row",
@@ -119,25 +124,30 @@ def _chart(
 
 
 def asked(table: FrontTable, query: str) -> Bound:
-    """The bound of an address, ``?by=size&bound=194000000``; else the knee's size."""
+    """The bound of an address, ``?by=size&bound=194000000``, of bytes on the axis; else the knee's."""
     found = {name: values[0] for name, values in parse_qs(query.lstrip("?")).items()}
     by = found.get("by", "size")
     widest = loosest(table, by if by in ("size", "quality") else "size")
     if "bound" not in found and widest.by == "size":
-        return Bound("size", next(point.model_bytes for point in table.front if point.knee))
+        return Bound("size", next(table.bytes_of(point) for point in table.front if point.knee))
     try:
         value = float(found["bound"])
     except (KeyError, ValueError):
         return widest
     if not math.isfinite(value):
         return widest
-    ends = [point.model_bytes if widest.by == "size" else point.quality for point in table.front]
+    ends = [table.bytes_of(point) if widest.by == "size" else point.quality for point in table.front]
     return Bound(widest.by, min(max(value, min(ends)), max(ends)))
 
 
 def asked_steps(query: str) -> str | None:
     """How long the trials are to have trained, by an address: ``?steps=240``."""
     return parse_qs(query.lstrip("?")).get("steps", [None])[0]
+
+
+def asked_axis(query: str) -> str | None:
+    """What the quality is to be seen against, by an address: ``?axis=training_memory``."""
+    return parse_qs(query.lstrip("?")).get("axis", [None])[0]
 
 
 def _key(table: FrontTable) -> Any:
@@ -161,6 +171,7 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         Input("bound", "value"),
         Input("number", "value"),
         Input("steps", "value"),
+        Input("axis", "value"),
         State("unit", "data"),
         State("by", "value"),
         first=False,
@@ -172,16 +183,18 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         State("by", "value"),
         State("bound", "value"),
         State("steps", "value"),
+        State("axis", "value"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def measure(clicks: int | None, by: str, bound: float, steps: str, path: str) -> Any:
+    def measure(clicks: int | None, by: str, bound: float, steps: str, axis: str, path: str) -> Any:
         if not clicks:
             return no_update
         study = study_at(studies, path)
         try:
             records = after(study, study.records(), steps)
-            most = bound if by == "size" else loosest(front_table(study, records), "size").value
+            is_size = (by, axis) == ("size", "model_bytes")
+            most = bound if is_size else loosest(front_table(study, records, "model_bytes"), "size").value
             point = measure_optimum(study, int(most))
         except StudyError as error:
             return str(error)
@@ -207,15 +220,17 @@ def _add_download(app: Dash, studies: LiveStudies) -> None:
         Output("download", "data", allow_duplicate=True),
         Input("front-csv", "n_clicks"),
         State("steps", "value"),
+        State("axis", "value"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def download(clicks: int | None, steps: str, path: str) -> Any:
+    def download(clicks: int | None, steps: str, axis: str, path: str) -> Any:
         if not clicks:
             return no_update
         study = study_at(studies, path)
         records = after(study, study.records(), steps)
-        text = as_csv(front_table(study, records), studies.verdict(study, records))
+        table = front_table(study, records, axis_of(study, records, axis))
+        text = as_csv(table, studies.verdict(study, records))
         return {"filename": f"{study.name}-front.csv", "content": text, "type": "text/csv"}
 
 
@@ -233,6 +248,7 @@ def _add_refresh(app: Dash, studies: LiveStudies) -> None:
             "word": Output("bound-word", "children"),
             "unit": Output("unit", "data"),
             "suffix": Output("number", "suffix"),
+            "bounds": Output("by", "data"),
         },
         inputs={
             "_ticks": Input("front-clock", "n_intervals"),
@@ -244,6 +260,7 @@ def _add_refresh(app: Dash, studies: LiveStudies) -> None:
                 "least": State("bound", "min"),
                 "most": State("bound", "max"),
                 "steps": Input("steps", "value"),
+                "axis": Input("axis", "value"),
                 "layers": Input("layers", "value"),
                 "seen": State("seen", "data"),
                 "zoom": State("front", "relayoutData"),

@@ -19,6 +19,7 @@ from jointsearch.dashboard.pages.banner import verdict_banner
 from jointsearch.dashboard.pages.choice import (
     SLIDER,
     best_within,
+    bounds_by,
     chosen_lines,
     ends_of,
     loosest,
@@ -29,8 +30,9 @@ from jointsearch.dashboard.pages.front_table import front_lines, outside
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.search.additive.predicted_front import PredictedPoint
-from jointsearch.study.analysis.front_table import FrontTable, front_table
+from jointsearch.study.analysis.front_table import FrontTable, axes_of, front_table
 from jointsearch.study.analysis.prediction import predict_front
+from jointsearch.study.analysis.verdict import Verdict
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
@@ -54,13 +56,15 @@ class Controls:
     """What the page shows, as ``shown`` has it."""
     zoom: Mapping[str, Any] | None = None
     """What a person has done to the axes."""
+    axis: str = "model_bytes"
+    """What the quality is seen against."""
 
     def wanted(self, table: FrontTable) -> Bound:
         """A slider at its end asks for nothing, also where the front has grown since; so does a new one."""
         widest = loosest(table, self.by)
         upwards = self.by == "size" or OBJECTIVES[table.quality].sign > 0
         end = self.most if upwards else self.least
-        is_new = (self.by, self.steps) != (self.seen["by"], self.seen["steps"])
+        is_new = any(getattr(self, name) != self.seen[name] for name in ("by", "steps", "axis"))
         return widest if is_new or self.bound == end else Bound(self.by, self.bound)
 
     @property
@@ -85,8 +89,25 @@ def after(study: StoredStudy, records: StudyRecords, steps: str | None) -> Study
     return records.at(None if steps == str(study.config.calibration.steps) else int(steps))
 
 
+def axis_of(study: StoredStudy, records: StudyRecords, asked: str | None) -> str:
+    """The axis that is asked for where the study has it, else its first one."""
+    axes = axes_of(study, records)
+    return asked if asked in axes else axes[0]
+
+
+def verdict_of(study: StoredStudy, records: StudyRecords, verdict: Verdict) -> Any:
+    """The banner; a verdict is at equal bytes of the model, whatever the axis."""
+    table = front_table(study, records)
+    return verdict_banner(table, banner(study, table, verdict))
+
+
 def shown(
-    version: str, bound: Bound, steps: str, layers: Sequence[str], choice: int | None
+    version: str,
+    bound: Bound,
+    steps: str,
+    layers: Sequence[str],
+    choice: int | None,
+    axis: str = "model_bytes",
 ) -> dict[str, Any]:
     """What a page shows: a version of the study, drawn for these controls."""
     return {
@@ -96,6 +117,7 @@ def shown(
         "steps": steps,
         "layers": sorted(layers),
         "choice": choice,
+        "axis": axis,
     }
 
 
@@ -110,12 +132,13 @@ def shown_front(
     records = after(study, study.records(), controls.steps)
     seen, version = controls.seen, version_of(study, records)
     grown = version != seen["version"] and trigger == "front-clock"
-    other_plans = grown or controls.steps != seen["steps"]
+    axis = axis_of(study, records, controls.axis)
+    other_plans = grown or controls.steps != seen["steps"] or axis != seen["axis"]
     asks = (controls.by, sorted(controls.layers))
     redrawn = other_plans or asks != (seen["by"], seen["layers"])
     if not redrawn and controls.bound == seen["bound"]:
         raise PreventUpdate
-    table, verdict = front_table(study, records), studies.verdict(study, records)
+    table, verdict = front_table(study, records, axis), studies.verdict(study, records)
     bound = controls.wanted(table)
     answer = _stays()
     predicted: tuple[PredictedPoint, ...] = ()
@@ -130,26 +153,32 @@ def shown_front(
         notes.append(html.P(str(error)))
     if PREDICTED in controls.layers and redrawn:
         try:
-            predicted = predict_front(study, records)
+            predicted = _predicted(study, records, axis)
         except StudyError as error:
             notes.append(html.P(str(error)))
     if notes:
         answer["best"] = [*(answer["best"] if choice is not None else []), *notes]
     log_bytes = LOG in controls.layers
     figure = front_figure(table, choice, bound, predicted, log_bytes=log_bytes, look=look)
-    scaled = log_bytes != (LOG in seen["layers"]) or controls.steps != seen["steps"]
+    scaled = log_bytes != (LOG in seen["layers"]) or (controls.steps, axis) != (seen["steps"], seen["axis"])
     answer["figure"] = _patched(
         figure, redrawn=redrawn, ranges=scaled or (redrawn and not controls.is_zoomed)
     )
     if other_plans or controls.by != seen["by"]:
         answer |= _bounds(table, bound)
     if other_plans:
-        answer["verdict"] = verdict_banner(table, banner(study, table, verdict))
+        answer["verdict"] = verdict_of(study, records, verdict)
         answer["points"] = front_lines(table, verdict)
         answer["outside"] = outside(table, look)
     now = version if grown else seen["version"]
-    answer["seen"] = shown(now, bound, controls.steps, controls.layers, choice)
+    answer["seen"] = shown(now, bound, controls.steps, controls.layers, choice, axis)
     return answer
+
+
+def _predicted(study: StoredStudy, records: StudyRecords, axis: str) -> tuple[PredictedPoint, ...]:
+    if axis != "model_bytes":
+        raise StudyError("The search's model foretells the best plan of a size: see it against size.")
+    return predict_front(study, records)
 
 
 def _patched(figure: Any, *, redrawn: bool, ranges: bool) -> Patch:
@@ -169,7 +198,7 @@ def _patched(figure: Any, *, redrawn: bool, ranges: bool) -> Patch:
 
 def _stays() -> dict[str, Any]:
     """A slider moves many times a second: what does not depend on it stays."""
-    names = ("points", "verdict", "outside", "ends", "word", "unit", "suffix", "best")
+    names = ("points", "verdict", "outside", "ends", "word", "unit", "suffix", "bounds", "best")
     return {**dict.fromkeys(names, no_update), "slider": dict.fromkeys(SLIDER, no_update)}
 
 
@@ -182,4 +211,5 @@ def _bounds(table: FrontTable, bound: Bound) -> dict[str, Any]:
         "word": "At most" if lower else "At least",
         "unit": size,
         "suffix": suffix,
+        "bounds": bounds_by(table),
     }

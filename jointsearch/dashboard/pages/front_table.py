@@ -13,7 +13,7 @@ from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.pages.address import study_path
 from jointsearch.dashboard.pages.choice import against
 from jointsearch.dashboard.pages.elements import table_of, tag
-from jointsearch.dashboard.words import name_of, signed
+from jointsearch.dashboard.words import axis_name, axis_title, name_of, signed
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.front_table import FrontTable, front_rows
 from jointsearch.study.analysis.verdict import Verdict
@@ -31,12 +31,13 @@ CLASSES = ("l", "r2", "opt", "", "r2 rival", "opt")
 
 def front_lines(table: FrontTable, verdict: Verdict) -> Any:
     """The front as text, for keyboards and screen readers, with what the next point up costs."""
+    on_memory = table.axis != "model_bytes"
     lines: list[list[Any]] = []
     for point, larger in zip(table.front, (*table.front[1:], None), strict=True):
         step = "largest"
         if larger is not None:
             change = signed(format_value(table.quality, larger.quality - point.quality))
-            step = f"{change} for {signed(format_bytes(larger.model_bytes - point.model_bytes))}"
+            step = f"{change} for {signed(format_bytes(table.bytes_of(larger) - table.bytes_of(point)))}"
         tags = [tag("knee", "blue")] if point.knee else []
         tags += [tag("selected", "good")] if point.selected else []
         tags += [tag("1 seed")] if point.num_seeds == 1 else []
@@ -47,7 +48,7 @@ def front_lines(table: FrontTable, verdict: Verdict) -> Any:
             [
                 [dcc.Link(name_of(point), href=study_path(table.study, "plan", point.trial)), " ", *tags],
                 format_bytes(point.model_bytes),
-                f"{point.bits_per_weight:.2f}",
+                format_bytes(table.bytes_of(point)) if on_memory else f"{point.bits_per_weight:.2f}",
                 html.Span(
                     [format_value(table.quality, point.quality), html.Span(spread, className="soft")],
                     className="nb",
@@ -57,6 +58,8 @@ def front_lines(table: FrontTable, verdict: Verdict) -> Any:
             ]
         )
     heads = [head or table.quality for head in HEADS]
+    if on_memory:
+        heads[2] = axis_name(table.axis)
     knee = next((number for number, point in enumerate(table.front) if point.knee), None)
     return table_of(heads, lines, CLASSES, knee)
 
@@ -72,5 +75,10 @@ def as_csv(table: FrontTable, verdict: Verdict) -> str:
 
 
 def outside(table: FrontTable, look: Look) -> str:
+    """What the figure does not show, and beyond what there is nothing."""
     count = view_of(table, look).num_outside
-    return f"{count} plans lie outside this view; a double click shows all." if count else ""
+    texts = [f"{count} plans lie outside this view; a double click shows all."] if count else []
+    if table.limit is not None:
+        title = axis_title(table.axis)
+        texts.append(f"The search proposes no plan beyond {format_bytes(table.limit)} of {title}.")
+    return " ".join(texts)

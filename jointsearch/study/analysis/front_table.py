@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from jointsearch.errors import StudyError
+from jointsearch.front.objectives import OBJECTIVES
+from jointsearch.front.pareto import is_on_front
 from jointsearch.front.selection import FrontPoint, at_knee
 from jointsearch.measurement import Measurement
 from jointsearch.plan.cost import PlanCost, plan_cost
@@ -17,6 +20,8 @@ from jointsearch.study.full_runs import selected
 from jointsearch.study.measured_plan import MeasuredPlan
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
+
+FORETOLD = ("training_memory", "serving_memory")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,15 @@ class PlanPoint:
     def cost(self) -> PlanCost:
         return plan_cost(self.layout, self.plan)
 
+    def bytes_on(self, axis: str) -> int:
+        """What it takes of an objective in bytes; 0 where that is not known."""
+        return bytes_on(self.measured, axis)
+
+
+def bytes_on(measured: MeasuredPlan, axis: str) -> int:
+    """What a plan takes of an objective in bytes; 0 where that is not known."""
+    return int(getattr(measured.measurement, axis))
+
 
 @dataclass(frozen=True)
 class FrontTable:
@@ -105,18 +119,25 @@ class FrontTable:
     points: tuple[PlanPoint, ...]
     long_steps: int | None = None
     """How long the trials have trained; None for the study's own length."""
+    axis: str = "model_bytes"
+    """The objective in bytes that the quality is seen against."""
+    limit: int | None = None
+    """Bytes on that axis beyond which the search proposes no plan."""
 
     @cached_property
     def front(self) -> tuple[PlanPoint, ...]:
-        """By rising bytes."""
-        return tuple(
-            sorted((p for p in self.points if p.on_front), key=lambda point: (point.model_bytes, point.trial))
-        )
+        """By rising bytes on the axis."""
+        front = (point for point in self.points if point.on_front)
+        return tuple(sorted(front, key=lambda point: (self.bytes_of(point), point.trial)))
 
     @property
     def choices(self) -> list[FrontPoint]:
         """The front as ``selection`` wants it."""
-        return [FrontPoint(point.trial, point.quality, point.model_bytes) for point in self.front]
+        return [FrontPoint(point.trial, point.quality, self.bytes_of(point)) for point in self.front]
+
+    def bytes_of(self, point: PlanPoint) -> int:
+        """Those that the point takes on the axis."""
+        return point.bytes_on(self.axis)
 
     def point(self, trial: int) -> PlanPoint:
         """Raises ``StudyError`` where no plan was measured first by that trial."""
@@ -126,27 +147,53 @@ class FrontTable:
         raise StudyError(f"the trial must have measured a plan of study '{self.study}', but got {trial}")
 
 
-def front_table(study: StoredStudy, records: StudyRecords) -> FrontTable:
-    """The plans that have been measured so far; without a point before the first."""
+def front_table(study: StoredStudy, records: StudyRecords, axis: str | None = None) -> FrontTable:
+    """The plans that have been measured so far; without a point before the first.
+
+    ``axis``: one of ``axes_of``; the front is then that of the quality against it alone, of the plans whose
+    bytes on it are known. By default it is the study's own, of all its objectives.
+    """
     quality = study.config.quality
-    on_front = {point.number for point in records.front}
-    knee = at_knee(records.front_points, quality).trial if on_front else None
+    measured, front, choices = records.measured, records.front, records.front_points
+    if axis is not None and (quality, axis) != study.config.objectives:
+        measured = tuple(plan for plan in measured if bytes_on(plan, axis))
+        front, choices = _front_against(axis, measured, quality)
+    on_front = {point.number for point in front}
+    knee = at_knee(choices, quality).trial if on_front else None
     selection = selected(study.optuna_study)
-    return FrontTable(
-        study.name,
-        quality,
-        tuple(
-            PlanPoint(
-                measured=measured,
-                layout=study.layout,
-                on_front=measured.number in on_front,
-                knee=measured.number == knee,
-                selected=any(trial.number == selection for trial in measured.trials),
-            )
-            for measured in records.measured
-        ),
-        records.steps,
+    points = (
+        PlanPoint(
+            measured=plan,
+            layout=study.layout,
+            on_front=plan.number in on_front,
+            knee=plan.number == knee,
+            selected=any(trial.number == selection for trial in plan.trials),
+        )
+        for plan in measured
     )
+    axis = axis or "model_bytes"
+    space = study.config.search_space
+    limits = {"model_bytes": space.max_model_bytes, "training_memory": space.max_training_memory}
+    return FrontTable(study.name, quality, tuple(points), records.steps, axis, limits.get(axis))
+
+
+def _front_against(
+    axis: str, measured: Sequence[MeasuredPlan], quality: str
+) -> tuple[tuple[MeasuredPlan, ...], list[FrontPoint]]:
+    """The plans that no other dominates in the quality and on the axis, by rising bytes on it."""
+    sign = OBJECTIVES[quality].sign
+    rows = [(sign * plan.values[quality], bytes_on(plan, axis)) for plan in measured]
+    kept = [plan for plan, keep in zip(measured, is_on_front(rows), strict=True) if keep] if rows else []
+    front = tuple(sorted(kept, key=lambda plan: (bytes_on(plan, axis), plan.number)))
+    return front, [FrontPoint(plan.number, plan.values[quality], bytes_on(plan, axis)) for plan in front]
+
+
+def axes_of(study: StoredStudy, records: StudyRecords) -> tuple[str, ...]:
+    """The objectives in bytes that the quality can be seen against: the study's own, the model's bytes, and
+    what memory is foretold of its plans."""
+    own = [name for name in study.config.objectives[1:] if OBJECTIVES[name].unit == "bytes"]
+    foretold = [name for name in FORETOLD if any(bytes_on(plan, name) for plan in records.measured)]
+    return tuple(dict.fromkeys((*own, "model_bytes", *foretold)))
 
 
 def front_rows(table: FrontTable, verdict: Verdict) -> list[dict[str, Any]]:

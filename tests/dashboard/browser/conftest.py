@@ -12,9 +12,12 @@ from optuna.storages import RDBStorage
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from fixtures.chromium import ARGUMENTS, CHROMIUM, LONG_MS, watched
+from fixtures.memory import profile_of
+from jointsearch.config.study import StudyConfig
 from jointsearch.dashboard.serving import create_dashboard
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
 
@@ -28,9 +31,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def study(create: Callable[..., StoredStudy], layout: ModelLayout) -> StoredStudy:
-    """Half of its trials are done."""
-    made = create(search={"trials": 40, "sampler": "random"}, search_space={"ranks": [0, 2, 4, 8]})
+def study(configure: Callable[..., StudyConfig], storage: RDBStorage, layout: ModelLayout) -> StoredStudy:
+    """Half of its trials are done; what memory they take is foretold."""
+    config = configure(search={"trials": 40, "sampler": "random"}, search_space={"ranks": [0, 2, 4, 8]})
+    made = create_study(storage, config, layout, profile_of(layout))
     Worker(made, FakeRunner(layout), max_trials=20).run()
     return made
 

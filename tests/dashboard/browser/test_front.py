@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from fixtures.chromium import FRONT_POINTS, IN_CHROMIUM, POSITION, RANGES, click_point, open_front, plotted
@@ -19,6 +20,9 @@ pytestmark = IN_CHROMIUM
 
 RINGED = """trial => document.querySelector("#front .js-plotly-plot").data
     .find(t => t.name === "best within the bound")?.customdata.includes(trial)"""
+DRAWN = """expected => JSON.stringify(Array.from(document.querySelector("#front .js-plotly-plot").data
+    .find(t => t.name === "front").customdata).sort((a, b) => a - b)) === JSON.stringify(expected)"""
+"""Whether these trials, rising, are the front that is drawn."""
 IS_LOG = """() => document.querySelector("#front .js-plotly-plot")._fullLayout.xaxis.type === "log" """
 
 
@@ -96,6 +100,39 @@ def test_a_number_is_a_bound_that_an_address_keeps(page: Page, study: StoredStud
     page.wait_for_function(RINGED, arg=wanted.number)
 
 
+def test_an_axis_of_memory_that_an_address_keeps(page: Page, study: StoredStudy) -> None:
+    taken = {t.number: t.measurement.training_memory for t in study.records().complete}
+    losses = {t.number: t.values["loss"] for t in study.records().complete}
+    front = {
+        trial
+        for trial in taken
+        if not any(
+            (taken[other], losses[other]) != (taken[trial], losses[trial])
+            and taken[other] <= taken[trial]
+            and losses[other] <= losses[trial]
+            for other in taken
+        )
+    }
+    open_front(page)
+    page.get_by_text("to train", exact=True).click()
+    page.wait_for_function(DRAWN, arg=sorted(front))
+    shown = {int(trial): size for trial, size, _ in plotted(page, "front")}
+    assert shown == {trial: pytest.approx(taken[trial] / 1000) for trial in front}
+    best = min(front, key=lambda trial: losses[trial])
+    page.wait_for_function(RINGED, arg=best)  # a new axis has no bound
+    page.wait_for_url(re.compile(rf"\?by=size&bound={taken[best]}&.*axis=training_memory"))
+    handle = page.get_by_role("slider")
+    handle.focus()
+    handle.press("Home")
+    leanest = min(front, key=lambda trial: taken[trial])
+    page.wait_for_function(RINGED, arg=leanest)
+    page.wait_for_url(re.compile(rf"bound={taken[leanest]}&"))
+    page.reload()
+    page.wait_for_selector(FRONT_POINTS)
+    page.wait_for_function(RINGED, arg=leanest)
+    page.wait_for_function(DRAWN, arg=sorted(front))
+
+
 def test_it_follows_a_running_study_and_keeps_the_zoom(
     page: Page, study: StoredStudy, layout: ModelLayout
 ) -> None:
@@ -117,11 +154,7 @@ def test_it_follows_a_running_study_and_keeps_the_zoom(
     worker.join()
     assert len(study.records().complete) > before
     expected = front_of(study)
-    page.wait_for_function(
-        """expected => JSON.stringify(Array.from(document.querySelector("#front .js-plotly-plot").data
-            .find(t => t.name === "front").customdata).sort((a, b) => a - b)) === JSON.stringify(expected)""",
-        arg=expected,
-    )
+    page.wait_for_function(DRAWN, arg=expected)
     assert page.evaluate(RANGES) == zoomed
     # the slider stands at its end, which has moved
     best = min(study.records().complete, key=lambda trial: trial.values["loss"])
