@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jointsearch import testing as testing
     from jointsearch.api.creation import create_study as create_study
     from jointsearch.api.creation import load_study as load_study
+    from jointsearch.api.exporting import ExportResult as ExportResult
+    from jointsearch.api.exporting import export_model as export_model
     from jointsearch.api.fit import fit as fit
     from jointsearch.api.selection import Selection as Selection
     from jointsearch.api.storages import delete_study as delete_study
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from jointsearch.errors import TrialPruned as TrialPruned
     from jointsearch.export import ExportTarget as ExportTarget
     from jointsearch.export import register_export_target as register_export_target
+    from jointsearch.export.serving import ServingTarget as ServingTarget
+    from jointsearch.export.serving import register_serving_target as register_serving_target
     from jointsearch.front.objectives import Objective as Objective
     from jointsearch.front.objectives import register_objective as register_objective
     from jointsearch.launchers import Launcher as Launcher
@@ -66,6 +70,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Comparison": "jointsearch.study.analysis.comparison",
     "EvaluationResult": "jointsearch.api.training",
+    "ExportResult": "jointsearch.api.exporting",
     "ExportTarget": "jointsearch.export",
     "JointSearchConfig": "jointsearch.quantization.plugin",
     "JointSearchError": "jointsearch.errors",
@@ -80,6 +85,7 @@ _PLACES = {
     "Sampler": "jointsearch.search.samplers",
     "SearchSpace": "jointsearch.config.space:SpaceSettings",
     "Selection": "jointsearch.api.selection",
+    "ServingTarget": "jointsearch.export.serving",
     "Strategy": "jointsearch.strategies.registry",
     "Study": "jointsearch.api.study",
     "StudyConfig": "jointsearch.config.study",
@@ -94,6 +100,7 @@ _PLACES = {
     "create_study": "jointsearch.api.creation",
     "delete_study": "jointsearch.api.storages",
     "evaluate": "jointsearch.api.training",
+    "export_model": "jointsearch.api.exporting",
     "fit": "jointsearch.api.fit",
     "get_all_study_names": "jointsearch.api.storages",
     "get_plan_model": "jointsearch.api.training",
@@ -108,6 +115,7 @@ _PLACES = {
     "register_method": "jointsearch.plan.methods",
     "register_objective": "jointsearch.front.objectives",
     "register_sampler": "jointsearch.search.samplers",
+    "register_serving_target": "jointsearch.export.serving",
     "register_strategy": "jointsearch.strategies.registry",
     "register_task": "jointsearch.config.task",
     "train": "jointsearch.api.training",

@@ -18,6 +18,7 @@ SHORT = {
     "Objectives": SEAMS / "regret.py",
     "A launcher": SEAMS / "one_by_one.py",
     "An export target": SEAMS / "table_target.py",
+    "A serving target": SEAMS / "weights_target.py",
 }
 
 

@@ -10,6 +10,7 @@ from markdown_table import code, table
 from jointsearch.config.names import SAMPLERS, STRATEGIES
 from jointsearch.config.task import TASKS, register_task
 from jointsearch.export import TARGETS, register_export_target
+from jointsearch.export.serving import SERVING_TARGETS, register_serving_target
 from jointsearch.front.objectives import OBJECTIVES, register_objective
 from jointsearch.launchers import LAUNCHERS, register_launcher
 from jointsearch.plan.formats import FORMATS, register_format
@@ -26,7 +27,8 @@ SEAMS: dict[str, tuple[Registry[Any], Callable[[Any], Any], str]] = {
     "a training method": (METHODS, register_method, "lora.variant"),
     "an objective": (OBJECTIVES, register_objective, "objectives"),
     "a launcher": (LAUNCHERS, register_launcher, "--launcher"),
-    "an export target": (TARGETS, register_export_target, "--to"),
+    "an export target": (TARGETS, register_export_target, "export --to"),
+    "a serving target": (SERVING_TARGETS, register_serving_target, "export-model --to"),
 }
 """What is added, where it is kept, by what, and the setting or option that names it."""
 

@@ -52,6 +52,7 @@ ROOT = (
     Row("plan", f"{_HERE}.commands:plan", "Look at an exported plan"),
     Row("train", f"{_HERE}.run:train", "Train a plan in full"),
     Row("evaluate", f"{_HERE}.run:evaluate", "Measure a finished full run on its test split"),
+    Row("export-model", f"{_HERE}.export_model:export_model", "Write a finished run for what serves it"),
     Row("compare", f"{_HERE}.compare:compare", "Compare named strategies on a study"),
     Row("compare-outputs", f"{_HERE}.outputs:compare_outputs", "Show what two models make of the same texts"),
     Row("dashboard", f"{_HERE}.dashboard:dashboard", "Serve the dashboard of all studies"),

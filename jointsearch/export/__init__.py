@@ -1,7 +1,7 @@
 """What a plan can be written as: each target is one file that registers itself.
 
-``plan`` is the plan with all that jointsearch needs of it; the others are for what else people train and
-serve with.
+``plan`` is the plan with all that jointsearch needs of it; the others are for what else people train with.
+What a finished run can be served by is in ``export.serving``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class ExportTarget:
     """Whether the path is a folder; its parents are there."""
 
 
-TARGETS: Registry[ExportTarget] = Registry("export target", folder="jointsearch.export", first=("plan",))
+TARGETS: Registry[ExportTarget] = Registry(
+    "export target", folder="jointsearch.export.plans", first=("plan",)
+)
 
 
 def register_export_target(target: ExportTarget) -> ExportTarget:
@@ -50,11 +52,16 @@ def export(source: ExportSource, target: str, output: Path, *, overwrite: bool =
     if target not in TARGETS:
         raise UnsupportedError(TARGETS.problem(target))
     chosen = TARGETS[target]
-    if output.exists() and output.is_dir() != chosen.is_folder:
-        wanted, there = ("folder", "file") if chosen.is_folder else ("file", "folder")
+    check_place(output, target, is_folder=chosen.is_folder, overwrite=overwrite)
+    make_folder_of(output)
+    chosen.write(source, output)
+
+
+def check_place(output: Path, target: str, *, is_folder: bool, overwrite: bool) -> None:
+    """Raise ``OutputError`` unless the target can be written there without losing anything."""
+    if output.exists() and output.is_dir() != is_folder:
+        wanted, there = ("folder", "file") if is_folder else ("file", "folder")
         raise OutputError(f"{output}: {target} is written to a {wanted}, but this is a {there}; name another")
     is_taken = any(output.iterdir()) if output.is_dir() else output.exists()
     if is_taken and not overwrite:
         raise OutputError(f"{output}: is there already; give --force to overwrite it, or another name")
-    make_folder_of(output)
-    chosen.write(source, output)

@@ -1,16 +1,24 @@
-"""Quantizes a model that is loaded: its modules are replaced by those of their formats, one after another."""
+"""Quantizes a model that is loaded: its modules are replaced by those of their formats, one after another.
+
+And the way back: the plain model that multiplies by what the quantized modules stand for.
+"""
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from jointsearch.quantization.experts import experts_at, quantized_experts
 from jointsearch.quantization.formats.base import (
     compute_dtype,
     empty_module,
     fill,
+    format_of,
     implementation_of,
+    matrix_of,
     quantized,
     round_to,
     unquantized_tensors,
@@ -71,3 +79,25 @@ def to_sixteen_bit(model: PreTrainedModel, dtype: torch.dtype) -> torch.dtype:
             tensor.data = tensor.data.to(computed)
     round_to(model, dtype)
     return computed
+
+
+@torch.no_grad()
+def dequantized(model: PreTrainedModel) -> PreTrainedModel:
+    """A plain float32 model of the same class that multiplies by what the modules of ``model`` stand for.
+
+    Quantized experts are not known here.
+    """
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.dtype = torch.float32
+    plain = type(model)(config).float().eval()
+    state = plain.state_dict(keep_vars=True)
+    for name, tensor in unquantized_tensors(model).items():
+        state[name].data.copy_(tensor)
+    for path, module in model.named_modules(remove_duplicate=False):
+        if format_of(module) is not None:
+            target = plain.get_submodule(path)
+            weight = matrix_of(module)
+            target.weight.data.copy_(weight.T if isinstance(target, Conv1D) else weight)
+    return plain.requires_grad_(False)

@@ -62,6 +62,7 @@ def test_the_commands_are_these() -> None:
         "plan show",
         "train",
         "evaluate",
+        "export-model",
         "compare",
         "compare-outputs",
         "doctor",

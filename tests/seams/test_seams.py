@@ -18,6 +18,7 @@ GROUPS = {
     "methods": ("vectors", "vectors"),
     "launchers": ("one_by_one", "one-by-one"),
     "export_targets": ("table_target", "table"),
+    "serving_targets": ("weights_target", "weights"),
     "objectives": ("regret", "regret"),
 }
 """By the group of entry points the file, and the name of what is in it."""
@@ -26,13 +27,15 @@ REGISTRIES = """\
 from jointsearch.config.names import SAMPLERS, STRATEGIES
 from jointsearch.config.task import TASKS
 from jointsearch.export import TARGETS
+from jointsearch.export.serving import SERVING_TARGETS
 from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.launchers import LAUNCHERS
 from jointsearch.plan.formats import FORMATS
 from jointsearch.plan.methods import METHODS
 
 registries = dict(formats=FORMATS, tasks=TASKS, samplers=SAMPLERS, strategies=STRATEGIES, methods=METHODS,
-                  launchers=LAUNCHERS, export_targets=TARGETS, objectives=OBJECTIVES)
+                  launchers=LAUNCHERS, export_targets=TARGETS,
+                  serving_targets=SERVING_TARGETS, objectives=OBJECTIVES)
 """
 
 SMALL = "from on_the_small_study import LAYOUT, URL, new_study, searched, study_file\n"

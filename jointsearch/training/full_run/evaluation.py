@@ -24,26 +24,34 @@ from jointsearch.training.model.architecture import model_class, needs_trust
 from jointsearch.training.model.setup import autocast
 from jointsearch.training.quiet import ranks_of_parameters
 from jointsearch.training.tasks import build_task
-from jointsearch.training.tasks.base import Listener, nobody
+from jointsearch.training.tasks.base import Listener, Task, nobody
 
 LOSS_TOLERANCE = 1e-3
 """How much the loss of a saved model may differ from that in memory: GPUs add up in other orders."""
 
 
-def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
-    """A finished run's plan and its model with the adapter; raises ``OutputError`` if it is damaged."""
+def read_run(folder: Path) -> PlanFile:
+    """The plan of a finished run; raises ``OutputError`` where it is none."""
     if not (folder / METRICS_FILE).is_file():
         raise OutputError(
             f"a finished run has a {METRICS_FILE}, but {folder} has none; "
             f"`jointsearch train PLAN -o {folder}` makes one (--resume goes on with one)"
         )
-    plan = read_plan(folder / PLAN_FILE)
+    return read_plan(folder / PLAN_FILE)
+
+
+def load_run(folder: Path) -> tuple[PlanFile, PreTrainedModel]:
+    """A finished run's plan and its model with the adapter; raises ``OutputError`` if it is damaged."""
+    plan = read_run(folder)
     return plan, load_saved(plan, folder)
 
 
-def load_saved(plan: PlanFile, folder: Path) -> PreTrainedModel:
-    """What a run of ``plan`` has saved; raises ``OutputError`` if it is damaged."""
-    needed = [MODEL, ADAPTER] if plan.cost.trainable_parameters else [MODEL]
+def load_saved(plan: PlanFile, folder: Path, *, adapted: bool = True) -> PreTrainedModel:
+    """What a run of ``plan`` has saved; raises ``OutputError`` if it is damaged.
+
+    ``adapted``: with its adapter.
+    """
+    needed = [MODEL, ADAPTER] if plan.cost.trainable_parameters and adapted else [MODEL]
     for part in needed:
         if not (folder / part).is_dir():
             raise OutputError(f"the run in {folder} is damaged: the folder {part} is not there")
@@ -78,6 +86,12 @@ def check_saved(
         )
 
 
+def task_of(plan: PlanFile, folder: Path, model: PreTrainedModel) -> Task:
+    """The task of a run, by the run's own tokenizer: the model that it started from may be gone."""
+    saved = ModelSettings(id=str((folder / MODEL).resolve()))
+    return build_task(plan.study.model_copy(update={"model": saved}), model.config)
+
+
 def evaluate_run(
     folder: Path,
     split: str = "test",
@@ -94,9 +108,8 @@ def evaluate_run(
     plan, model = load_run(folder)
     check_runs_from_file(plan.study.name, plan.study.task)
     device = next(model.parameters()).device
-    # The run has a tokenizer of its own; the model that it started from may be gone.
-    study = plan.study.model_copy(update={"model": ModelSettings(id=str((folder / MODEL).resolve()))})
-    task = build_task(study, model.config)
+    study = plan.study
+    task = task_of(plan, folder, model)
     if not task.num_examples(split):
         raise DataError(
             f"the {split} split must have labels to be measured on; name another: --split validation"

@@ -1,0 +1,1 @@
+"""What runtimes load, one file each."""

@@ -1,0 +1,54 @@
+"""``merged``: one plain 16-bit checkpoint, the adapter merged into the dequantized weights.
+
+Every engine loads it. Merged weights are rounded to 16 bits: the figures have what that changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jointsearch.export.serving import ServingTarget, register_serving_target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from jointsearch.export.finished_run import FinishedRun
+
+USAGE = """\
+```python
+from transformers import {auto_class}, AutoTokenizer
+
+model = {auto_class}.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```
+"""
+
+
+class Merged(ServingTarget):
+    name = "merged"
+    description = "a plain 16-bit checkpoint with the adapter merged into it"
+    runtime = ("transformers",)
+    tolerance = 0.05  # bfloat16 rounds each weight by up to 0.4 %
+    usage = USAGE
+
+    def write(self, run: FinishedRun, folder: Path) -> None:
+        model = run.merged().to(run.dtype)
+        model.config.use_cache = True
+        model.save_pretrained(folder)
+        run.tokenizer.save_pretrained(folder)
+
+    def load(self, folder: Path, run: FinishedRun) -> nn.Module:
+        import torch
+
+        from jointsearch.training.model.architecture import model_class
+
+        kind = model_class(run.plan.study.task.type)
+        model: nn.Module = kind.from_pretrained(folder.resolve(), dtype=torch.float32)
+        return model.eval()
+
+    def expected(self, run: FinishedRun) -> nn.Module:
+        return run.plain()
+
+
+register_serving_target(Merged())
