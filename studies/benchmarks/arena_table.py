@@ -20,7 +20,7 @@ from jointsearch.study.analysis.equal_bytes import Entry, rivals_of
 from jointsearch.study.records import MARGIN
 
 LADDER, UNIFORM, CONTENDERS = "the ladder", "its uniform plans", "its best rungs"
-CONTENDS = 0.05
+CONTENDS = 0.02
 """Nats: how near to the ladder's front a rung must come to be trained for longer, too."""
 NUM_SEARCHES = 5
 """Of a strategy, below which the report says what is missing."""

@@ -4,8 +4,9 @@ Its series, for every format of the space: uniform plans; adapters in the feed-f
 in attention only; in the last half of the blocks only; in the feed-forward layers of their last quarter only;
 embeddings and head one format up. Ranks go from 1 to the space's largest: 1, 2, 3, 4, 6, 8, 12, 16, …
 
-Without the last blocks a search gains at the smallest sizes, by adapting few layers, what anyone has by hand
-(``studies/benchmarks/mixing.md``). Blocks are counted within each stack (encoder, decoder), rounded up.
+The last blocks are in it because a search gains at the smallest sizes by adapting few layers, and such rules
+have most of that by hand (``studies/benchmarks/mixing.md``). Blocks are counted within each stack (encoder,
+decoder), rounded up.
 """
 
 from __future__ import annotations
