@@ -64,9 +64,10 @@ def dashboard(host: str, port: int, auth_token: str, no_token: bool, storage_url
 @click.command()
 @name_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the HTML file.")
-@click.option("--png", "folder", type=click.Path(path_type=Path), help="Write each figure as a picture here.")
+@click.option("--png", type=click.Path(path_type=Path), help="Write each figure as a PNG picture here.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Write each figure as an SVG picture here.")
 @storage_option
-def report(name: str, output: Path | None, folder: Path | None, storage_url: str) -> None:
+def report(name: str, output: Path | None, png: Path | None, svg: Path | None, storage_url: str) -> None:
     """Write a study's figures as one HTML file, or pictures.
 
     The file has all of study NAME in it, and needs nothing else.
@@ -76,17 +77,21 @@ def report(name: str, output: Path | None, folder: Path | None, storage_url: str
       jointsearch report quickstart -o report.html
       jointsearch report quickstart --png figures
     """
-    if output is None and folder is None:
-        raise click.UsageError("give -o FILE, --png DIR or both, but got neither")
+    if output is None and png is None and svg is None:
+        raise click.UsageError("give -o FILE, --png DIR or --svg DIR, but got none of them")
     from jointsearch.dashboard.report import report_html, write_pictures
 
     study = load_study(name, storage_url)
     if output is not None:
         write_text(output, report_html(study))
         tell(f"wrote {output}")
-    if folder is not None:
-        for path in write_pictures(study, folder):
-            tell(f"wrote {path}")
+    pictures: list[Path] = []
+    if png is not None:
+        pictures += write_pictures(study, png, "png")
+    if svg is not None:
+        pictures += write_pictures(study, svg, "svg")
+    for path in pictures:
+        tell(f"wrote {path}")
 
 
 def _need(*modules: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jointsearch.dashboard.figures.comparison import difference_figure, quality_figure
+from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.html_file import Section, Table, html_file
 from jointsearch.study.analysis.comparison import Comparison
 from jointsearch.study.analysis.comparison_formats import caption, cells, columns
@@ -10,10 +11,18 @@ from jointsearch.study.analysis.comparison_formats import caption, cells, column
 
 def comparison_html(comparison: Comparison) -> str:
     """One page without a link to anything outside."""
-    section = Section(
-        f"Strategies compared: {comparison.study}",
-        (caption(comparison),),
-        {"quality": quality_figure(comparison), "difference": difference_figure(comparison)},
-        Table(columns(comparison), cells(comparison)),
-    )
-    return html_file([section])
+
+    def drawn(look: Look) -> list[Section]:
+        return [
+            Section(
+                f"Strategies compared: {comparison.study}",
+                (caption(comparison),),
+                {
+                    "quality": quality_figure(comparison, look),
+                    "difference": difference_figure(comparison, look),
+                },
+                Table(columns(comparison), cells(comparison)),
+            )
+        ]
+
+    return html_file(drawn)

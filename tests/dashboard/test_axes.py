@@ -13,20 +13,32 @@ from optuna.storages import RDBStorage
 from plotly.utils import PlotlyJSONEncoder
 
 import jointsearch as js
+from fixtures.memory import profile_of
+from jointsearch.config.study import StudyConfig
 from jointsearch.dashboard.data.against import ladder_of, rival_of
+from jointsearch.dashboard.data.plan import plan_table
+from jointsearch.dashboard.data.trials import trials_table
 from jointsearch.dashboard.figures.front import front_figure
 from jointsearch.dashboard.figures.front_view import LIMIT, Bound
+from jointsearch.dashboard.figures.plan import memory_figure
 from jointsearch.dashboard.live import LiveStudies, version_of
 from jointsearch.dashboard.pages.address import study_path
 from jointsearch.dashboard.pages.by_address import ON_PAGE, page_of
 from jointsearch.dashboard.pages.choice import best_within, loosest
 from jointsearch.dashboard.pages.front_refresh import PREDICTED, Controls, shown, shown_front
+from jointsearch.dashboard.pages.trials import MEMORY, columns, known_columns
+from jointsearch.dashboard.report import sections
 from jointsearch.errors import StudyError
+from jointsearch.front.objectives import format_bytes
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.front_table import axes_of, front_table
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.study import create_study
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
-MEMORY = {0: 900_000, 1: 400_000, 2: 700_000, 3: 500_000}
+TAKEN = {0: 900_000, 1: 400_000, 2: 700_000, 3: 500_000}
 LOSSES = {0: 3.0, 1: 2.5, 2: 2.0, 3: 2.75}
 
 
@@ -34,10 +46,10 @@ LOSSES = {0: 3.0, 1: 2.5, 2: 2.0, 3: 2.75}
 def weighed(create: Callable[..., StoredStudy], add: Callable[..., Plan]) -> StoredStudy:
     """Trials 0 and 2 are uniform ones of 4 and 16 bits; 4 has no foretold memory."""
     study = create(search_space={"enqueue": [], "max_training_memory": "720kB", "max_model_bytes": "1GB"})
-    add(study, 4, 4, {0: LOSSES[0]}, label="uniform 4-bit rank 4", memory=MEMORY[0])
-    add(study, 4, 4, {0: LOSSES[1]}, changes={"embed": (16, 0)}, memory=MEMORY[1])
-    add(study, 16, 4, {0: LOSSES[2]}, label="uniform 16-bit rank 4", memory=MEMORY[2])
-    add(study, 16, 0, {0: LOSSES[3]}, memory=MEMORY[3])
+    add(study, 4, 4, {0: LOSSES[0]}, label="uniform 4-bit rank 4", memory=TAKEN[0])
+    add(study, 4, 4, {0: LOSSES[1]}, changes={"embed": (16, 0)}, memory=TAKEN[1])
+    add(study, 16, 4, {0: LOSSES[2]}, label="uniform 16-bit rank 4", memory=TAKEN[2])
+    add(study, 16, 0, {0: LOSSES[3]}, memory=TAKEN[3])
     add(study, 8, 4, {0: 1.0})
     return study
 
@@ -48,13 +60,13 @@ def test_a_front_against_memory(weighed: StoredStudy) -> None:
     table = front_table(weighed, records, "training_memory")
     undominated = [
         trial
-        for trial, size in MEMORY.items()
+        for trial, size in TAKEN.items()
         if not any(
-            MEMORY[other] <= size and LOSSES[other] <= LOSSES[trial] for other in MEMORY if other != trial
+            TAKEN[other] <= size and LOSSES[other] <= LOSSES[trial] for other in TAKEN if other != trial
         )
     ]
     assert sorted(point.trial for point in table.front) == undominated == [1, 2]
-    assert {point.trial for point in table.points} == set(MEMORY)  # 4: nobody knows what it takes
+    assert {point.trial for point in table.points} == set(TAKEN)  # 4: nobody knows what it takes
     assert [(choice.trial, choice.model_bytes) for choice in table.choices] == [(1, 400_000), (2, 700_000)]
     assert best_within(table, Bound("size", 650_000)).trial == 1
     assert loosest(table, "size") == Bound("size", 700_000)
@@ -148,3 +160,53 @@ def test_plots_take_an_axis(weighed: StoredStudy) -> None:
         js.plot_front(weighed, axis="loss")
     with pytest.raises(StudyError, match="one of model_bytes, but the axis is training_memory"):
         js.plot_front(weighed, axis="training_memory", predicted=True)
+
+
+@pytest.fixture
+def foretold(configure: Callable[..., StudyConfig], storage: RDBStorage, layout: ModelLayout) -> StoredStudy:
+    """Its trials' memory is foretold as a worker does it."""
+    study = create_study(storage, configure(search={"trials": 20}), layout, profile_of(layout))
+    Worker(study, FakeRunner(layout)).run()
+    return study
+
+
+def test_where_training_memory_goes(foretold: StoredStudy, storage: RDBStorage) -> None:
+    trial = next(t for t in foretold.records().complete if t.origin.name == "uniform 16-bit rank 4")
+    table = plan_table(foretold, foretold.records(), trial.number)
+    memory = table.training
+    assert memory is not None
+    assert sum(memory.parts.values()) == memory.taken.total_bytes == trial.measurement.training_memory
+    ranks = [spec for spec in foretold.layout.modules if spec.adaptable]
+    parameters = sum(4 * sum(spec.shape) for spec in ranks)
+    assert memory.parts["adapter"] == 4 * parameters  # 32 bits each
+    # two moments, and a count of steps for each of the two matrices of a module
+    assert memory.parts["optimizer"] == 8 * parameters + 2 * 4 * len(ranks)
+    assert memory.conditions.startswith("1 × 100 tokens on cpu; the most in ")
+    (bars,) = memory_figure(memory).data
+    assert dict(zip(bars.y, bars.x, strict=True)) == {
+        name: pytest.approx(num / 1000) for name, num in memory.parts.items()
+    }
+    page = json.dumps(
+        page_of(LiveStudies(storage), study_path("small", "plan", trial.number)), cls=PlotlyJSONEncoder
+    )
+    assert (
+        "Where training memory goes" in page
+        and f"gradients {format_bytes(memory.parts['gradients'])}" in page
+    )
+    assert "to serve an example of the task's length, foretold" in page
+
+
+def test_all_trials_have_what_memory_they_take(foretold: StoredStudy) -> None:
+    table = trials_table(foretold, foretold.records())
+    row, trial = table.rows[3], foretold.records().trials[3]
+    assert row["training_memory"] == pytest.approx(trial.measurement.training_memory / 1e6, abs=1e-4)
+    assert row["serving_memory"] == pytest.approx(trial.measurement.serving_memory / 1e6, abs=1e-4)
+    given = columns(("loss", "model_bytes"), known_columns(table), with_rates=False)
+    names = [column["field"] for column in given]
+    assert [name for name in names if name in MEMORY] == list(MEMORY)
+
+
+def test_a_report_has_every_front_and_where_memory_goes(foretold: StoredStudy) -> None:
+    front, plan, _ = sections(foretold)
+    assert list(front.figures) == ["front", "front-training_memory", "front-serving_memory"]
+    assert "memory" in plan.figures

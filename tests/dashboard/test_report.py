@@ -57,6 +57,16 @@ def test_pictures(small: StoredStudy, url: str, tmp_path: Path) -> None:
         assert struct.unpack(">II", head[16:])[0] == 2000
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium: apt-get install chromium")
+def test_pictures_for_papers(small: StoredStudy, url: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["report", "small", "--svg", str(tmp_path / "figures"), "--storage", url])
+    assert done.exit_code == 0, done.output
+    names = {name for section in sections(small) for name in section.figures}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {f"{name}.svg" for name in names}
+    assert all(path.read_text().startswith("<svg") for path in (tmp_path / "figures").iterdir())
+
+
 def test_figures_and_the_report_need_no_server() -> None:
     """Notebooks draw them where the extra `dashboard` is not installed."""
     modules = "report, comparison_report, figures.front, figures.plan, figures.progress, figures.why"
@@ -69,4 +79,4 @@ def test_figures_and_the_report_need_no_server() -> None:
 def test_it_has_to_be_told_where_to(small: StoredStudy, url: str) -> None:
     done = CliRunner().invoke(cli, ["report", "small", "--storage", url])
     assert done.exit_code == 2
-    assert "give -o FILE, --png DIR or both" in done.output
+    assert "give -o FILE, --png DIR or --svg DIR" in done.output

@@ -8,6 +8,7 @@ from jointsearch.front.objectives import OBJECTIVES
 from jointsearch.measurement import LossPoint
 from jointsearch.plan.formats import FORMATS, OF_BITS
 from jointsearch.plan.layout import ModelLayout, ModuleSpec
+from jointsearch.plan.memory import StretchKind, TrainingMemory, training_memory
 from jointsearch.plan.plan import Plan
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint, front_table
 from jointsearch.study.records import StudyRecords
@@ -52,6 +53,34 @@ class PlanDifference:
     """Bytes relative to the uniform plan's: -0.04 is 4 % fewer."""
 
 
+STRETCHES: dict[StretchKind, str] = {
+    "forward": "in the forward pass",
+    "loss": "at the loss",
+    "backward": "in the backward pass",
+    "step": "in the optimizer's step",
+}
+
+
+@dataclass(frozen=True)
+class PlanMemory:
+    """What a step of training takes of a plan, foretold."""
+
+    taken: TrainingMemory
+    conditions: str
+    """The batch and the device that it is foretold for, and where in a step it is the most."""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes by what they are for; all of them together are the total."""
+        return {
+            "frozen weights": self.taken.weight_bytes,
+            "adapter": self.taken.adapter_bytes,
+            "optimizer": self.taken.optimizer_bytes,
+            "gradients": self.taken.gradient_bytes,
+            "activations": self.taken.activation_bytes,
+        }
+
+
 @dataclass(frozen=True)
 class PlanTable:
     """One measured plan: what it says, where its bytes go, and how its calibration went."""
@@ -65,6 +94,8 @@ class PlanTable:
     comparison: PlanDifference | None
     """To the measured uniform plan of nearest size; None where there is no other."""
     metrics: dict[str, float]
+    training: PlanMemory | None = None
+    """None where nobody can foretell it."""
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -92,7 +123,18 @@ def plan_table(study: StoredStudy, records: StudyRecords, trial: int) -> PlanTab
         validation_losses=measurement.validation_losses,
         comparison=_to_nearest_uniform(table, point),
         metrics=measurement.metrics,
+        training=plan_memory(study, point.measured.plan),
     )
+
+
+def plan_memory(study: StoredStudy, plan: Plan) -> PlanMemory | None:
+    """``plan``: as it was asked for, with the ranks that it begins with."""
+    profile = study.memory
+    taken = training_memory(profile, study.layout, plan) if profile else None
+    if profile is None or taken is None:
+        return None
+    size = f"{profile.batch_size} × {profile.context_length:,} tokens" if profile.lengths else "a batch"
+    return PlanMemory(taken, f"{size} on {profile.device}; the most {STRETCHES[taken.stretch]}")
 
 
 def cells_of(layout: ModelLayout, plan: Plan) -> tuple[Cell, ...]:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
+from jointsearch.study.analysis.fidelity import Fidelity, fidelities
 from jointsearch.study.records import StudyRecords
 from jointsearch.study.stored import StoredStudy
 
@@ -39,6 +40,8 @@ class ProgressTable:
     """Median over the complete trials that were measured here."""
     share_saved: float
     """Of the training steps, by early stopping."""
+    fidelities: tuple[Fidelity, ...] = ()
+    """How well trials have foretold finals of each length that enough plans have."""
 
 
 def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
@@ -68,4 +71,5 @@ def progress_table(study: StoredStudy, records: StudyRecords) -> ProgressTable:
         failures=tuple(Counter(trial.failure or "unknown" for trial in records.failed).most_common()),
         seconds_by_phase={phase: statistics.median(seconds) for phase, seconds in phases.items()},
         share_saved=records.share_saved(study.config.calibration.steps),
+        fidelities=tuple(fidelities(records)),
     )

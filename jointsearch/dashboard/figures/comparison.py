@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from jointsearch.dashboard.figures.look import PAPER
+from jointsearch.dashboard.figures.look import PAPER, Look
 from jointsearch.dashboard.figures.style import blank_figure
 from jointsearch.study.analysis.comparison import Comparison, is_better
 
-COLOURS = {True: PAPER.palette.good, False: PAPER.palette.bad, None: PAPER.palette.grey}
-"""Better than the reference, worse, or not told apart."""
 HEIGHT = 450
 
 
@@ -51,26 +49,33 @@ def compared_points(comparison: Comparison) -> list[ComparedPoint]:
     return found
 
 
-def quality_figure(comparison: Comparison) -> go.Figure:
+def quality_figure(comparison: Comparison, look: Look = PAPER) -> go.Figure:
     """Quality over bytes, with standard errors."""
     drawn = compared_points(comparison)
+    colours = _colours(look)
     trace = go.Scatter(
         x=[point.megabytes for point in drawn],
         y=[point.mean for point in drawn],
         error_y={"array": [point.error for point in drawn]},
         text=[html.escape(point.name) for point in drawn],
-        marker={"size": 9, "color": [COLOURS[point.is_better] for point in drawn]},
+        marker={"size": 9, "color": [colours[point.is_better] for point in drawn]},
         mode="markers+text",
         textposition="top center",
         textfont={"size": 9},
     )
     title = f"{comparison.quality}: mean over seeds, standard error"
-    return blank_figure(PAPER, title, "model size (MB)", comparison.quality, HEIGHT).add_trace(trace)
+    return blank_figure(look, title, "model size (MB)", comparison.quality, HEIGHT).add_trace(trace)
 
 
-def difference_figure(comparison: Comparison) -> go.Figure:
+def _colours(look: Look) -> dict[bool | None, str]:
+    """Better than the reference, worse, or not told apart."""
+    return {True: look.palette.good, False: look.palette.bad, None: look.palette.grey}
+
+
+def difference_figure(comparison: Comparison, look: Look = PAPER) -> go.Figure:
     """Differences to the reference with their intervals, one line each, in the order of the table."""
     drawn = [(point, point.difference) for point in compared_points(comparison) if point.difference]
+    colours = _colours(look)
     trace = go.Scatter(
         x=[mean for _, (mean, _, _) in drawn],
         y=[html.escape(point.name) for point, _ in drawn],
@@ -79,10 +84,10 @@ def difference_figure(comparison: Comparison) -> go.Figure:
             "array": [high - mean for _, (mean, _, high) in drawn],
             "arrayminus": [mean - low for _, (mean, low, _) in drawn],
         },
-        marker={"size": 9, "color": [COLOURS[point.is_better] for point, _ in drawn]},
+        marker={"size": 9, "color": [colours[point.is_better] for point, _ in drawn]},
         mode="markers",
     )
     title = f"Difference to {comparison.reference}, {comparison.confidence:.0%} interval"
-    figure = blank_figure(PAPER, title, comparison.quality, height=120 + 32 * len(drawn)).add_trace(trace)
-    figure.add_vline(x=0.0, line={"color": PAPER.palette.grey, "width": 1})
+    figure = blank_figure(look, title, comparison.quality, height=120 + 32 * len(drawn)).add_trace(trace)
+    figure.add_vline(x=0.0, line={"color": look.palette.grey, "width": 1})
     return figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)

@@ -119,6 +119,8 @@ class Look:
 
 PAPER = Look()
 """Of reports, pictures and notebooks."""
+DARK_PAPER = Look(dark=True)
+"""Of reports that are read on a dark screen."""
 
 
 def step_of(position: int, count: int, steps: int) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from jointsearch.dashboard.data.losses import LossLine
-from jointsearch.dashboard.data.plan import PlanTable
+from jointsearch.dashboard.data.plan import PlanMemory, PlanTable
 from jointsearch.dashboard.figures.look import PAPER, Look
 from jointsearch.dashboard.figures.style import LineEnd, blank_figure, byte_unit, name_lines
 from jointsearch.front.objectives import format_bytes
@@ -63,9 +63,19 @@ def plan_figure(table: PlanTable, look: Look = PAPER) -> go.Figure:
 
 def parts_figure(table: PlanTable, look: Look = PAPER) -> go.Figure:
     """Where the bytes go."""
-    unit, size = byte_unit(table.bytes_by_part.values())
-    parts = sorted(table.bytes_by_part.items(), key=lambda item: item[1])
-    figure = blank_figure(look, "Bytes by part", f"size ({unit})", height=60 + BAR_PIXELS * len(parts))
+    return _bars("Bytes by part", "size", table.bytes_by_part, look)
+
+
+def memory_figure(memory: PlanMemory, look: Look = PAPER) -> go.Figure:
+    """Where the memory of training goes, as it is foretold."""
+    title = f"Training memory by part, foretold for {memory.conditions}"
+    return _bars(title, "memory", memory.parts, look)
+
+
+def _bars(title: str, what: str, by_part: Mapping[str, int], look: Look) -> go.Figure:
+    unit, size = byte_unit(by_part.values())
+    parts = sorted(by_part.items(), key=lambda item: item[1])
+    figure = blank_figure(look, title, f"{what} ({unit})", height=60 + BAR_PIXELS * len(parts))
     figure.add_trace(
         go.Bar(
             x=[num_bytes / size for _, num_bytes in parts],

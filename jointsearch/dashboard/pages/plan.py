@@ -58,7 +58,7 @@ def plan_page(
             plan_maps(grids_of(table.cells), scale),
             note="Modules with the same choices share a row. A dot is no adapter.",
         ),
-        html.Div([bytes_card(table), memory_card(point)], className="ge"),
+        html.Div([bytes_card(table), memory_card(table)], className="ge"),
         html.Div(
             [
                 losses_card(study, table, rival, look),

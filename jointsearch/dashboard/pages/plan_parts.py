@@ -13,48 +13,45 @@ from jointsearch.dashboard.data.plan import PlanTable
 from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.figures.plan import loss_figure
 from jointsearch.dashboard.pages.address import study_path
+from jointsearch.dashboard.pages.bars import Colour, Slice, by_size, divided_bar
 from jointsearch.dashboard.pages.elements import card, graph, said, table_of, tag
 from jointsearch.dashboard.words import name_of, signed
 from jointsearch.front.objectives import format_bytes, format_value
 from jointsearch.study.analysis.front_table import FrontTable, PlanPoint
 from jointsearch.study.stored import StoredStudy
 
-PART_COLOURS = (("bits-2", "bits-ink-2"), ("bits-1", "bits-ink-1"), ("bits-0", "bits-ink-0"), ("grid", "ink"))
-LEAST_WRITTEN = 0.12
-"""Share of a bar in which its number has room."""
+MEMORY_COLOURS = {
+    "frozen weights": Colour("bits-1", "bits-ink-1"),
+    "adapter": Colour("rank-3", "rank-ink-3"),
+    "optimizer": Colour("rank-2", "rank-ink-2"),
+    "gradients": Colour("rank-1", "rank-ink-1"),
+    "activations": Colour("grid", "ink"),
+}
+"""Blue is frozen, orange is trained, as in the maps of formats and ranks."""
 
 
 def bytes_card(table: PlanTable) -> Any:
     total = sum(table.bytes_by_part.values())
-    parts = sorted(table.bytes_by_part.items(), key=lambda item: -item[1])
-    bars, keys = [], []
-    for number, (part, num_bytes) in enumerate(parts):
-        ground, ink = PART_COLOURS[min(number, len(PART_COLOURS) - 1)]
-        share = num_bytes / total
-        text = f"{100 * share:.0f} %" if share > LEAST_WRITTEN else ""
-        style = {"width": f"{100 * share:.2f}%", "background": f"var(--{ground})", "color": f"var(--{ink})"}
-        bars.append(html.Span(text, style=style))
-        keys.append(
-            html.Span([html.I(style={"background": f"var(--{ground})"}), f"{part} {format_bytes(num_bytes)}"])
-        )
-    says = ", ".join(f"{part} {format_bytes(num_bytes)}" for part, num_bytes in parts)
     return card(
         "Where the bytes go",
-        html.Div(bars, className="hbar", role="img", **said(says)),
-        html.Div(keys, className="key"),
+        *divided_bar(by_size(dict(table.bytes_by_part)), format_bytes),
         note=f"{format_bytes(total)} in the saved checkpoint and adapter",
     )
 
 
-def memory_card(point: PlanPoint) -> Any:
-    rows = [("frozen weights", point.cost.base_bytes), ("adapter", point.cost.adapter_bytes)]
-    if point.training_memory:
-        rows.append(("a step of training, foretold", point.training_memory))
+def memory_card(table: PlanTable) -> Any:
+    """Where the memory of training goes, and what else is known of memory."""
+    point, training = table.point, table.training
+    rows = []
+    if training is None:
+        rows += [("frozen weights", point.cost.base_bytes), ("adapter", point.cost.adapter_bytes)]
+        if point.training_memory:
+            rows.append(("a step of training, foretold", point.training_memory))
     if point.serving_memory:
-        rows.append(("serving an example of the task's length, foretold", point.serving_memory))
+        rows.append(("to serve an example of the task's length, foretold", point.serving_memory))
     if point.peak_memory_bytes:
         rows.append(("peak of the trial's process, measured", point.peak_memory_bytes))
-    most = max(num_bytes for _, num_bytes in rows)
+    most = max([num_bytes for _, num_bytes in rows] + [training.taken.total_bytes if training else 0])
     shown = [
         html.Div(
             [
@@ -65,7 +62,15 @@ def memory_card(point: PlanPoint) -> Any:
         )
         for name, num_bytes in rows
     ]
-    return card("Memory", *shown, note="what training keeps, and what it took")
+    if training is None:
+        return card("Memory", *shown, note="what training keeps, and what it took")
+    slices = [
+        Slice(name, num_bytes, MEMORY_COLOURS[name])
+        for name, num_bytes in training.parts.items()
+        if num_bytes
+    ]
+    note = f"{format_bytes(training.taken.total_bytes)}, foretold for {training.conditions}"
+    return card("Where training memory goes", *divided_bar(slices, format_bytes), *shown, note=note)
 
 
 def against_card(front: FrontTable, point: PlanPoint, rival: PlanPoint | None) -> Any:

@@ -15,15 +15,17 @@ from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.figures.progress import hypervolume_figure, timeline_figure
 from jointsearch.dashboard.live import LiveStudies, version_of
 from jointsearch.dashboard.pages.address import look_of, study_at
-from jointsearch.dashboard.pages.elements import card, clock, graph, said, stat, table_of, tag
-from jointsearch.dashboard.words import duration, rate_of
+from jointsearch.dashboard.pages.bars import by_size, divided_bar
+from jointsearch.dashboard.pages.elements import card, clock, graph, stat, table_of, tag
+from jointsearch.dashboard.words import MINUS, duration, rate_of
+from jointsearch.front.objectives import format_value
+from jointsearch.study.analysis.fidelity import GOOD
 from jointsearch.study.analysis.progress import RunningTrial, running_trials
 from jointsearch.study.storage.heartbeats import STALE_SECONDS
 from jointsearch.study.stored import StoredStudy
 
 LONG_FAILURE = 80
 """Characters of a reason that stand in its heading."""
-PART_COLOURS = (("bits-2", "bits-ink-2"), ("bits-1", "bits-ink-1"), ("bits-0", "bits-ink-0"), ("grid", "ink"))
 
 
 def progress_page(
@@ -59,6 +61,7 @@ def progress_page(
             ],
             className="g2",
         ),
+        html.Div(fidelity_cards(table), id="fidelity"),
         card(
             "Trials over time",
             html.Div(
@@ -76,6 +79,37 @@ def progress_page(
         ),
         dcc.Store(id="seen", data=version),
         clock("progress-clock"),
+    ]
+
+
+def fidelity_cards(table: ProgressTable) -> list[Any]:
+    """How well trials foretell longer ones; nothing where a study has none."""
+    if not table.fidelities:
+        return []
+    lines = [
+        [
+            f"{found.steps:,} steps",
+            found.num_plans,
+            f"{found.correlation:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", MINUS),
+            f"{100 * found.overlap:.0f} %",
+            format_value(found.quality, found.regret),
+            tag("good", "good") if found.correlation >= GOOD else tag("doubtful", "warn"),
+        ]
+        for found in table.fidelities
+    ]
+    heads = ("finals of", "plans", "rank correlation", "on both fronts", "lost by choosing", "")
+    advice = [
+        html.P("Raise calibration.steps, or choose among the finals alone.", className="soft gap")
+        for worst in [min(found.correlation for found in table.fidelities)]
+        if worst < GOOD
+    ]
+    return [
+        card(
+            "Do trials foretell finals?",
+            table_of(heads, lines, ("l", "", "", "", "", "l"), by_lines=False),
+            *advice,
+            note="on the plans that have both; what is lost by who takes the trials' word for it",
+        )
     ]
 
 
@@ -139,29 +173,17 @@ def phase_lines(table: ProgressTable) -> list[Any]:
     total = sum(table.seconds_by_phase.values())
     if not total:
         return [html.P("No times are recorded.", className="soft")]
-    bars, keys = [], []
-    phases = sorted(table.seconds_by_phase.items(), key=lambda item: -item[1])
-    for number, (phase, seconds) in enumerate(phases):
-        ground, ink = PART_COLOURS[min(number, len(PART_COLOURS) - 1)]
-        share = seconds / total
-        text = f"{100 * share:.0f} %" if share > 0.15 else ""
-        style = {"width": f"{100 * share:.2f}%", "background": f"var(--{ground})", "color": f"var(--{ink})"}
-        bars.append(html.Span(text, style=style))
-        keys.append(
-            html.Span([html.I(style={"background": f"var(--{ground})"}), f"{phase} {duration(seconds)}"])
-        )
-    longest = phases[0][0]
+    slices = by_size(table.seconds_by_phase)
     advice = {
         "evaluate": "Fewer validation examples would make trials faster.",
         "train": "Most of it trains: fewer calibration steps would make trials faster, and tell less.",
         "assemble": "Most of it builds the model: a worker that runs longer builds less.",
     }
-    says = ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in phases)
     return [
-        html.Div(bars, className="hbar", role="img", **said(says)),
-        html.Div(keys, className="key"),
+        *divided_bar(slices, duration),
         html.P(
-            f"Median of the complete trials: {duration(total)}. {advice.get(longest, '')}", className="gap"
+            f"Median of the complete trials: {duration(total)}. {advice.get(slices[0].name, '')}",
+            className="gap",
         ),
     ]
 
@@ -174,6 +196,7 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         Output("tiles", "children"),
         Output("failures", "children"),
         Output("phases", "children"),
+        Output("fidelity", "children"),
         Output("seen", "data"),
         Input("progress-clock", "n_intervals"),
         State("address", "pathname"),
@@ -196,6 +219,7 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
             tiles(row, table),
             failure_lines(table),
             phase_lines(table),
+            fidelity_cards(table),
             version,
         )
 

@@ -28,8 +28,11 @@ THEME = (
     "menuBackgroundColor:'var(--card)',inputBackgroundColor:'var(--card)'})"
 )
 NUMBER: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
-OPTIONAL = ("steps", "seed", "trainable", "seconds", "worker", "failure")
+MEMORY = ("training_memory", "serving_memory")
+OPTIONAL = (*MEMORY, "steps", "seed", "trainable", "seconds", "worker", "failure")
 """Columns that a person can hide."""
+SHOWN = ("training_memory", "seconds", "worker")
+"""Those of them that are there on a desk at first."""
 
 
 def trials_page(study: StoredStudy, table: TrialsTable, version: str, look: Look) -> list[Any]:
@@ -87,9 +90,13 @@ def _controls(table: TrialsTable, look: Look) -> Any:
                 [
                     html.Summary("Columns", className="button"),
                     dmc.CheckboxGroup(
-                        [dmc.Checkbox(label=TITLES[name], value=name, size="sm", my=6) for name in OPTIONAL],
+                        [
+                            dmc.Checkbox(label=TITLES[name], value=name, size="sm", my=6)
+                            for name in OPTIONAL
+                            if name in known_columns(table)
+                        ],
                         id="columns",
-                        value=[] if look.phone else ["seconds", "worker"],
+                        value=[] if look.phone else list(SHOWN),
                         persistence=True,
                         label="Further columns",
                         className="card",
@@ -104,11 +111,18 @@ def _controls(table: TrialsTable, look: Look) -> Any:
     )
 
 
+def known_columns(table: TrialsTable) -> tuple[str, ...]:
+    """The optional columns, those of memory where any of it is foretold."""
+    foretold = [name for name in MEMORY if any(name in row for row in table.rows)]
+    return (*foretold, *(name for name in OPTIONAL if name not in MEMORY))
+
+
 def kinds(table: TrialsTable) -> list[dict[str, str]]:
     counts = {kind: len(table.rows) if kind == "all" else table.count(kind) for kind in KINDS}
     return [{"value": kind, "label": f"{KINDS[kind]} {counts[kind]}"} for kind in KINDS]
 
 
+TEXTS = ("worker", "failure")
 TITLES = {
     "plan": "Plan",
     "megabytes": "Size, MB",
@@ -120,14 +134,15 @@ TITLES = {
     "trainable": "Trainable, %",
     "seconds": "Seconds",
     "training_memory": "To train, MB",
+    "serving_memory": "To serve, MB",
     "worker": "Worker",
     "failure": "Failure",
 }
 
 
-def columns(objectives: Sequence[str], *, with_rates: bool) -> list[dict[str, Any]]:
+def columns(objectives: Sequence[str], optional: Sequence[str], *, with_rates: bool) -> list[dict[str, Any]]:
     """The grid's; a plan's name is a link to its page. ``with_rates``: where learning rates are searched."""
-    others = [name for name in objectives if name not in ("model_bytes", "training_memory")]
+    others = [name for name in objectives if name not in ("model_bytes", *MEMORY)]
     text = {"filter": "agTextColumnFilter"}
     return [
         {"field": "trial", "headerName": "Trial", "width": 90, **NUMBER},
@@ -138,10 +153,9 @@ def columns(objectives: Sequence[str], *, with_rates: bool) -> list[dict[str, An
         {"field": "kind", "headerName": TITLES["kind"], **text},
         {"field": "state", "headerName": TITLES["state"], **text},
         *(
-            {"field": name, "headerName": TITLES[name], **NUMBER}
-            for name in ("training_memory", "steps", "seed", "trainable", "seconds")
+            {"field": name, "headerName": TITLES[name], **(text if name in TEXTS else NUMBER)}
+            for name in optional
         ),
-        *({"field": name, "headerName": TITLES[name], **text} for name in ("worker", "failure")),
     ]
 
 
@@ -156,7 +170,9 @@ def _grid(study: StoredStudy, table: TrialsTable, look: Look) -> Any:
     return dag.AgGrid(
         id="grid",
         rowData=list(table.rows),
-        columnDefs=columns(study.config.objectives, with_rates=bool(study.space.learning_rates)),
+        columnDefs=columns(
+            study.config.objectives, known_columns(table), with_rates=bool(study.space.learning_rates)
+        ),
         defaultColDef={"sortable": True, "resizable": True, "flex": 1, "minWidth": 90},
         dashGridOptions=options,
         getRowId="params.data.trial + ''",
