@@ -120,7 +120,7 @@ class Embedding4bit(nn.Embedding):
         if self.embedding_dim % state.blocksize:
             return F.embedding(input, dequantize(self.weight)).to(self.compute_dtype)
         packed = self.weight.data.view(self.num_embeddings, self.embedding_dim // 2)
-        scales = _scales(state).view(self.num_embeddings, self.embedding_dim // state.blocksize)
+        scales = scales_of(state).view(self.num_embeddings, self.embedding_dim // state.blocksize)
         looked_up = _plain_state(state, F.embedding(input, scales), (*input.shape, self.embedding_dim))
         return dequantize_4bit(F.embedding(input, packed).view(-1, 1), looked_up).to(self.compute_dtype)
 
@@ -134,11 +134,11 @@ class Embedding4bit(nn.Embedding):
 def dequantize(weight: bnb.nn.Params4bit) -> torch.Tensor:
     """The matrix that an NF4 weight stands for, read as one long row: right on every device."""
     state = weight.quant_state
-    flat = _plain_state(state, _scales(state), (1, state.shape.numel()))
+    flat = _plain_state(state, scales_of(state), (1, state.shape.numel()))
     return dequantize_4bit(weight.data, flat).view(state.shape)
 
 
-def _scales(state: QuantState) -> torch.Tensor:
+def scales_of(state: QuantState) -> torch.Tensor:
     """One float32 scale per block of 64 weights."""
     if not state.nested:
         return state.absmax
