@@ -58,39 +58,38 @@ def overheads() -> str:
 
 def memory() -> str:
     """``benchmarks/memory.json``: a search's worker beside a plain fine-tune of its heaviest plan."""
-    found = read("benchmarks/memory.json")
-    both = found["two_workers_of_nf4"]
-    rows = [
-        (
-            f"peak of a worker over {found['trials']} mixed trials",
-            _gigabytes(found["worker_peak_growth_bytes"]),
-            f"{_gigabytes(found['plain_peak_growth_bytes'])} for a plain run of the heaviest of their plans "
-            f"alone: {found['worker_over_plain']:.2f} times",
-        ),
-        (
-            "the same with every format in the worker's memory",
-            _gigabytes(found["in_memory_peak_growth_bytes"]),
-            "equal losses" if found["losses_equal_to_in_memory"] else "other losses",
-        ),
-        (
-            "making the bank",
-            f"{found['make_bank_seconds']:.0f} s",
-            f"{_gigabytes(found['bank_bytes'])} on disk; "
-            f"{_gigabytes(found['make_bank_peak_growth_bytes'])} of memory at the most",
-        ),
-        ("opening it again", f"{found['open_bank_seconds']:.1f} s", ""),
-        (
-            "a trial's model",
-            f"{found['assemble_seconds_median']:.2f} s",
-            f"{found['assemble_share_median']:.1%} of a trial of {found['steps']} steps",
-        ),
-        (
-            "two workers with the same NF4 plan, the bank's pages of each",
-            _gigabytes(both[0]["bank_rss_bytes"]),
-            f"{_gigabytes(sum(each['bank_pss_bytes'] for each in both))} for both together",
-        ),
-    ]
-    return table(["what", "measured", "against"], rows)
+    models = read("benchmarks/memory.json")
+    columns = []
+    for found in models.values():
+        both = found["two_workers_of_nf4"]
+        columns.append(
+            {
+                f"peak of a worker over {found['trials']} mixed trials": _gigabytes(
+                    found["worker_peak_growth_bytes"]
+                ),
+                "peak of a plain run of the heaviest of their plans": _gigabytes(
+                    found["plain_peak_growth_bytes"]
+                ),
+                "**worker over plain**": f"**{found['worker_over_plain']:.3f}**",
+                "the worker, with every format in its memory": _gigabytes(
+                    found["in_memory_peak_growth_bytes"]
+                ),
+                "losses with and without the bank on disk": "equal"
+                if found["losses_equal_to_in_memory"]
+                else "not equal",
+                "the bank on disk": _gigabytes(found["bank_bytes"]),
+                "making it": f"{found['make_bank_seconds']:.0f} s, "
+                f"{_gigabytes(found['make_bank_peak_growth_bytes'])} of memory at the most",
+                "opening it again": f"{found['open_bank_seconds']:.1f} s",
+                "a trial's model, assembled": f"{found['assemble_seconds_median']:.2f} s, "
+                f"{found['assemble_share_median']:.1%} of a trial of {found['steps']} steps",
+                "the bank's pages of a worker with the NF4 plan": _gigabytes(both[0]["bank_rss_bytes"]),
+                "of two such workers together": _gigabytes(sum(each["bank_pss_bytes"] for each in both)),
+            }
+        )
+    heads = [f"{name}, {found['parameters'] / 1e6:.0f} M" for name, found in models.items()]
+    rows = [(what, *(column[what] for column in columns)) for what in columns[0]]
+    return table(["what", *heads], rows)
 
 
 def training_memory() -> str:

@@ -1,11 +1,12 @@
 """Measures what memory a search takes beside the fine-tuning that it searches for.
 
-    python studies/benchmarks/memory.py [--trials N] [--output FILE]
+    python studies/benchmarks/memory.py [gpt2] [qwen2.5-0.5b] [FOLDER …] [--trials N] [--output FILE]
 
-A GPT-2 of 124 M parameters with random weights, on a CPU. One worker runs mixed plans; a process of
-its own then runs the heaviest of them alone, as a person would with PEFT and bitsandbytes: loaded, quantized,
-adapted, trained and measured once. What both hold after their imports is taken off their peaks. Prints the
-figures and writes them, with the hardware, as JSON. Linux only: it reads /proc.
+A model is a shape with random weights and the quickstart's tokenizer, or a folder with a model; on a CPU. One
+worker runs mixed plans; a process of its own then runs the heaviest of them alone, as a person would with
+PEFT and bitsandbytes: loaded, quantized, adapted, trained and measured once. What both hold after imports
+is taken off their peaks. Prints the figures and writes them, with the hardware, as JSON, beside those of
+the other models that the file has. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from jointsearch.training.quiet import quiet_libraries
 quiet_libraries()
 
 import torch  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, Qwen2Config  # noqa: E402
 
 from jointsearch.assemble import EMBEDDED  # noqa: E402
 from jointsearch.config.study import StudyConfig  # noqa: E402
@@ -60,12 +61,26 @@ STUDY: dict[str, Any] = {
 }
 
 
-def gpt2_124m(folder: Path) -> None:
-    """GPT-2's own shape, random bfloat16 weights, the quickstart's tokenizer."""
+SHAPES = {
+    "gpt2": GPT2Config(bos_token_id=0, eos_token_id=0),
+    "qwen2.5-0.5b": Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    ),
+}
+
+
+def make(shape: str, folder: Path) -> None:
+    """A model of this shape with random bfloat16 weights, and the quickstart's tokenizer."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(
-        GPT2Config(bos_token_id=0, eos_token_id=0), dtype=torch.bfloat16
-    ).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(SHAPES[shape], dtype=torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(EMBEDDED["quickstart"].parent / "model").save_pretrained(folder)
 
 
@@ -183,11 +198,13 @@ def two_together(study: Path, folder: Path) -> list[dict[str, Any]]:
     return [json.loads(process.communicate()[0].splitlines()[-1]) for process in both]
 
 
-def measure(trials: int, folder: Path) -> dict[str, Any]:
+def measure(model: str, trials: int, folder: Path) -> dict[str, Any]:
     os.environ["JOINTSEARCH_CACHE"] = str(folder / "cache")
-    gpt2_124m(folder / "gpt2")
+    if model in SHAPES:
+        make(model, folder / "model")
+    weights = str(folder / "model") if model in SHAPES else model
     study = folder / "memory.yaml"
-    study.write_text(yaml.safe_dump({**STUDY, "model": {"id": str(folder / "gpt2")}}), encoding="utf-8")
+    study.write_text(yaml.safe_dump({**STUDY, "model": {"id": weights}}), encoding="utf-8")
     made = own_process("--worker", study, 1)
     found = own_process("--worker", study, trials)
     heaviest = max(range(trials), key=lambda number: found["peak_bytes"][number])
@@ -196,7 +213,7 @@ def measure(trials: int, folder: Path) -> dict[str, Any]:
     worker_growth = max(found["peak_bytes"]) - found["imported_bytes"]
     plain_growth = alone["peak_bytes"] - alone["imported_bytes"]
     return {
-        "model": "GPT-2 of 124 M parameters, random weights, 2 x 64 tokens",
+        "parameters": read(study)[1].num_parameters,
         "trials": trials,
         "steps": STUDY["calibration"]["steps"],
         "worker_peak_growth_bytes": worker_growth,
@@ -222,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(SHAPES)}, or a folder")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     for mode in ("worker", "plain", "in-memory", "together"):
@@ -234,16 +252,18 @@ def main() -> None:
     if given.together:
         print(json.dumps(together(Path(given.together[0]), Path(given.together[1]))))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = {
-            "command": "python studies/benchmarks/memory.py",
-            "hardware": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-            "python": platform.python_version(),
-            "versions": library_versions(),
-            **measure(given.trials, Path(folder)),
-        }
-    text = json.dumps(found, indent=1)
-    given.output.write_text(f"{text}\n", encoding="utf-8")
+    models = json.loads(given.output.read_text(encoding="utf-8")) if given.output.exists() else {}
+    for model in given.models or SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            models[Path(model).name] = {
+                "cpu": cpu(),
+                "threads": torch.get_num_threads(),
+                "load": os.getloadavg()[1],
+                "versions": {"python": platform.python_version(), **library_versions()},
+                **measure(model, given.trials, Path(folder)),
+            }
+        text = json.dumps(models, indent=1)
+        given.output.write_text(f"{text}\n", encoding="utf-8")
     print(text)
 
 
