@@ -42,7 +42,7 @@ def weights_read(
     in a layer holds for all layers.
     """
     with torch.device("meta"):
-        reads, is_whole = _reads_of(make(config))
+        reads, is_whole = _reads_of(make(copy.deepcopy(config)))
     if not is_whole:
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             try:
@@ -89,6 +89,7 @@ def _reads_of(model: PreTrainedModel) -> tuple[Reads, bool]:
     try:
         with torch.no_grad(), _Guesses() if device.type == "meta" else nullcontext():
             model.eval()(**inputs)
+            model.config.use_cache = False  # as in training; FSMT makes a mask then alone
             model.train()(**inputs)  # Gemma 3n clamps a weight there alone
     except Exception as error:
         _log.debug("%s does not run on %s: %s", type(model).__name__, device, error)

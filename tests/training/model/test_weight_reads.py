@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig
+from transformers import AutoModelForSeq2SeqLM, FSMTConfig, LlamaConfig, LlamaForCausalLM, PreTrainedConfig
 from transformers.models.llama import modeling_llama
 
 from families.zoo import FAMILIES
@@ -98,3 +98,14 @@ def test_the_families_that_do_not(name: str) -> None:
         model = model_class(family.task).from_config(family.config())
     names = [n for n, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)]
     assert weights_read(model_class(family.task).from_config, family.config(), names) == {}
+
+
+def test_what_is_read_without_a_cache_of_keys_and_values() -> None:
+    """As in training: FSMT then makes a mask of the type of its embedding."""
+    sizes = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
+    small = {f"{part}_{name}": size for part in ("encoder", "decoder") for name, size in sizes.items()}
+    config = FSMTConfig(langs=["en", "de"], src_vocab_size=40, tgt_vocab_size=40, d_model=16, **small)
+    names = ["model.encoder.embed_tokens", "model.decoder.embed_tokens", "model.decoder.layers.0.fc1"]
+    assert config.use_cache
+    assert weights_read(AutoModelForSeq2SeqLM.from_config, config, names) == {names[1]: {"dtype"}}
+    assert config.use_cache
