@@ -92,6 +92,8 @@ def report(runs: Sequence[Row], measurements: Sequence[Row]) -> str:
 def _missing(runs: list[Row], truths: Sequence[Truth]) -> Iterator[str]:
     """What a reader might take for measured, and is not."""
     yield f"### What is missing\n\n{MISSING}"
+    if len(truths) == 1:
+        yield "- Truth after more steps than a trial has."
     for truth in truths:
         counts = Counter(
             (run["strategy"], run["budget"]) for run in runs if run["seed"] is not None and truth.has(run)

@@ -1,7 +1,7 @@
 """Does mixing pay? Plans of searches in the arena against the ladder at equal bytes, paired by fresh seeds.
 
     cd studies/benchmarks
-    python mixing.py arena/stories260k.yaml [--seeds 8] [--lengths 1]
+    python mixing.py arena/stories260k.yaml --lengths 1 4 --seeds 8 3
 
 It writes ``mixing.md``, and goes on where it was stopped.
 
@@ -38,7 +38,7 @@ Plans that searches of the [arena](arena.md) have found against the ladder at eq
 260-thousand-parameter Llama on WikiText-2, losses on the test data. Of all plans on the searches' fronts
 three had done well under the arena's two seeds of the truth; a fourth is written by hand. The rival is the
 line between two rungs, read at the plan's bytes: of all pairs around them the best under those two seeds or
-the nearest, whichever is better under the judges. These are fresh seeds, {first} to {last}. A gain is the
+the nearest, whichever is better under the judges. These are fresh seeds from {first} on. A gain is the
 rival's loss less the plan's under the same seed, in nats: the mean ± half the {confidence:.0%} interval
 (Student).
 
@@ -64,18 +64,19 @@ def plan_of(text: str, like: Plan) -> Plan:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("study")
-    parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1], help="in trials")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[8], help="of each length")
     arguments = parser.parse_args()
     arena = Arena(arguments.study, 0, [1])
     rungs = {rung.plan.digest: rung for rung in ladder(arena.space, arena.layout)}
     first = TRUTH_SEEDS[-1] + 1
-    seeds = range(first, first + arguments.seeds)
-    text = HEAD.format(first=first, last=seeds[-1], confidence=CONFIDENCE)
+    text = HEAD.format(first=first, confidence=CONFIDENCE)
     text += row_of("plan", "bytes", "steps", "its loss", "rival: from", "to", "gain", "seeds that gain")
     text += "\n" + row_of(*["---", "---:", "---:", "---:", "---", "---", "---:", "---:"]) + "\n"
     like = next(iter(rungs.values())).plan
-    for length, (name, written) in itertools.product(arguments.lengths, PLANS.items()):
+    lengths = zip(arguments.lengths, arguments.seeds, strict=True)
+    for (length, num_seeds), (name, written) in itertools.product(lengths, PLANS.items()):
+        seeds = range(first, first + num_seeds)
         text += line_of(arena, name, plan_of(written, like), rungs, seeds, length) + "\n"
     text += (
         "\nBits/rank of the embedding | of each block's feed-forward network | of each block's attention:\n\n"

@@ -22,13 +22,14 @@ def refine(study: StoredStudy, num_seeds: int) -> int:
 
     First, under the search's own seed, the ladder's plans next to the points of the front: they tell which
     rivals are worth more. Once those are measured, ``num_seeds`` further seeds of every point and its rivals.
-    Where there are finals, further seeds of the longest ones, which have brought their rivals along. What is
-    there, waits or runs is not asked for again, so that a call that finds nothing to do gives 0.
+    Where there are finals both are of the longest ones: these have brought the measured rivals along, and
+    the rest of the ladder is needed there, too, or a gap between two ranks would be a gain. What is there,
+    waits or runs is not asked for again, so that a call that finds nothing to do gives 0.
     """
     records = records_with_front(study)
     searched = study.searched_seeds
     further = range(searched.stop, searched.stop + num_seeds)
-    near = 0 if records.steps else ask(study, records, _near(study, records), searched[:1])
+    near = ask(study, records, _near(study, records), searched[:1])
     return near or ask(study, records, points_and_rivals(study, records), further)
 
 

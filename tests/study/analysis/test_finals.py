@@ -168,6 +168,12 @@ def test_a_final_that_failed_is_asked_for_once(study: StoredStudy, layout: Model
 def test_refining_goes_on_at_the_longest_length(study: StoredStudy, layout: ModelLayout) -> None:
     Worker(study, FakeRunner(layout)).run()
     assert refine(study, 2) > 0
+    # first the ladder next to the front: finals bring the uniform plans of the space's own ranks alone
+    near = study.records().waiting
+    assert {(trial.steps, trial.seed) for trial in near} == {(960, 0)}
+    assert all(trial.origin.is_named for trial in near)
+    Worker(study, FakeRunner(layout)).run()
+    assert refine(study, 2) > 0
     assert {(trial.steps, trial.seed) for trial in study.records().waiting} == {(960, 1), (960, 2)}
 
 
