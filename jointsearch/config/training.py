@@ -73,6 +73,8 @@ class TrainingSettings(Record):
     """torch's AdamW, or that of bitsandbytes with 8-bit states, which can be paged to the host's memory."""
     gradient_checkpointing: bool = False
     """Keep no activations inside of blocks and compute them again: less memory, a third more time."""
+    chunked_loss: bool = True
+    """A language model's loss from some tokens' logits at a time, where they are many: less memory."""
     prepare_for_kbit_training: bool = False
     """PEFT's ``prepare_model_for_kbit_training``: what is not quantized is computed in float32."""
 

@@ -81,7 +81,7 @@ class MemoryProfile(Record):
     """Of what is no module: norms, buffers."""
     kept: tuple[KeptActivation, ...]
     keeping_formats: tuple[str, ...]
-    """Formats whose modules keep their input."""
+    """Formats whose modules keep their input, out of autograd's sight: until the whole graph is let go."""
     stretches: tuple[StretchBytes, ...]
     cache_bytes: int = 0
     """Of the key-value cache of one sequence, beside what each of its tokens adds."""
@@ -148,6 +148,8 @@ class CountedBytes:
     """By place."""
     kept: dict[int, int]
     """Activations, by the place from which on they live."""
+    lasting: dict[int, int]
+    """Those of them that live to the end of the backward pass."""
 
     @classmethod
     def of(cls, profile: MemoryProfile, layout: ModelLayout, plan: Plan) -> CountedBytes:
@@ -158,13 +160,15 @@ class CountedBytes:
             if each:
                 gradients[profile.places[name]] += element * sum(each)
         each_size = [size for each in sizes.values() for size in each]
+        kept, lasting = _kept(profile, plan, min(gradients, default=None))
         return cls(
             weights=profile.other_bytes
             + sum(profile.weights[name][choice.format] for name, choice in plan.modules.items()),
             adapters=element * sum(each_size),
             states=sum(state_bytes(size, profile.optimizer, element) for size in each_size),
             gradients=dict(gradients),
-            kept=_kept(profile, plan, min(gradients, default=None)),
+            kept=kept,
+            lasting=lasting,
         )
 
     def at(self, kind: StretchKind, place: int) -> tuple[int, int]:
@@ -174,13 +178,16 @@ class CountedBytes:
         if kind == "loss":
             return 0, sum(self.kept.values())
         kept = sum(num for at, num in self.kept.items() if at <= place)
-        done = sum(num for at, num in self.gradients.items() if at >= place)
-        return (done if kind == "backward" else 0), kept
+        if kind == "forward":
+            return 0, kept
+        kept += sum(num for at, num in self.lasting.items() if at > place)
+        return sum(num for at, num in self.gradients.items() if at >= place), kept
 
 
-def _kept(profile: MemoryProfile, plan: Plan, first: int | None) -> dict[int, int]:
-    """Of activations, by place; ``first``: that of the first module that is trained."""
+def _kept(profile: MemoryProfile, plan: Plan, first: int | None) -> tuple[dict[int, int], dict[int, int]]:
+    """Of activations, by place, and those that last; ``first``: the place of the first that is trained."""
     found: defaultdict[int, int] = defaultdict(int)
+    lasting: defaultdict[int, int] = defaultdict(int)
     for entry in profile.kept:
         if first is None or entry.last < first:
             continue
@@ -188,8 +195,11 @@ def _kept(profile: MemoryProfile, plan: Plan, first: int | None) -> dict[int, in
         formats = {plan.modules[name].format for name in entry.readers}
         wanted = {entry.format} if entry.format else set(profile.keeping_formats)
         if entry.always or rank or formats & wanted:
-            found[entry.place] += entry.num_bytes + round(entry.per_rank * rank)
-    return found
+            num_bytes = entry.num_bytes + round(entry.per_rank * rank)
+            found[entry.place] += num_bytes
+            if not entry.format and formats & wanted:
+                lasting[entry.place] += num_bytes
+    return found, lasting
 
 
 def trained_sizes(spec: ModuleSpec, rank: int, lora: LoraSettings) -> list[int]:

@@ -20,6 +20,7 @@ from jointsearch.measurement import LossPoint
 from jointsearch.runner import Trial
 from jointsearch.training.checkpoint import Checkpoint, Progress
 from jointsearch.training.methods.base import TrainingMethod
+from jointsearch.training.model.deferred_logits import deferred_logits
 from jointsearch.training.model.setup import autocast, build_optimizer
 from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task
@@ -37,6 +38,7 @@ class TrainingLoop:
         self._method = method
         self._settings = settings = config.calibration.at()
         self._device = next(model.parameters()).device
+        self._chunked_loss = config.training.chunked_loss
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if self._trainable:
             rate = float(settings.learning_rate)
@@ -89,9 +91,10 @@ class TrainingLoop:
     def _step(self, step: int, batch: Batch, stability: StabilityTracker) -> tuple[float, float]:
         """One step of the optimizer, left out where it is not finite; its loss and gradient norm."""
         batch = {name: tensor.to(self._device) for name, tensor in batch.items()}
-        with autocast(self._device):
+        with autocast(self._device), deferred_logits(self._model, self._chunked_loss):
             loss = self._model(**batch).loss
         loss.backward()
+        loss = loss.detach()  # what its graph still holds is let go
         norm = torch.nn.utils.clip_grad_norm_(self._trainable, self._settings.max_grad_norm)
         loss_value, norm_value = loss.item(), norm.item()
         is_finite = stability.saw(loss_value, norm_value)

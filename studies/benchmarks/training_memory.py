@@ -49,7 +49,7 @@ CELLS = [
 ]
 
 
-def config_of(model: str, batch_size: int, length: int) -> Any:
+def config_of(model: str, batch_size: int, length: int, training: dict[str, Any]) -> Any:
     from jointsearch.config.study import StudyConfig
 
     return StudyConfig.model_validate(
@@ -59,6 +59,7 @@ def config_of(model: str, batch_size: int, length: int) -> Any:
             "task": {"type": "causal-lm", "data": {"package": "transformers"}, "sequence_length": length},
             "search_space": {"ranks": [0, 4, 16]},
             "calibration": {"batch_size": batch_size, "learning_rate": 1e-3},
+            "training": training,
         }
     )
 
@@ -70,7 +71,9 @@ def plan_of(space: Any, name: str) -> Any:
     return space.plan(space.uniform(weight_format, int(rank[1:])))
 
 
-def measure(model: str, batch_size: int, length: int, name: str) -> dict[str, Any]:
+def measure(
+    model: str, batch_size: int, length: int, name: str, training: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """One cell, in this process."""
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -82,12 +85,14 @@ def measure(model: str, batch_size: int, length: int, name: str) -> dict[str, An
     from jointsearch.training.memory.profile import memory_profile
     from jointsearch.training.model.architecture import load_config, model_class
     from jointsearch.training.model.base_model import load_base
+    from jointsearch.training.model.deferred_logits import deferred_logits
     from jointsearch.training.model.setup import build_optimizer
     from jointsearch.training.model.trial_model import TrialModels
     from jointsearch.training.quiet import quiet_libraries
 
     quiet_libraries()
-    config = config_of(model, batch_size, length)
+    torch.manual_seed(0)
+    config = config_of(model, batch_size, length, training or {})
     layout = read_layout(config)
     space = build_space(config, layout)
     plan = plan_of(space, name)
@@ -108,11 +113,16 @@ def measure(model: str, batch_size: int, length: int, name: str) -> dict[str, An
     batch = example_batch(config.task, found.lengths, batch_size)
     trial.train()
 
-    def step() -> None:
-        trial(**batch).loss.backward()
+    def step() -> float:
+        with deferred_logits(trial, config.training.chunked_loss):
+            loss = trial(**batch).loss
+        loss.backward()
+        value = loss.item()
+        del loss  # what its graph still holds
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        return value
 
     step()
     tensors = {t.data_ptr(): t for key, t in trial.state_dict().items() if "bitsandbytes__" not in key}
@@ -121,7 +131,9 @@ def measure(model: str, batch_size: int, length: int, name: str) -> dict[str, An
     held += sum(t.nbytes for state in optimizer.state.values() for t in state.values())
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
-    step()
+    start = time.perf_counter()
+    loss = step()
+    step_seconds = time.perf_counter() - start
     rss = _status("VmHWM") - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
@@ -137,6 +149,8 @@ def measure(model: str, batch_size: int, length: int, name: str) -> dict[str, An
         "measured_step": peak,
         "rss_growth": rss,
         "seconds_to_foretell": round(seconds, 2),
+        "step_seconds": round(step_seconds, 2),
+        "loss": loss,
     }
 
 

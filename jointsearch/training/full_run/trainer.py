@@ -21,6 +21,7 @@ from jointsearch.errors import RunInterrupted
 from jointsearch.measurement import Stability
 from jointsearch.training.full_run.callbacks import ClippedSteps, Listener, Report, StopWhenAsked
 from jointsearch.training.methods.base import TrainingMethod
+from jointsearch.training.model.deferred_logits import deferred_logits
 from jointsearch.training.model.setup import build_optimizer
 from jointsearch.training.tasks import Batch, Task
 from jointsearch.training.tasks.base import num_targets
@@ -116,6 +117,7 @@ def _trainer(training: FullTraining, clipped: ClippedSteps) -> _Trainer:
         clipped,
         training.task,
         shift=int(TASKS[training.study.task.type].peft_type == "CAUSAL_LM"),
+        chunked_loss=training.study.training.chunked_loss,
         model=training.model,
         args=_arguments(training),
         train_dataset=_Examples(training.task, "train"),
@@ -178,13 +180,16 @@ class _Trainer(Trainer):
     leaves that to the models, and many of them take no notice.
     """
 
-    def __init__(self, clipped: ClippedSteps, task: Task, shift: int, **arguments: Any) -> None:
+    def __init__(
+        self, clipped: ClippedSteps, task: Task, shift: int, chunked_loss: bool, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True
         self._clipped = clipped
         self._task = task
         self._shift = shift
+        self._chunked_loss = chunked_loss
         self.num_tokens = 0
         self.evaluation_seconds = 0.0
 
@@ -210,7 +215,8 @@ class _Trainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """The batch's part of its step's loss; the whole loss in evaluations."""
-        outputs = model(**inputs)
+        with deferred_logits(model, self._chunked_loss):
+            outputs = model(**inputs)
         loss = outputs["loss"]
         if num_items_in_batch is not None:
             targets = num_targets(inputs, self._shift)

@@ -24,6 +24,7 @@ from jointsearch.plan.memory import StretchKind
 from jointsearch.plan.plan import Plan
 from jointsearch.training.memory.virtual import VirtualTensors
 from jointsearch.training.methods.base import method_of
+from jointsearch.training.model.deferred_logits import DeferredLogits, deferred_logits
 from jointsearch.training.model.setup import build_optimizer
 
 Batch = Mapping[str, torch.Tensor]
@@ -125,7 +126,7 @@ class StepTracer:
         gc.collect()  # nothing of before must go away within the step
         before = self._live.live
         with self._hooked():
-            self._step(trained, optimizer, batch, mixed)
+            self._step(trained, optimizer, batch, mixed, config.training.chunked_loss)
         peaks = {stretch: peak - before for stretch, peak in self._peaks.items()}
         return Trace(list(self._kept.values()), peaks, self._ordered())
 
@@ -135,7 +136,9 @@ class StepTracer:
         ordered = sorted(self._places, key=lambda place: self._numbers.get(id(place), last))
         return [place.names for place in ordered]
 
-    def _step(self, trained: list[nn.Parameter], optimizer: Any, batch: Batch, mixed: bool) -> None:
+    def _step(
+        self, trained: list[nn.Parameter], optimizer: Any, batch: Batch, mixed: bool, chunked: bool
+    ) -> None:
         before = self._live.living()
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -146,13 +149,15 @@ class StepTracer:
         self._live.peak = self._live.live
         self._stretch, self._place, self._is_forward = ("forward", 0), 0, True
         autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed)
-        with autocast, saved_tensors_hooks(pack, lambda tensor: tensor):
+        hooks = saved_tensors_hooks(pack, lambda tensor: tensor)
+        with autocast, hooks, deferred_logits(self._model, chunked):
             loss = self._model(**batch).loss
         self._is_forward = False
         living = self._live.living()
         for key, kept in self._kept.items():
             kept.lives = key in living
         loss.backward()
+        del loss
         self._enter(("step", 0))
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -214,7 +219,7 @@ class StepTracer:
     def _left(self, place: Place) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             self._running.pop()
-            if not self._is_forward:
+            if not self._is_forward or isinstance(output, DeferredLogits):
                 return
             if place.is_head:
                 self._enter(("loss", 0))

@@ -57,6 +57,9 @@ def measure_sensitivities(models: TrialModels, task: Task, rank: int) -> Sensiti
     plan = STRATEGIES["qlora"].plan(layout, uniform)
     model = models.assemble(plan, settings.seed)
     probe = GradientProbe(layout)
+    # it tells examples apart, and chunks of tokens are of several
+    whole = config.training.model_copy(update={"chunked_loss": False})
+    config = config.model_copy(update={"training": whole})
     with probe.watching(model):
         TrainingLoop(model, task, config, method_of(plan.lora)).run(Trial(seed=settings.seed), Clock())
     weights = weight_errors(bank, layout, formats)

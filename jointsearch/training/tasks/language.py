@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from jointsearch.config.generation import GenerationSettings
+from jointsearch.training.model.deferred_logits import chunks, deferred_logits
 from jointsearch.training.tasks.answers import answer as answer
 from jointsearch.training.tasks.answers import exact_match as exact_match
 from jointsearch.training.tasks.base import IGNORED, Batch, evaluating
@@ -45,21 +46,28 @@ def score_tokens(model: nn.Module, batches: Iterable[Batch], shift: int) -> Toke
     ``shift`` is 1 where a logit is for the next token (decoders), 0 where it is for its own label.
     """
     score = TokenScore()
-    with evaluating(model):
+    with evaluating(model), deferred_logits(model):
         for batch in batches:
             labels = batch["labels"][:, shift:]
-            # a model that is given labels takes their loss too; an encoder-decoder reads its inputs from them
-            given = {name: value for name, value in batch.items() if name != "labels" or not shift}
-            logits = model(**given).logits
-            logits = logits[:, : logits.shape[1] - shift].float()  # (batch, time - shift, vocabulary)
-            counted = labels != IGNORED
-            loss = F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED
-            )
-            score.total_loss += loss.double().item()
-            score.num_right += int(((logits.argmax(-1) == labels) & counted).sum())
-            score.num_predicted += int(counted.sum())
+            logits = model(**_without_labels(model, batch)).logits
+            logits = logits[:, : logits.shape[1] - shift]  # (batch, time - shift, vocabulary)
+            for rows, targets in chunks(logits, labels, IGNORED):
+                loss = F.cross_entropy(rows.float(), targets, reduction="sum", ignore_index=IGNORED)
+                score.total_loss += loss.double().item()
+                score.num_right += int((rows.argmax(-1) == targets).sum())  # no token is ``IGNORED``
+                score.num_predicted += int((targets != IGNORED).sum())
     return score
+
+
+def _without_labels(model: Any, batch: Batch) -> Batch:
+    """A model that is given labels takes their loss too; an encoder-decoder reads its inputs from them."""
+    given = {name: value for name, value in batch.items() if name != "labels"}
+    if model.config.is_encoder_decoder:
+        try:
+            given["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+        except AttributeError:
+            return batch
+    return given
 
 
 @dataclass

@@ -17,7 +17,9 @@ from jointsearch.plan.plan import Plan
 from jointsearch.space import build_space
 from jointsearch.training.memory.batches import example_batch
 from jointsearch.training.memory.profile import memory_profile
+from jointsearch.training.model import chunked_loss
 from jointsearch.training.model.base_model import load_base
+from jointsearch.training.model.deferred_logits import deferred_logits
 from jointsearch.training.model.setup import build_optimizer
 from jointsearch.training.model.trial_model import TrialModels
 
@@ -50,7 +52,9 @@ def measured_peak(config: StudyConfig, layout: ModelLayout, plan: Plan, lengths:
     batch = example_batch(config.task, lengths, config.calibration.batch_size)
 
     def step() -> None:
-        model(**batch).loss.backward()
+        with deferred_logits(model, config.training.chunked_loss):
+            loss = model(**batch).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -90,6 +94,27 @@ def test_foretold_is_what_the_allocator_gives(case: dict[str, Any]) -> None:
         measured = measured_peak(config, layout, plan, found.lengths)
         assert measured <= step
         assert step <= 1.02 * measured
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_a_chunked_loss_takes(checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked_loss, "MIN_ROWS", 32)
+    monkeypatch.setattr(chunked_loss, "CHUNK_BYTES", 0)
+    foretold, measured = {}, {}
+    for chunked in (False, True):
+        config = study(8, 64, chunked_loss=chunked, gradient_checkpointing=checkpointing)
+        layout = read_layout(config)
+        found = memory_profile(config, layout, "cpu")
+        assert found is not None
+        space = build_space(config, layout)
+        plan = space.plan(space.sample(random.Random(2)))
+        seen = training_memory(found, layout, plan)
+        assert seen is not None
+        foretold[chunked] = seen.gradient_bytes + seen.activation_bytes
+        measured[chunked] = measured_peak(config, layout, plan, found.lengths)
+        assert measured[chunked] <= foretold[chunked] <= 1.02 * measured[chunked]
+    # 8 x 64 tokens of 512 logits in float32, twice: as they are and as a gradient
+    assert measured[False] - measured[True] > (1.5 if checkpointing else 0.5) * 8 * 64 * 512 * 4
 
 
 def test_what_is_held_is_the_tensors_own_bytes() -> None:

@@ -1,0 +1,55 @@
+"""Options that make room on a CUDA device: the same numbers with less memory. Skipped without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from jointsearch.training.model.deferred_logits import deferred_logits
+from jointsearch.training.model.setup import autocast
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+CUDA = torch.device("cuda", 0)
+VOCABULARY, TOKENS = 32768, 4096
+
+
+def small_model_of_many_words() -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+    )
+    model = LlamaForCausalLM(config).to(CUDA, torch.bfloat16)
+    adapters = LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    return get_peft_model(model, adapters).train()
+
+
+def test_a_chunked_loss_has_the_same_gradients_in_less_memory() -> None:
+    model = small_model_of_many_words()
+    ids = torch.randint(VOCABULARY, (4, TOKENS // 4), device=CUDA)
+    losses, gradients, peaks = {}, {}, {}
+    for chunked in (False, True):
+        model.zero_grad(set_to_none=True)
+        torch.cuda.reset_peak_memory_stats(CUDA)
+        before = torch.cuda.memory_allocated(CUDA)
+        with autocast(CUDA), deferred_logits(model, chunked):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        losses[chunked] = loss.item()
+        peaks[chunked] = torch.cuda.max_memory_allocated(CUDA) - before
+        trained = [p.grad.float().flatten() for p in model.parameters() if p.grad is not None]
+        gradients[chunked] = torch.cat(trained)
+        del loss
+    assert losses[True] == pytest.approx(losses[False], rel=1e-3)  # bfloat16 has three digits
+    difference = (gradients[True] - gradients[False]).norm()
+    assert difference < 0.02 * gradients[False].norm()
+    assert peaks[False] - peaks[True] > TOKENS * VOCABULARY * 4  # logits in float32
