@@ -13,11 +13,15 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, dcc, html
 from dash.exceptions import DependencyException
 from optuna.storages import BaseStorage
+from werkzeug.exceptions import HTTPException
 
 from jointsearch.dashboard.figures.look import DARK, LIGHT, SCHEMES
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages import by_address, front, plan, progress, runs, shell, studies, trials, why
+from jointsearch.dashboard.pages.banner import storage_away
 from jointsearch.dashboard.pages.browser import in_browser
+from jointsearch.errors import StorageError, first_line
+from jointsearch.study.storage.outages import of_database
 
 ASSETS = Path(__file__).parent / "assets"
 PAGES = (by_address, shell, studies, front, plan, trials, why, progress, runs)
@@ -92,11 +96,22 @@ def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
     )
     app.layout = _frame()
     app.server.register_error_handler(DependencyException, lambda error: ("no such file", 404))
+    app.server.register_error_handler(Exception, _unanswered)
     in_browser(app, "jointsearch.look", Output("look", "data"), Input("address", "pathname"))
     live = LiveStudies(storage)
     for page in PAGES:
         page.add_callbacks(app, live)
     return app
+
+
+def _unanswered(error: Exception) -> Any:
+    """Pages keep what they show while the storage is away, and say why (``assets/look.js``)."""
+    if isinstance(error, HTTPException):
+        return error
+    cause = error if isinstance(error, StorageError) else of_database(error)
+    if cause is None:
+        raise error
+    return first_line(cause), 503, {"Content-Type": "text/plain; charset=utf-8"}
 
 
 def _frame() -> Any:
@@ -109,7 +124,10 @@ def _frame() -> Any:
             dcc.Download(id="download"),
             html.A("Skip to the content", href="#page", className="skip"),
             html.Header(html.Div(id="top", className="wrap"), className="top"),
-            html.Main(html.Div(waiting, id="page", className="stack", tabIndex="-1"), className="wrap"),
+            html.Main(
+                [storage_away(), html.Div(waiting, id="page", className="stack", tabIndex="-1")],
+                className="wrap",
+            ),
         ],
         theme=THEME,
         defaultColorScheme="auto",

@@ -1,17 +1,19 @@
 """Measures the dashboard: how soon it answers, what goes over the wire, and what it costs who writes.
 
-    python studies/benchmarks/dashboard.py [--trials 5000] [--output FILE]
+    python studies/benchmarks/dashboard.py [--trials 5000] [--only sqlite] [--output FILE]
 
 A study of 1000 trials with 72 parameters (the fake runner's) on SQLite and on PostgreSQL, served by
 ``jointsearch dashboard``. ``start``: from the start of the process to the first answer. ``first_view``: the
 request that shows the study's front, in a server that has read nothing of it yet; ``later_view``: in one
 that has. ``refresh``: the clock's request after another trial has finished; ``quiet_refresh``: where nothing
-has changed. Seconds at the client, bytes of the answers' bodies, which are not compressed.
+has changed; ``trials_…``: the same of the page of all trials. Seconds at the client, and in ``…_cpu_seconds``
+those that the server has computed, on which other work of the machine has less of an effect. Bytes of the
+answers' bodies, and of those as they are sent to a browser, compressed.
 
 ``browser``: from the address to the drawn front, in a headless Chromium that has nothing in its cache, and in
 one that has seen the page. ``writer``: seconds per trial of a worker whose trials sleep for half a second,
-while a browser shows the front and without one, in turns; the ratio of the medians. Medians of five. No
-torch.
+while a browser shows the front and without one, in turns; the ratio within each turn, and the median of
+them. ``load``: of the machine, over the last minute, at the begin and at the end. Medians of five. No torch.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -46,9 +48,12 @@ from jointsearch.testing import FakeRunner
 
 TRIALS, PARAMETERS = 1000, 72
 REPEATS = 5
+TURNS = 9
+"""Of the writer."""
 WRITTEN = 12
 """Trials in each turn of the writer."""
 PATH = "/study/benchmark"
+TRIALS_PAGE = "/trials"
 LOOK = {"dark": False, "phone": False, "query": ""}
 AXIS = "model_bytes"
 OLD = {"version": "old", "by": "size", "bound": 1e12, "steps": "10", "axis": AXIS, "layers": []}
@@ -58,10 +63,12 @@ OLD = {"version": "old", "by": "size", "bound": 1e12, "steps": "10", "axis": AXI
 class Client:
     """A browser's requests, without the browser."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self._cookies = CookieJar()
         self._opener = build_opener(HTTPCookieProcessor(self._cookies))
+        self.process = process
+        self.is_compressed = False
 
     def get(self, path: str) -> bytes:
         answer: bytes = self._opener.open(self.address + path).read()
@@ -80,12 +87,14 @@ class Client:
         token = next(cookie.value for cookie in self._cookies if cookie.name.startswith("jointsearch_csrf"))
         headers = {"Content-Type": "application/json", "X-CSRFToken": str(token)}
         request = Request(f"{self.address}/_dash-update-component", json.dumps(body).encode(), headers)
+        if self.is_compressed:
+            request.add_header("Accept-Encoding", "gzip")
         answer: bytes = self._opener.open(request).read()
         return answer
 
-    def page(self) -> bytes:
+    def page(self, path: str = PATH) -> bytes:
         outputs = ["top.children", "page.children"]
-        return self.call(outputs, {"look.data": LOOK}, {"address.pathname": PATH}, "look.data")
+        return self.call(outputs, {"look.data": LOOK}, {"address.pathname": path}, "look.data")
 
     def refresh(self, seen: dict[str, Any], output: str) -> bytes:
         """The clock's request; ``output``: the callback's name."""
@@ -93,7 +102,7 @@ class Client:
         inputs = {
             "front-clock.n_intervals": 1,
             "by.value": "size",
-            "bound.value": 1e12,
+            "bound.value": seen["bound"],
             "steps.value": "10",
             "axis.value": AXIS,
             "layers.value": [],
@@ -107,6 +116,24 @@ class Client:
             "front.relayoutData": None,
         }
         return self.call(names, inputs, state, "front-clock.n_intervals")
+
+    def refresh_trials(self, seen: str, output: str) -> bytes:
+        names = output.strip(".").split("...")
+        state = {"address.pathname": PATH + TRIALS_PAGE, "trials-seen.data": seen, "look.data": LOOK}
+        return self.call(names, {"trials-clock.n_intervals": 1}, state, "trials-clock.n_intervals")
+
+    def sent(self, call: Callable[[], bytes]) -> int:
+        """Bytes of the answer as a browser gets it."""
+        self.is_compressed = True
+        try:
+            return len(call())
+        finally:
+            self.is_compressed = False
+
+    def cpu_seconds(self) -> float:
+        """That the server has computed so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def output_of(self, name: str) -> str:
         """The output of the callback that sets ``name``."""
@@ -129,7 +156,7 @@ def served(url: str) -> Iterator[tuple[Client, float]]:
     command.append("--no-token")
     start = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    client = Client(port)
+    client = Client(port, process)
     try:
         while True:
             try:
@@ -143,41 +170,71 @@ def served(url: str) -> Iterator[tuple[Client, float]]:
         process.wait()
 
 
-def timed(call: Any) -> tuple[float, bytes]:
-    start = time.perf_counter()
+def timed(client: Client, call: Callable[[], bytes]) -> tuple[float, float, bytes]:
+    """Seconds at the client, seconds of the server's cores, and the answer."""
+    start, before = time.perf_counter(), client.cpu_seconds()
     answer = call()
-    return time.perf_counter() - start, answer
+    return time.perf_counter() - start, client.cpu_seconds() - before, answer
 
 
-def measure(url: str, trials: int) -> dict[str, float]:
+def measure(url: str, trials: int) -> dict[str, Any]:
     study = new_study(url, PARAMETERS // 2, trials)
     Worker(study, FakeRunner(study.layout, noise=0.02)).run()
     starts, first = [], []
     for _ in range(REPEATS):
         with served(url) as (client, seconds):
             starts.append(seconds)
-            first.append(timed(client.page)[0])
+            first.append(timed(client, client.page))
     with served(url) as (client, _):
         client.page()
-        views = [timed(client.page) for _ in range(REPEATS)]
-        output = client.output_of("front.figure")
-        changed, quiet = [], []
-        for _ in range(REPEATS):
-            add_trial(study)
-            changed.append(timed(lambda: client.refresh(OLD, output)))
-            quiet.append(
-                timed(lambda: client.refresh(json.loads(changed[-1][1])["response"]["seen"]["data"], output))
-            )
+        views = [timed(client, client.page) for _ in range(REPEATS)]
+        found = {
+            "start_seconds": median(starts),
+            **summary("first_view", first),
+            **summary("later_view", views),
+            "view_sent_bytes": client.sent(client.page),
+            **refreshes(client, study),
+            **trials_page(client, study),
+        }
+    return {**found, **browsing(url, study)}
+
+
+def refreshes(client: Client, study: StoredStudy) -> dict[str, Any]:
+    """Of the front, after another trial, and where nothing has changed."""
+    output = client.output_of("front.figure")
+    changed, quiet = [], []
+    for _ in range(REPEATS):
+        add_trial(study)
+        changed.append(timed(client, lambda: client.refresh(OLD, output)))
+        seen = json.loads(changed[-1][2])["response"]["seen"]["data"]
+        quiet.append(timed(client, lambda seen=seen: client.refresh(seen, output)))  # type: ignore[misc]
     return {
-        "start_seconds": median(starts),
-        "first_view_seconds": median(first),
-        "later_view_seconds": median([seconds for seconds, _ in views]),
-        "view_bytes": len(views[-1][1]),
-        "refresh_seconds": median([seconds for seconds, _ in changed]),
-        "refresh_bytes": len(changed[-1][1]),
-        "quiet_refresh_seconds": median([seconds for seconds, _ in quiet]),
-        "quiet_refresh_bytes": len(quiet[-1][1]),
-        **browsing(url, study),
+        **summary("refresh", changed),
+        "refresh_sent_bytes": client.sent(lambda: client.refresh(OLD, output)),
+        **summary("quiet_refresh", quiet),
+    }
+
+
+def trials_page(client: Client, study: StoredStudy) -> dict[str, Any]:
+    """The same of the page of all trials."""
+    output = client.output_of("trials-seen.data")
+    views = [timed(client, lambda: client.page(PATH + TRIALS_PAGE)) for _ in range(REPEATS)]
+    changed = []
+    for _ in range(REPEATS):
+        add_trial(study)
+        changed.append(timed(client, lambda: client.refresh_trials("old", output)))
+    return {
+        **summary("trials_view", views),
+        **summary("trials_refresh", changed),
+        "trials_refresh_sent_bytes": client.sent(lambda: client.refresh_trials("old", output)),
+    }
+
+
+def summary(name: str, found: list[tuple[float, float, bytes]]) -> dict[str, float]:
+    return {
+        f"{name}_seconds": median([seconds for seconds, _, _ in found]),
+        f"{name}_cpu_seconds": median([seconds for _, seconds, _ in found]),
+        f"{name}_bytes": len(found[-1][2]),
     }
 
 
@@ -189,14 +246,16 @@ def add_trial(study: StoredStudy, runner: Runner | None = None, count: int = 1) 
     Worker(study.with_config(more), runner or FakeRunner(study.layout, noise=0.02)).run()
 
 
-def browsing(url: str, study: StoredStudy) -> dict[str, float]:
+def browsing(url: str, study: StoredStudy) -> dict[str, Any]:
     """In a real browser: seconds to the drawn front, and what a viewer costs a writer."""
-    first, again, alone, watched = [], [], [], []
+    first, again, ratios = [], [], []
+    alone: list[float] = []
+    watched: list[float] = []
     path = os.environ.get("JOINTSEARCH_TEST_CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright, served(url) as (client, _):
         client.page()
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        for _ in range(REPEATS):
+        for turn in range(TURNS):
             context = chromium.new_context(base_url=client.address)
             page = context.new_page()
             for times in (first, again):
@@ -204,16 +263,26 @@ def browsing(url: str, study: StoredStudy) -> dict[str, float]:
                 page.goto(PATH)
                 page.wait_for_selector("#front .point", timeout=300_000)
                 times.append(time.perf_counter() - start)
-            watched.append(_writing(study))
+            if turn % 2:  # the machine's other work grows and shrinks
+                watched.append(_writing(study))
             context.close()
             alone.append(_writing(study))
+            if not turn % 2:
+                context = chromium.new_context(base_url=client.address)
+                page = context.new_page()
+                page.goto(PATH)
+                page.wait_for_selector("#front .point", timeout=300_000)
+                watched.append(_writing(study))
+                context.close()
+            ratios.append(watched[-1] / alone[-1])
         chromium.close()
     return {
         "browser_first_seconds": median(first),
         "browser_again_seconds": median(again),
         "writer_alone_seconds": median(alone),
         "writer_watched_seconds": median(watched),
-        "writer_ratio": median([w / a for w, a in zip(watched, alone, strict=True)]),
+        "writer_ratio": median(ratios),
+        "writer_ratios": sorted(round(ratio, 3) for ratio in ratios),
     }
 
 
@@ -231,16 +300,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--only", choices=["sqlite", "postgresql"])
     arguments = parser.parse_args()
     result: dict[str, Any] = {
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load": [round(os.getloadavg()[0], 1)],
         "trials": arguments.trials,
         "parameters": PARAMETERS,
     }
     with databases() as new:
         for kind, url in new.items():
-            result[kind] = measure(url(), arguments.trials)
-            print(kind, json.dumps(result[kind], indent=1), flush=True)
+            if arguments.only in (None, kind):
+                result[kind] = measure(url(), arguments.trials)
+                print(kind, json.dumps(result[kind], indent=1), flush=True)
+    result["load"].append(round(os.getloadavg()[0], 1))
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

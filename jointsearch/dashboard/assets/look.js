@@ -22,6 +22,38 @@
       tell();
     }
   });
+  /* While the storage or the dashboard does not answer, the page stays and says so; its clocks ask again. */
+  let why = null, answered = Date.now();
+  const showAway = () => {
+    const banner = document.getElementById("away");
+    if (!banner) return;
+    banner.hidden = !why;
+    if (!why) return;
+    const age = Math.round((Date.now() - answered) / 1000);
+    document.getElementById("away-what").textContent = `The ${why.who} does not answer`;
+    document.getElementById("away-why").textContent =
+      `${why.text ? `${why.text}. ` : ""}What you see is ${age} s old; it is asked again every 3 s.`;
+  };
+  const ask = window.fetch;
+  window.fetch = async (resource, options) => {
+    if (!String(resource.url || resource).includes("_dash-update-component")) return ask(resource, options);
+    try {
+      const answer = await ask(resource, options);
+      if (answer.status === 503) why = { who: "storage", text: await answer.clone().text() };
+      else if (answer.status < 500) { why = null; answered = Date.now(); }
+      return answer;
+    } catch (error) {
+      if (error.name !== "AbortError") why = { who: "dashboard", text: "" };
+      throw error;
+    } finally { showAway(); }
+  };
+  setInterval(() => {
+    showAway();
+    if (!why || Math.round((Date.now() - answered) / 1000) % 3) return;
+    // a dashboard that was started anew takes no requests of an old page; one that has not come has no clock
+    if (why.who === "dashboard") ask("/healthz").then((answer) => answer.ok && location.reload(), () => {});
+    else if (document.querySelector("#page > .mantine-Skeleton-root")) tell();
+  }, 1000);
   window.dash_clientside = window.dash_clientside || {};
 
   /* The slider and the number beside it say the same; the address has it, so that it can be shared. */

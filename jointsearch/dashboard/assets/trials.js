@@ -1,9 +1,21 @@
 /* The table of all trials: what the browser does alone. */
 (function () {
   window.dash_clientside = window.dash_clientside || {};
+  /* The address has what the table is filtered by, so that it can be shared. */
+  const keep = (name, value) => {
+    const asked = new URLSearchParams(location.search);
+    if (value) asked.set(name, value); else asked.delete(name);
+    history.replaceState(history.state, "", asked.size ? `?${asked}` : location.pathname);
+  };
   window.dash_clientside.jointsearch_trials = {
-    kind: (kind) => (kind === "all" ? {} : { kind: { filterType: "text", type: "equals", filter: kind } }),
-    filter: (text, options) => ({ ...options, quickFilterText: text || "" }),
+    kind: (kind) => {
+      keep("kind", kind === "all" ? "" : kind);
+      return kind === "all" ? {} : { kind: { filterType: "text", type: "equals", filter: kind } };
+    },
+    filter: (text, options) => {
+      keep("filter", text);
+      return { ...options, quickFilterText: text || "" };
+    },
     columns: (shown, optional, columns) =>
       columns.map((column) => ({
         ...column, hide: optional.includes(column.field) && !(shown || []).includes(column.field),

@@ -31,7 +31,7 @@ def effects_figure(
     effects = ranked(table, per_megabyte=per_megabyte)[:most]
     title = f"Worth at trial {table.point.trial}: the highest choice against the lowest"
     unit = " per MB" if per_megabyte else ""
-    text = f"{table.quality} better{unit}, {CREDIBLE:.0%} credible"
+    text = f"{table.quality} better{unit}, {100 * CREDIBLE:.0f} % credible"
     figure = blank_figure(
         look, title, text, height=60 + ROW_PIXELS * len(effects), l=120 if look.phone else 190
     )

@@ -31,6 +31,20 @@ def verdict_banner(table: FrontTable, found: Banner) -> Any:
     )
 
 
+def storage_away() -> Any:
+    """What stands above a page whose study cannot be read (any more); hidden as long as it can."""
+    return html.Section(
+        [
+            html.Div(icon("alert"), className="disc"),
+            html.Div([html.H2("The storage does not answer", id="away-what"), html.P("", id="away-why")]),
+        ],
+        id="away",
+        className="card verdict away",
+        hidden=True,
+        role="alert",
+    )
+
+
 def _actions(table: FrontTable, found: Banner) -> list[Any]:
     actions = []
     if found.command:

@@ -29,7 +29,7 @@ from jointsearch.dashboard.pages.shell import top_of
 from jointsearch.dashboard.pages.studies import all_cards, studies_page
 from jointsearch.dashboard.pages.trials import trials_page
 from jointsearch.dashboard.pages.why import why_page
-from jointsearch.errors import JointSearchError, StudyError
+from jointsearch.errors import JointSearchError, StorageError, StudyError
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.analysis.progress import running_trials
 from jointsearch.study.plans import chosen_trial, records_with_front
@@ -47,6 +47,8 @@ def page_of(studies: LiveStudies, path: str, look: Look = ON_PAGE, query: str = 
                 return studies_page(all_cards(studies))
             case ["study", name, *rest]:
                 return _study_page(studies, studies[name], rest, look, query)
+    except StorageError:  # not that there is no such page
+        raise
     except (JointSearchError, ValueError) as error:
         return [_not_found(studies, parts, str(error))]
     return [_not_found(studies, parts, "There is no such page.")]
@@ -82,7 +84,7 @@ def _study_page(
             records = records.with_trial(int(first))
             return pair_page(study.name, pair_table(study, records, int(first), int(second)))
         case ["trials"]:
-            return trials_page(study, trials_table(study, records), version, look)
+            return trials_page(study, trials_table(study, records), version, look, query)
         case ["why", trial]:
             return why_page(study, why_table(study, records.with_trial(int(trial)), int(trial)), look)
         case ["why"]:

@@ -27,6 +27,8 @@ HEADS = (
     "the next point up",
 )
 CLASSES = ("l", "r2", "opt", "", "r2 rival", "opt")
+ON_MEMORY = ("l", "opt", "r2", "", "r2 rival", "opt")
+"""The axis takes the place of the size on a phone."""
 
 
 def front_lines(table: FrontTable, verdict: Verdict) -> Any:
@@ -61,7 +63,7 @@ def front_lines(table: FrontTable, verdict: Verdict) -> Any:
     if on_memory:
         heads[2] = axis_name(table.axis)
     knee = next((number for number, point in enumerate(table.front) if point.knee), None)
-    return table_of(heads, lines, CLASSES, knee)
+    return table_of(heads, lines, ON_MEMORY if on_memory else CLASSES, knee)
 
 
 def as_csv(table: FrontTable, verdict: Verdict) -> str:

@@ -140,6 +140,16 @@ def drawer_content(
     losses = loss_figure(loss_lines(study, table, default_rival(front, point)), look)
     return [
         html.P(gain_line(front, point, verdict)),
+        html.Div(
+            [
+                button("Select for the full run", "drawer-select", main=True),
+                button("Download plan.json", "drawer-download", symbol="down"),
+                copy_button("Copy command", select_command(study, point.trial)),
+            ],
+            className="row gap",
+        ),
+        html.Div(full_run_lines(study, point.trial), id="drawer-full-run", role="status"),
+        dcc.Store(id="drawer-trial", data=point.trial),
         html.Dl(point_stats(front, point, verdict), className="stats"),
         *mini_map(grids_of(table.cells), scale),
         html.Div([html.Span("format", className="soft small"), legend(FORMAT, scale)], className="row"),
@@ -174,12 +184,62 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         prevent_initial_call=True,
     )
     def download(clicks: int | None, path: str) -> Any:
+        return _plan_file(study_at(studies, path), trial_at(path)) if clicks else no_update
+
+    _add_drawer(app, studies)
+    _add_choices(app, studies)
+
+
+def _plan_file(study: StoredStudy, trial: int) -> dict[str, str]:
+    """What a browser saves."""
+    content = plan_text(export_plan(study, trial))
+    return {"filename": "plan.json", "content": content, "type": "application/json"}
+
+
+def _add_drawer(app: Dash, studies: LiveStudies) -> None:
+    @app.callback(
+        Output("drawer", "opened"),
+        Output("drawer", "title"),
+        Output("drawer", "children"),
+        Input("front", "clickData"),
+        State("address", "pathname"),
+        State("look", "data"),
+        prevent_initial_call=True,
+    )
+    def open_point(click: dict[str, Any] | None, path: str, look: dict[str, Any]) -> Any:
+        trial = click["points"][0].get("customdata") if click else None
+        if trial is None:
+            return no_update, no_update, no_update
+        study = study_at(studies, path)
+        records = study.records().with_trial(int(trial))
+        front, table = front_table(study, records), plan_table(study, records, int(trial))
+        verdict = studies.verdict(study, records)
+        title = html.Span([html.Span(_title(table.point), className="big"), " ", *plan_tags(table.point)])
+        return True, title, drawer_content(study, front, table, verdict, look_of(look))
+
+    @app.callback(
+        Output("drawer-full-run", "children"),
+        Input("drawer-select", "n_clicks"),
+        State("drawer-trial", "data"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def select(clicks: int | None, trial: int, path: str) -> Any:
         if not clicks:
             return no_update
-        plan = export_plan(study_at(studies, path), trial_at(path))
-        return {"filename": "plan.json", "content": plan_text(plan), "type": "application/json"}
+        study = study_at(studies, path)
+        select_trial(study.optuna_study, complete_trial(study, trial).number)
+        return full_run_lines(study, trial)
 
-    _add_choices(app, studies)
+    @app.callback(
+        Output("download", "data", allow_duplicate=True),
+        Input("drawer-download", "n_clicks"),
+        State("drawer-trial", "data"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def download(clicks: int | None, trial: int, path: str) -> Any:
+        return _plan_file(study_at(studies, path), trial) if clicks else no_update
 
 
 def _add_choices(app: Dash, studies: LiveStudies) -> None:
@@ -202,23 +262,3 @@ def _add_choices(app: Dash, studies: LiveStudies) -> None:
         rival = front.point(int(trial))
         figure = loss_figure(loss_lines(study, table, rival), look_of(look))
         return against_lines(front, table.point, rival), figure
-
-    @app.callback(
-        Output("drawer", "opened"),
-        Output("drawer", "title"),
-        Output("drawer", "children"),
-        Input("front", "clickData"),
-        State("address", "pathname"),
-        State("look", "data"),
-        prevent_initial_call=True,
-    )
-    def open_point(click: dict[str, Any] | None, path: str, look: dict[str, Any]) -> Any:
-        trial = click["points"][0].get("customdata") if click else None
-        if trial is None:
-            return no_update, no_update, no_update
-        study = study_at(studies, path)
-        records = study.records().with_trial(int(trial))
-        front, table = front_table(study, records), plan_table(study, records, int(trial))
-        verdict = studies.verdict(study, records)
-        title = html.Span([html.Span(_title(table.point), className="big"), " ", *plan_tags(table.point)])
-        return True, title, drawer_content(study, front, table, verdict, look_of(look))

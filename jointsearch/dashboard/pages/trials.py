@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
@@ -35,7 +37,31 @@ SHOWN = ("training_memory", "seconds", "worker")
 """Those of them that are there on a desk at first."""
 
 
-def trials_page(study: StoredStudy, table: TrialsTable, version: str, look: Look) -> list[Any]:
+@dataclass(frozen=True)
+class Filter:
+    """What of the table is shown, as an address has it: ``?kind=front&filter=8-bit``."""
+
+    kind: str = "all"
+    text: str = ""
+
+    @classmethod
+    def asked(cls, query: str) -> Filter:
+        found = {name: values[0] for name, values in parse_qs(query.lstrip("?")).items()}
+        kind = found.get("kind", "all")
+        return cls(kind if kind in KINDS else "all", found.get("filter", ""))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """AG Grid's."""
+        equal = {"filterType": "text", "type": "equals", "filter": self.kind}
+        return {} if self.kind == "all" else {"kind": equal}
+
+
+def trials_page(
+    study: StoredStudy, table: TrialsTable, version: str, look: Look, query: str = ""
+) -> list[Any]:
+    """``query``: of the address, with a filter that was shared."""
+    shown = Filter.asked(query)
     front = [row["trial"] for row in table.rows if row["kind"] == "front"]
     parallel = card(
         "How the plans differ",
@@ -54,7 +80,7 @@ def trials_page(study: StoredStudy, table: TrialsTable, version: str, look: Look
     return [
         html.H1(f"{study.name}: all trials", className="skip"),
         parallel,
-        html.Section([_controls(table, look), _grid(study, table, look)], className="card"),
+        html.Section([_controls(table, shown, look), _grid(study, table, shown, look)], className="card"),
         dcc.Store(id="lines", data={"lines": table.lines, "front": front}),
         dcc.Store(id="optional", data=OPTIONAL),
         dcc.Store(id="trials-seen", data=version),
@@ -62,24 +88,24 @@ def trials_page(study: StoredStudy, table: TrialsTable, version: str, look: Look
     ]
 
 
-def _controls(table: TrialsTable, look: Look) -> Any:
+def _controls(table: TrialsTable, shown: Filter, look: Look) -> Any:
     return html.Div(
         [
             dmc.SegmentedControl(
-                id="trial-kind", data=kinds(table), value="all", size="sm", **said("Which trials")
+                id="trial-kind", data=kinds(table), value=shown.kind, size="sm", **said("Which trials")
             )
             if not look.phone
             else dmc.Select(
                 id="trial-kind",
                 data=kinds(table),
-                value="all",
+                value=shown.kind,
                 size="sm",
                 allowDeselect=False,
                 **said("Which trials"),
             ),
             dmc.TextInput(
                 id="trial-filter",
-                value="",
+                value=shown.text,
                 placeholder="Filter",
                 size="sm",
                 className="grow",
@@ -159,17 +185,19 @@ def columns(objectives: Sequence[str], optional: Sequence[str], *, with_rates: b
     ]
 
 
-def _grid(study: StoredStudy, table: TrialsTable, look: Look) -> Any:
+def _grid(study: StoredStudy, table: TrialsTable, shown: Filter, look: Look) -> Any:
     options: dict[str, Any] = {
         "theme": {"function": THEME},
         "suppressCellFocus": False,
         "animateRows": False,
         "rowHeight": 40 if look.phone else 34,
         "context": {"study": study.name},
+        "quickFilterText": shown.text,
     }
     return dag.AgGrid(
         id="grid",
         rowData=list(table.rows),
+        filterModel=shown.model,
         columnDefs=columns(
             study.config.objectives, known_columns(table), with_rates=bool(study.space.learning_rates)
         ),

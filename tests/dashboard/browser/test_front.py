@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -12,6 +14,7 @@ from playwright.sync_api import Page, Route, expect
 from fixtures.chromium import FRONT_POINTS, IN_CHROMIUM, POSITION, RANGES, click_point, open_front, plotted
 from jointsearch.front.pareto import is_on_front
 from jointsearch.plan.layout import ModelLayout
+from jointsearch.study.full_runs import selected
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.worker.trials import Worker
 from jointsearch.testing import FakeRunner
@@ -57,6 +60,12 @@ def test_the_front_a_click_and_the_plan(page: Page, study: StoredStudy) -> None:
     expect(drawer).to_contain_text(name)
     expect(drawer).to_contain_text(f"jointsearch select small --trial {int(point[0])}")
     expect(drawer).to_have_accessible_name(re.compile(re.escape(name)))
+    drawer.get_by_role("button", name="Select for the full run").click()
+    expect(drawer).to_contain_text("jointsearch worker small --full-runs")
+    assert selected(study.optuna_study) == int(point[0])
+    with page.expect_download() as download:
+        drawer.get_by_role("button", name="Download plan.json").click()
+    assert json.loads(Path(download.value.path()).read_text())["origin"]["trial"] == int(point[0])
     page.keyboard.press("Escape")
     expect(drawer).to_be_hidden()
     click_point(page, point)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def test_all_trials_are_filtered_and_saved(page: Page, study: StoredStudy) -> No
     page.get_by_text(f"All {len(study.records().trials)}").click()
     page.get_by_label("Filter the table").fill("16-bit r8")
     expect(page.locator("#grid .ag-center-cols-container .ag-row")).to_have_count(1)
+    page.wait_for_url(re.compile(r"\?filter=16-bit\+r8$"))
+    page.reload()  # the address keeps it
+    expect(page.locator("#grid .ag-center-cols-container .ag-row")).to_have_count(1)
+    page.goto("/study/small/trials?kind=named")
+    expect(page.locator("#grid .ag-center-cols-container .ag-row")).to_have_count(len(named))
     page.get_by_text("Columns", exact=True).click()
     page.get_by_label("Seed", exact=True).check()
     expect(page.locator("#grid .ag-header-cell-text", has_text="Seed")).to_be_visible()
