@@ -116,6 +116,8 @@ def _problem(details: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             return Problem(place, f"{rule}, but got {_shown(value)}{_as_mapping(place, value)}")
     rule = _RULES.get(kind) or details["msg"].replace("Input should", "must")
     fix = ""
+    if kind == "dict_type":
+        fix = _as_mapping(place, value)
     if kind in _LISTS and isinstance(value, str | int | float) and len(str(value)) < _LONGEST_VALUE:
         fix = f"; write [{value}]"
     return Problem(place, f"{name}: {rule}, but got {_shown(value)}{fix}")
@@ -144,6 +146,8 @@ def _as_mapping(place: Place, value: Any) -> str:
             return f"; write model: {{id: {value}}}"
         case ("task",):
             return f"; write task: {{type: {value}, data: ...}}"
+        case ("task", "data", "files"):
+            return f"; write files: {{train: {value}}}"
         case ("task", "data"):
             if file_kind(value) in FILE_KINDS or PurePath(value.lower()).suffix == ".zip":
                 return f"; write data: {{files: {{train: {value}}}}}"

@@ -1,15 +1,23 @@
 """Templates over the columns of a data set: ``translate English to German: {translation.en}``.
 
-``{name}`` is a column, ``{name.key}`` a value inside of one; ``{{`` and ``}}`` are braces.
+``{name}`` is a column, ``{name.key}`` a value inside of one, ``{name.0}`` the first of a list; ``{{`` and
+``}}`` are braces.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
+from numbers import Number
 from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
+
+from jointsearch.errors import one_line
+
+_PLAIN = (str, Number, datetime.date, datetime.time)
+"""Values that are written as a person would; a list would be written in Python's words."""
 
 
 def _fields(template: str) -> list[str]:
@@ -39,15 +47,42 @@ def template_columns(template: str) -> list[str]:
 
 
 def fill(template: str, row: Mapping[str, Any]) -> str:
-    """The template with the row's values; raises ``KeyError`` with the field that the row lacks."""
+    """The template with the row's values; raises ``KeyError`` with the field that the row lacks,
+    ``ValueError`` with what is wrong with a row whose value is no text."""
     text = ""
     for literal, field, _, _ in Formatter().parse(template):
         text += literal
         if field is not None:
-            value: Any = row
-            for key in field.split("."):
-                if not isinstance(value, Mapping) or value.get(key) is None:
-                    raise KeyError(field)
-                value = value[key]
-            text += str(value)
+            value = _value(field, row)
+            value_text = as_text(value)
+            if value_text is None:
+                raise ValueError(
+                    f"has {one_line(repr(value), 60)} in '{field}', which is no text{_hint(field, value)}"
+                )
+            text += value_text
     return text
+
+
+def as_text(value: Any) -> str | None:
+    """A plain value as a template writes it; None where there is none, or one that has parts."""
+    is_missing = isinstance(value, float) and value != value  # as tables of numbers say that there is none
+    return str(value) if not is_missing and isinstance(value, _PLAIN) else None
+
+
+def _value(field: str, row: Mapping[str, Any]) -> Any:
+    value: Any = row
+    for key in field.split("."):
+        if isinstance(value, list) and key.isdecimal():
+            value = value[int(key)] if int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None or (isinstance(value, float) and value != value):
+            raise KeyError(field)
+    return value
+
+
+def _hint(field: str, value: Any) -> str:
+    if not isinstance(value, Mapping | list) or not value:
+        return ""
+    part = next(iter(value)) if isinstance(value, Mapping) else 0
+    return f"; name a part of it, such as {{{field}.{part}}}"

@@ -163,6 +163,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, pieces:
         ({"task": {"type": "causal-lm", "data": "x/y"}}, "; write data: {hub: x/y}"),
         ({"task": {"type": "causal-lm", "data": "./x"}}, "; write data: {folder: ./x}"),
         ({"task": {"type": "causal-lm", "data": "x.jsonl"}}, "; write data: {files: {train: x.jsonl}}"),
+        ({"task": {"type": "causal-lm", "data": {"files": "x.csv"}}}, "; write files: {train: x.csv}"),
         ({"task": {"type": "seq2seq-lm", "data": {"hub": "x"}}}, "the key 'task.source' is required"),
         (
             {"task": {}},

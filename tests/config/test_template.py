@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import datetime
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,7 +19,11 @@ ROW = {
     "none": None,
     "empty": "",
     "translation": {"en": "house", "de": "{Haus}", "deep": {"er": 3.5}, "none": None},
-    "list": ["x"],
+    "list": ["x", {"y": "z"}],
+    "nan": float("nan"),
+    "price": Decimal("18.50"),
+    "day": datetime.date(2020, 1, 31),
+    "bytes": b"x",
     "two words": "yes",
 }
 
@@ -30,7 +37,8 @@ ROW = {
         ("<{empty}>", "<>", ["empty"]),
         ("{translation.deep.er} and {translation.de}", "3.5 and {Haus}", ["translation"]),
         ("{{{a}}} {{}} {{a}}", "{one} {} {a}", ["a"]),
-        ("{list} {a} {list}", "['x'] one ['x']", ["list", "a"]),
+        ("{list.0} {a} {list.1.y}", "x one z", ["list", "a"]),
+        ("{price} {day}", "18.50 2020-01-31", ["price", "day"]),
         ("{two words}", "yes", ["two words"]),
         ("100 % {a} \\n $a", "100 % one \\n $a", ["a"]),
     ],
@@ -42,12 +50,37 @@ def test_values_are_filled_in(template: str, text: str, columns: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "field", ["missing", "none", "translation.fr", "translation.none", "translation.none.x", "a.b", "list.0"]
+    "field",
+    [
+        "missing",
+        "none",
+        "translation.fr",
+        "translation.none",
+        "translation.none.x",
+        "a.b",
+        "list.2",
+        "list.x",
+        "nan",
+    ],
 )
 def test_a_missing_value_is_named(field: str) -> None:
     with pytest.raises(KeyError) as caught:
         fill(f"{{a}} {{{field}}}", ROW)
     assert caught.value.args == (field,)
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("list", "; name a part of it, such as {list.0}"),
+        ("list.1", "; name a part of it, such as {list.1.y}"),
+        ("translation", "; name a part of it, such as {translation.en}"),
+        ("bytes", ""),
+    ],
+)
+def test_what_has_parts_is_not_written_in_pythons_words(field: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f" in '{field}', which is no text{hint}") + "$"):
+        fill(f"{{a}} {{{field}}}", ROW)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -85,6 +86,19 @@ def test_a_saved_folder_and_the_names_of_its_splits(tmp_path: Path) -> None:
     )
 
 
+def test_splits_that_no_setting_names_are_said(tmp_path: Path) -> None:
+    parts = {"train": numbered(20), "dev": numbered(3, 100), "extra": numbered(2, 200)}
+    DatasetDict({name: Dataset.from_list(rows) for name, rows in parts.items()}).save_to_disk(
+        tmp_path / "data"
+    )
+    assert load({"folder": str(tmp_path / "data")}).notes == [
+        "train: data: the data's splits dev, extra are not used; say which is which with task.data.splits, "
+        "such as {train: train, validation: dev}"
+    ]
+    named = load({"folder": str(tmp_path / "data"), "splits": {"train": "train", "validation": "dev"}})
+    assert (len(named.splits["validation"]), named.notes) == (3, [])
+
+
 def test_a_saved_folder_without_splits(tmp_path: Path) -> None:
     Dataset.from_list(numbered(20)).save_to_disk(tmp_path / "data")
     found = labels(load({"folder": str(tmp_path / "data"), "validation_share": 0.25}))
@@ -132,7 +146,8 @@ def test_the_sources_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ),
         ("a.json", b'{"text": ', "cannot be read: "),
         ("a.parquet", b"not parquet at all", "cannot be read: "),
-        ("a.jsonl", b"\xff\xfe\xfd\n", "cannot be read: "),
+        ("a.jsonl", b"{}\n\xfd\n", "a.jsonl must be written in utf-8, but line 2 is not; save it in UTF-8"),
+        ("a.txt", b"gr\xfcn", "a.txt must be written in utf-8, but line 1 is not; save it in UTF-8"),
         ("a.csv", b"text,label\n", "files.train must have rows"),
         ("a.jsonl", b"", "task.data.files.train must have rows, but"),
         (
@@ -154,7 +169,13 @@ def test_the_sources_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             b"[1, 2]",
             "10% of the rows of the train split may be left out, but 2 of 2 cannot be used",
         ),
-        ("a.jsonl", b'[{"text": 1}]', "but it has none: line 1 of a.jsonl is no mapping of columns"),
+        ("a.jsonl", b'["a"]\n["b"]', "line 1 of a.jsonl is no mapping of columns, line 2 is"),
+        ("a.jsonl", b'{"text": ' + b"[" * 100_000, "line 1 of a.jsonl is no JSON (maximum recursion"),
+        (
+            "a.json",
+            b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}',
+            "a.json must hold one list of rows, but it holds train, test; write each into a file of its own",
+        ),
         ("a.jsonl", b'{"text": 1, "label": 0}\n{"text\n{}}\n', "line 2 of a.jsonl is no JSON ("),
     ],
 )
@@ -216,9 +237,47 @@ def test_values_of_several_types_and_rows_with_different_columns(tmp_path: Path)
     ]
     path = save(tmp_path / "a.jsonl", rows)
     found = load({"files": {"train": path}}, whole=False).splits["train"]
-    assert found["label"][:] == [1, "1", None]
-    assert found["big"][:] == [None, 2.0**80, None]
+    assert found["label"][:] == ["1", "1", None]
+    assert found["big"][:] == [None, str(2**80), None]
     assert [row["talk"] for row in found] == [row.get("talk") for row in rows]
+
+
+def test_arrow_changes_no_value_of_json(tmp_path: Path) -> None:
+    rows = [
+        {"text": "a", "label": 1, "n": 1, "x": 2.0, "calls": [{"city": "Rome"}]},
+        {"text": "b", "label": 2, "n": 2.5, "x": 0.5, "calls": [{"days": 3, "city": None}]},
+        {"text": "c", "label": 3, "n": None, "x": float("nan"), "calls": []},
+    ]
+    found = load({"files": {"train": save(tmp_path / "a.jsonl", rows)}}, whole=False).splits["train"]
+    assert found["n"][:] == ["1", "2.5", None]  # a column of numbers would have 1.0
+    assert found["x"][:] == [2.0, 0.5, None]
+    assert found["calls"][:] == [row["calls"] for row in rows]  # without keys that other rows have
+
+
+def test_half_of_a_character_costs_its_own_row(tmp_path: Path) -> None:
+    content = (
+        json.dumps({"text": "\ud83d", "label": 1}) + "\n" + json.dumps({"text": "🙂", "label": 0}) + "\n"
+    )
+    (tmp_path / "a.jsonl").write_text(content)
+    rows = load({"files": {"train": str(tmp_path / "a.jsonl")}, "max_left_out": 0.5}, whole=False)
+    assert rows.splits["train"]["text"][:] == ["🙂"]
+    assert rows.origins["train"].faults == {
+        1: "has half of a character (a code from \\ud800 to \\udfff without its other)"
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_encodings_that_files_say(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"text": "grün", "label": 1}\n'.encode(encoding))
+    (tmp_path / "a.txt").write_bytes("grün".encode(encoding))
+    for name in ("a.jsonl", "a.txt"):
+        found = load_rows(
+            DataSettings.model_validate({"files": {"train": str(tmp_path / name)}}),
+            {"text_column": ["text"]},
+            ("text_column",),
+            whole=False,
+        ).splits["train"]
+        assert found["text"][:] == ["grün"]
 
 
 def test_json_of_other_shapes(tmp_path: Path) -> None:
@@ -228,6 +287,7 @@ def test_json_of_other_shapes(tmp_path: Path) -> None:
         "columns": json.dumps({"text": ["a", "b"], "label": [1, 2]}),
         "within": json.dumps({"version": "1.1", "data": rows}),
         "lines": "\n".join(map(json.dumps, rows)),
+        "pandas": pd.DataFrame(rows).to_json(),
     }
     for name, content in shapes.items():
         (tmp_path / f"{name}.json").write_text(content)

@@ -96,11 +96,12 @@ def test_tsv_that_a_writer_has_quoted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["None", "NA", "null", "nan", "N/A", "NULL", "NaN", "inf", "n/a", "<NA>"])
 def test_words_that_mean_nothing_elsewhere_are_texts(tmp_path: Path, word: str) -> None:
-    found, _ = table(tmp_path / "a.csv", f"text,label\n{word},yes\nb,{word}\n,\n")
-    assert found["text"][:] == [word, "b", None]
-    assert found["label"][:] == ["yes", word, None]
-    other, _ = table(tmp_path / "a.csv", f"text,label\n{word},yes\nb,{word}\n,\n", na_values=[word])
-    assert other["text"][:] == [None, "b", ""]
+    content = f"text,label\n{word},yes\nb,{word}\n,no\nc,\n"
+    found, _ = table(tmp_path / "a.csv", content)
+    assert found["text"][:] == [word, "b", None, "c"]
+    assert found["label"][:] == ["yes", word, "no", None]
+    other, _ = table(tmp_path / "a.csv", content, na_values=[word])
+    assert other["text"][:] == [None, "b", "", "c"]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +109,19 @@ def test_words_that_mean_nothing_elsewhere_are_texts(tmp_path: Path, word: str) 
     [
         (["1", "0", "-7"], [1, 0, -7]),
         (["1", "", "3"], [1, None, 3]),
-        (["1.0", "0.5", ".5", "1e3"], [1.0, 0.5, 0.5, 1000.0]),
+        (["1.0", "0.5", "-2.25"], [1.0, 0.5, -2.25]),
+        (["18.50", "0.5"], ["18.50", "0.5"]),  # a template writes what the file has
+        ([".5", "1e3"], [".5", "1e3"]),
+        (["1", "2.5"], ["1", "2.5"]),
+        (["+1", "2"], ["+1", "2"]),
         (["1", "a"], ["1", "a"]),
         (["007", "12"], ["007", "12"]),  # a code, not a number
-        (["True", "false"], [True, False]),
+        (["True", "False"], [True, False]),
+        (["true", "false"], ["true", "false"]),
         (["True", "maybe"], ["True", "maybe"]),
         (["1_000", "2"], ["1_000", "2"]),
         (["１", "2"], ["１", "2"]),
-        (["99999999999999999999", "1"], [1e20, 1.0]),
+        (["99999999999999999999", "1"], ["99999999999999999999", "1"]),
     ],
 )
 def test_types_of_columns(tmp_path: Path, values: list[str], read: list[Any]) -> None:
@@ -132,6 +138,26 @@ def test_other_separators_are_those_of_the_first_line(tmp_path: Path, separator:
     assert rows.notes == [f"train: a.csv: columns are separated by {separator!r}, as in its first line"]
     named, rows = table(tmp_path / "a.csv", content, separator=separator)
     assert (named["text"][:], rows.notes) == (["a, b"], [])
+
+
+def test_what_excel_writes_before_the_names_is_read(tmp_path: Path) -> None:
+    found, _ = table(tmp_path / "a.csv", "sep=;\ntext;label\na, b;1\n")
+    assert found[0] == {"text": "a, b", "label": 1, NUMBER: 3}
+
+
+def test_lines_of_nothing_but_separators_are_no_rows(tmp_path: Path) -> None:
+    found, rows = table(tmp_path / "a.csv", "text,label\na,1\n,\n   \n , \nb,0\n,,,\n")
+    assert found["text"][:] == ["a", "b"]
+    assert found[NUMBER][:] == [2, 6]
+    rows.check_faults()
+    assert rows.notes == []
+
+
+def test_a_space_after_every_separator_is_no_part_of_a_value(tmp_path: Path) -> None:
+    found, _ = table(tmp_path / "a.csv", 'label, text\nyes, "good, and short"\nno, bad\n')
+    assert found["text"][:] == ["good, and short", "bad"]
+    kept, _ = table(tmp_path / "b.csv", "label,text\nyes, good\n")
+    assert kept["text"][:] == [" good"]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig", "cp1252"])
@@ -188,6 +214,9 @@ def zipped(content: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("folder/rows.csv", content)
+        archive.writestr("README", "about the rows")
+        archive.writestr("folder/.rows.csv.swp", "")
+        archive.writestr("__MACOSX/folder/._rows.csv", "")
     return packed.getvalue()
 
 

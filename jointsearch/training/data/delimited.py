@@ -1,8 +1,9 @@
 """Rows of .csv and .tsv files: every line is read, or said to be none.
 
 The ``csv`` module reads one row after the other, so that a quote mark that is never closed costs its own
-line and not those up to the next one. A column has numbers where all its values are written as numbers
-are; what stands for a missing value in other programs ("NA", "None", "null", "nan") is a text.
+line and not those up to the next one. A column has numbers where all its values are written as Python
+writes numbers, so that no text made of them differs from the file's: "18.50" and "true" stay texts. So does
+what stands for a missing value in other programs ("NA", "None", "null", "nan").
 """
 
 from __future__ import annotations
@@ -17,17 +18,24 @@ from typing import Any, NamedTuple
 
 from jointsearch.config.data import CsvSettings
 from jointsearch.errors import DataError
+from jointsearch.training.data.characters import text_of
 from jointsearch.training.data.table import Table
 
 MOST_LINES = 10_000
 """Of one row, whose texts have ends of lines."""
 
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _OTHER_SEPARATORS = ";\t|"
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,17})")
-_DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_SAID_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
+"""What Excel writes and reads before the line of names."""
+_TRUTHS = {"True": True, "False": False}
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_KINDS: tuple[tuple[Callable[[str], object], Callable[[str], Any]], ...] = (
+    (_TRUTHS.__contains__, _TRUTHS.__getitem__),
+    (_WHOLE.fullmatch, int),
+    (_DECIMAL.fullmatch, float),
+)
 
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
@@ -51,18 +59,25 @@ def read_delimited(content: bytes, kind: str, name: str, settings: CsvSettings |
     for row in rows:
         while len(row.values) > len(header) and not row.values[-1]:
             row.values.pop()
+        if not row.fault and not any(value.strip() for value in row.values):
+            continue  # as spreadsheets leave behind
         if row.fault or len(row.values) != len(header):
             columns = "1 column" if len(row.values) == 1 else f"{len(row.values)} columns"
             table.faults[row.number] = row.fault or f"has {columns} instead of {len(header)}"
         else:
             kept.append(row)
     table.numbers = [row.number for row in kept]
-    values = zip(*(row.values for row in kept), strict=True) if kept else [()] * len(header)
+    values = list(zip(*(row.values for row in kept), strict=True)) if kept else [()] * len(header)
+    missing = file.settings.na_values
     table.columns = {
-        column: _typed(of_column, file.settings.na_values)
+        column: _typed(of_column, missing)
         for column, of_column in zip(_different(header), values, strict=True)
     }
-    are_numbers = [any(isinstance(v, int | float) for v in of) for of in table.columns.values()]
+    are_numbers = [
+        any(value not in missing for value in of)
+        and all(_DECIMAL.fullmatch(value) for value in of if value not in missing)
+        for of in values
+    ]
     table.notes = file.notes(kept, are_numbers)
     return table
 
@@ -77,17 +92,8 @@ class _File:
     @cached_property
     def lines(self) -> list[str]:
         """Ended by newlines alone: what else Unicode ends lines with can be in texts."""
-        encoding = self.settings.encoding
-        if encoding == "utf-8":
-            encoding = next((of for mark, of in _MARKS if self.content.startswith(mark)), encoding)
-        try:
-            text = self.content.decode(encoding).replace("\r\n", "\n")
-        except UnicodeError as error:
-            line = self.content.count(b"\n", 0, getattr(error, "start", 0)) + 1
-            raise DataError(
-                f"the file {self.name} must be written in {encoding}, but line {line} is not; "
-                "name its encoding, such as csv: {encoding: latin-1}"
-            ) from None
+        fix = "name its encoding, such as csv: {encoding: latin-1}"
+        text = text_of(self.content, self.name, self.settings.encoding, fix).replace("\r\n", "\n")
         return (text if "\n" in text else text.replace("\r", "\n")).split("\n")
 
     @property
@@ -98,11 +104,27 @@ class _File:
     def separator(self) -> str:
         if self.settings.separator is not None:
             return self.settings.separator
-        first = next((line for line in self.lines if line.strip()), "")
-        others = [mark for mark in _OTHER_SEPARATORS if mark in first]
-        if not others or self.usual_separator in first:
+        if said := _SAID_SEPARATOR.fullmatch(self.lines[0]):
+            return said[1]
+        others = [mark for mark in _OTHER_SEPARATORS if mark in self.first_line]
+        if not others or self.usual_separator in self.first_line:
             return self.usual_separator
-        return max(others, key=first.count)
+        return max(others, key=self.first_line.count)
+
+    @cached_property
+    def first_line(self) -> str:
+        """That of the names, where there are any."""
+        return next((line for line in self.lines[self.start :] if line.strip()), "")
+
+    @property
+    def start(self) -> int:
+        return int(_SAID_SEPARATOR.fullmatch(self.lines[0]) is not None)
+
+    @cached_property
+    def has_spaces(self) -> bool:
+        """Whether a space follows every separator, as the line of names shows: no value begins with it."""
+        count = self.first_line.count(self.separator)
+        return self.settings.header is True and 0 < count == self.first_line.count(f"{self.separator} ")
 
     @property
     def has_quoting(self) -> bool:
@@ -110,7 +132,7 @@ class _File:
 
     def rows(self) -> Iterator[_Row]:
         """All rows, with that of the header; empty lines are none."""
-        position = 0
+        position = self.start
         while position < len(self.lines):
             row = self._row_at(position) if self.lines[position].strip("\r") else None
             if row is not None:
@@ -122,7 +144,7 @@ class _File:
             return _Row(position + 1, 1, self.lines[position].split(self.separator))
         last = min(position + MOST_LINES, len(self.lines))
         part = (f"{self.lines[at]}\n" for at in range(position, last))
-        reader = csv.reader(part, delimiter=self.separator, strict=True)
+        reader = csv.reader(part, delimiter=self.separator, strict=True, skipinitialspace=self.has_spaces)
         try:
             values = next(reader)
         except csv.Error:
@@ -182,13 +204,11 @@ def _different(names: list[str]) -> list[str]:
 
 
 def _typed(values: tuple[str, ...], missing: tuple[str, ...]) -> list[Any]:
-    """Numbers or truths where all values are; texts otherwise."""
+    """Truths or numbers where all values are, and Python writes them as the file does; texts otherwise."""
     given = [value for value in values if value not in missing]
     convert: Callable[[str], Any] = str
-    if given and all(value in _TRUTHS for value in given):
-        convert = _TRUTHS.__getitem__
-    elif given and all(map(_WHOLE.fullmatch, given)):
-        convert = int
-    elif given and all(map(_DECIMAL.fullmatch, given)):
-        convert = float
+    for is_one, of_kind in _KINDS:
+        if given and all(is_one(value) and str(of_kind(value)) == value for value in given):
+            convert = of_kind
+            break
     return [None if value in missing else convert(value) for value in values]

@@ -14,8 +14,7 @@ import json
 import lzma
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -23,10 +22,12 @@ from datasets import Dataset
 
 from jointsearch.config.data import COMPRESSIONS, DELIMITED, FILE_KINDS, CsvSettings, file_kind
 from jointsearch.errors import DataError, first_line
+from jointsearch.training.data.characters import text_of
 from jointsearch.training.data.delimited import read_delimited
+from jointsearch.training.data.json_rows import as_dataset, json_lines, json_table
 from jointsearch.training.data.table import Table, numbered
 
-VERSION = 1
+VERSION = 2
 """Of how files are read; another one makes what was tokenized before of no use."""
 
 _UNREADABLE = (
@@ -58,7 +59,7 @@ def read_file(path: str, csv: CsvSettings | None) -> Table:
                 f"{', '.join(COMPRESSIONS)}, but got {path}"
             )
         table = _parsed(content, kind, Path(path).name, csv)
-        rows = table.dataset if table.dataset is not None else _as_dataset(table.columns)
+        rows = table.dataset if table.dataset is not None else as_dataset(table.columns)
     except DataError:
         raise
     except _UNREADABLE as error:
@@ -78,15 +79,20 @@ def _content(path: Path) -> tuple[str, bytes]:
     ending = path.suffix.lower()
     if ending == ".zip":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            files = [
-                member
-                for member in archive.namelist()
-                if not member.endswith("/") and not member.startswith("__MACOSX")
-            ]
+            files = [member for member in archive.namelist() if _has_rows(member)]
             if len(files) != 1:
-                raise DataError(f"{path} must hold one file, but it holds {len(files)}; name one of them")
+                raise DataError(
+                    f"{path} must hold one file of {', '.join(FILE_KINDS)}, but it holds {len(files)}; "
+                    "unpack it and name one of them"
+                )
             return files[0], archive.read(files[0])
     return path.name, _DECOMPRESS[ending](content) if ending in _DECOMPRESS else content
+
+
+def _has_rows(member: str) -> bool:
+    """Whether a file of an archive is one of rows, and not what systems leave beside them."""
+    is_hidden = PurePosixPath(member).name.startswith(".") or member.startswith("__MACOSX")
+    return not is_hidden and file_kind(member) in FILE_KINDS
 
 
 def _parsed(content: bytes, kind: str, name: str, csv: CsvSettings | None) -> Table:
@@ -95,72 +101,7 @@ def _parsed(content: bytes, kind: str, name: str, csv: CsvSettings | None) -> Ta
     if kind == ".parquet":
         rows = Dataset(pa.parquet.read_table(pa.BufferReader(content)))
         return Table(name, "row", numbers=list(range(1, len(rows) + 1)), dataset=rows)
-    text = content.decode("utf-8-sig")
+    text = text_of(content, name)
     if kind == ".txt":
         return Table(name, "row", {"text": [text]}, [1])
-    return _json_lines(text, name) if kind == ".jsonl" else _json(text, name)
-
-
-def _json(text: str, name: str) -> Table:
-    """A list of rows, a mapping of columns, or a mapping with one list of rows, as SQuAD's files have."""
-    try:
-        whole = json.loads(text, parse_int=_number)
-    except ValueError:
-        if text.lstrip().startswith("{") and len(text.split("\n", 1)) > 1:  # often .jsonl by another name
-            return _json_lines(text, name)
-        raise
-    if isinstance(whole, dict):
-        lists = [value for value in whole.values() if isinstance(value, list)]
-        if len(lists) == len(whole) > 0 and not _are_rows(lists[0]):
-            if len({len(values) for values in lists}) > 1:
-                raise ValueError("its columns have different lengths")
-            return Table(name, "row", whole, list(range(1, len(lists[0]) + 1)))
-        whole = next((values for values in lists if _are_rows(values)), [whole])
-    if not isinstance(whole, list):
-        raise ValueError("it must hold a list of rows")
-    return _of_rows(dict(enumerate(whole, 1)), Table(name, "row"))
-
-
-def _json_lines(text: str, name: str) -> Table:
-    table = Table(name, "line")
-    rows: dict[int, Any] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                rows[number] = json.loads(line, parse_int=_number)
-            except ValueError as error:
-                table.faults[number] = f"is no JSON ({first_line(error)})"
-    return _of_rows(rows, table)
-
-
-def _number(text: str) -> int | float:
-    """A whole number, or the nearest one where no column of a table can hold it."""
-    number = int(text) if len(text) < 20 else float(text)
-    return number if -(2**63) <= number < 2**63 else float(number)
-
-
-def _are_rows(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(value, dict) for value in values)
-
-
-def _of_rows(rows: dict[int, Any], table: Table) -> Table:
-    for number, row in rows.items():
-        if not isinstance(row, dict):
-            table.faults[number] = "is no mapping of columns"
-    kept = {number: row for number, row in rows.items() if number not in table.faults}
-    names = dict.fromkeys(name for row in kept.values() for name in row)
-    table.columns = {name: [row.get(name) for row in kept.values()] for name in names}
-    table.numbers = list(kept)
-    return table
-
-
-def _as_dataset(columns: dict[str, list[Any]]) -> Dataset:
-    """Values of several types in one column, which Arrow has no type for, are kept as JSON."""
-    arrays = {}
-    for name, values in columns.items():
-        try:
-            arrays[name] = pa.array(values)
-        except pa.ArrowException:
-            texts = [None if value is None else json.dumps(value) for value in values]
-            arrays[name] = pa.array(texts, pa.json_())
-    return Dataset(pa.table(arrays))
+    return json_lines(text, name) if kind == ".jsonl" else json_table(text, name)

@@ -16,9 +16,10 @@ import numpy as np
 from datasets import Dataset
 
 from jointsearch.config.data import SPLITS, DataSettings
-from jointsearch.errors import DataError
+from jointsearch.config.template import as_text
+from jointsearch.errors import DataError, one_line
 from jointsearch.training.data.sources import read_tables
-from jointsearch.training.data.table import Origin, Table, data_columns
+from jointsearch.training.data.table import NUMBER, Origin, Table, data_columns
 
 
 @dataclass
@@ -42,6 +43,25 @@ class Rows:
         self.notes.append(
             f"test: no row can be used ({reason}), so that nothing is measured on the test split"
         )
+
+    def leave_out(self, split: str, faults: Mapping[int, str]) -> None:
+        """Do without the rows of a split that cannot be used: what is wrong with each, by its position."""
+        if faults:
+            part = self.splits[split]
+            numbers = part[NUMBER][:]
+            self.origins[split].faults |= {numbers[position]: fault for position, fault in faults.items()}
+            self.splits[split] = part.select([at for at in range(len(part)) if at not in faults])
+
+    def leave_out_what_is_no_text(self, column: str) -> None:
+        """Of what has no value nothing is made, as of empty lines."""
+        for split, part in self.splits.items():
+            is_text = getattr(part.features[column], "dtype", None) in ("string", "large_string")
+            faults = {
+                position: f"has {one_line(repr(value), 60)} in '{column}', which is no text"
+                for position, value in enumerate([] if is_text else part[column])
+                if value is not None and as_text(value) is None
+            }
+            self.leave_out(split, faults)
 
     def check_share(self) -> None:
         """Raise ``DataError`` where too many rows cannot be used."""

@@ -10,7 +10,7 @@ from random import Random
 import datasets
 from datasets import Dataset, DatasetDict
 
-from jointsearch.config.data import DataSettings
+from jointsearch.config.data import SPLITS, DataSettings
 from jointsearch.errors import OFFLINE, DataError, first_line
 from jointsearch.training.data.files import read_file
 from jointsearch.training.data.table import Table, numbered
@@ -33,7 +33,14 @@ def read_tables(data: DataSettings) -> dict[str, Table]:
                 f"task.data.splits must name splits of the data ({', '.join(found)}), but got {unknown}"
             )
         found = DatasetDict({split: found[own] for split, own in data.splits.items()})
-    return {split: Table(name, "row", dataset=numbered(rows)) for split, rows in found.items()}
+    tables = {split: Table(name, "row", dataset=numbered(rows)) for split, rows in found.items()}
+    if "train" in tables and (unused := [split for split in tables if split not in SPLITS]):
+        tables["train"].notes.append(
+            f"{name}: the data's {'split' if len(unused) == 1 else 'splits'} {', '.join(unused)} "
+            f"{'is' if len(unused) == 1 else 'are'} not used; say which is which with task.data.splits, "
+            f"such as {{train: train, validation: {unused[0]}}}"
+        )
+    return tables
 
 
 def _from_hub(data: DataSettings) -> DatasetDict:

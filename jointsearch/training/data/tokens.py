@@ -53,8 +53,7 @@ def tokenize_splits(
             if is_unlabelled and split == rows.origins[split].split == "test":
                 rows.leave_out_test(f"{rows.origins[split].unit} {numbers[0]} {faults[0]}")
                 continue
-            rows.origins[split].faults |= {numbers[position]: fault for position, fault in faults.items()}
-            rows.splits[split] = part.select(kept)
+            rows.leave_out(split, faults)
             if kept:
                 tokens = tokenize(rows.splits[split], function, tokenizer, settings)
         found[split] = tokens.remove_columns(FAULT)

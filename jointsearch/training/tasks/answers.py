@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from string import Formatter
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-]?\d+\s*/\s*\d+")
 _AROUND_NUMBERS = re.compile(r"^[$€£¥₹]\s*|(?<=[+-])[$€£¥₹]|\s*[%$€£¥₹]?\.?$")
@@ -47,8 +48,16 @@ def exact_match(texts: list[str], references: list[str], pattern: str | None) ->
     return hits / len(texts)
 
 
-def before_next_prompt(text: str, prompt_template: str) -> str:
-    """``text`` up to where a model goes on with another prompt: a line that begins as the template does."""
-    beginning = prompt_template.partition("{")[0].strip().partition("\n")[0]
-    at = text.find(f"\n{beginning}") if len(beginning) > 1 else -1
-    return text if at < 0 else text[:at]
+def before_next_prompt(text: str, prompt_template: str, reference: str = "") -> str:
+    """``text`` up to where a model goes on with another prompt: a line that begins as the template does.
+
+    Of a template that begins with a value it is what follows that value, on a line that the ``reference``
+    does not have.
+    """
+    lines = [literal.strip().partition("\n")[0] for literal, *_ in Formatter().parse(prompt_template)]
+    if len("".join(lines[:1])) > 1:
+        lines = lines[:1]
+    else:
+        lines = [line for line in lines if f"\n{line}" not in reference]
+    found = [at for line in lines if len(line) > 1 and (at := text.find(f"\n{line}")) >= 0]
+    return text[: min(found)] if found else text

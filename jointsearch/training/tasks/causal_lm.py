@@ -13,12 +13,11 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 from jointsearch.config.data import SPLITS
 from jointsearch.config.tasks.causal_lm import CausalLMSettings
-from jointsearch.config.template import fill
-from jointsearch.errors import DataError, one_line
+from jointsearch.config.template import as_text, fill
+from jointsearch.errors import DataError
 from jointsearch.measurement import Example
 from jointsearch.training.data import (
     FAULT,
-    NUMBER,
     TRUNCATED,
     UNLABELLED,
     load_rows,
@@ -64,6 +63,7 @@ class CausalLM(TokenizedTask):
             "length": self._length
         }
         if settings.is_text:
+            rows.leave_out_what_is_no_text(settings.text_column or "text")
             rows.check_faults()
             self.splits = {
                 split: tokenize(part, self._packed, tokenizer, depends_on)
@@ -77,6 +77,8 @@ class CausalLM(TokenizedTask):
         if not settings.is_text:
             self.notes += truncation_notes(self.splits, self._length)
             self._note_missing_space()
+            if settings.messages_column is not None:
+                self.notes += self._conversations.notes(self._rows["train"][settings.messages_column])
         if self._max_new_tokens < settings.generation.max_new_tokens:
             self.notes.append(
                 f"task.generation.max_new_tokens: {settings.generation.max_new_tokens} is cut to "
@@ -142,7 +144,10 @@ class CausalLM(TokenizedTask):
         written = generate(model, padded, self._settings.generation, self.tokenizer, self._max_new_tokens)
         if with_answers:
             pattern = self._settings.generation.answer_pattern
-            solutions = [before_next_prompt(text, self._settings.prompt or "") for text in written.texts]
+            solutions = [
+                before_next_prompt(text, self._settings.prompt or "", reference)
+                for text, reference in zip(written.texts, references, strict=True)
+            ]
             metrics["exact_match"] = exact_match(solutions, references, pattern)
         inputs = self.tokenizer.batch_decode(prompts[:NUM_SHOWN], skip_special_tokens=True)
         examples = tuple(
@@ -187,16 +192,8 @@ class CausalLM(TokenizedTask):
         Where the tokenizer begins a text with a token of its own, as Llama's and Gemma's do, documents and
         examples begin with it.
         """
-        column = self._settings.text_column or "text"
-        texts = []
-        for number, text in zip(rows[NUMBER], rows[column], strict=True):
-            if not isinstance(text, str | None):
-                raise DataError(
-                    f"the texts of task.text_column must be strings, but row {number} has "
-                    f"{one_line(repr(text), 80)} in '{column}'"
-                )
-            if text and not text.isspace():
-                texts.append(text)
+        values = (as_text(value) for value in rows[self._settings.text_column or "text"])
+        texts = [text for text in values if text and not text.isspace()]
         begin = self._begin_of_text()
         end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         tokens: list[int] = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -16,19 +17,30 @@ from jointsearch.training.tasks.learned import Span, learned_tokens, shared_leng
 
 Message = dict[str, Any]
 
-_ROLES = {
+_USUAL_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_ROLES = {role: role for role in _USUAL_ROLES} | {
     "human": "user",
+    "prompter": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
+    "ai": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "model": "assistant",
 }
-"""Other names of roles, as ShareGPT's files have them."""
+"""What files call roles, in lower case."""
+
+_CONTENT = ("value", "text")
+"""Other keys of what a message says."""
 
 _TAG = re.compile(r"{%-?\s*generation\s*-?%}")
 
 _MARK = "\N{WHITE SQUARE}jointsearch\N{WHITE SQUARE}"
 """Stands for a message's content, to find out where a template puts it."""
+
+
+NUM_LOOKED_AT = 20
+"""Conversations in which what a chat template leaves out is looked for."""
 
 
 class Conversations:
@@ -46,6 +58,12 @@ class Conversations:
         Raises ``ValueError`` with what is wrong with the row.
         """
         messages = up_to_the_last_answer(messages_of(value))
+        for at in self._unwritten(messages):
+            if messages[at]["role"] not in ("system", "developer"):
+                raise ValueError(
+                    f"has a message of '{messages[at]['role']}' that the chat template leaves out; "
+                    "give one with task.chat_template"
+                )
         found = self._by_tags(messages) if self._has_tags else None
         if found is None:
             whole = self._written(messages)
@@ -55,6 +73,35 @@ class Conversations:
         ids, learned = found
         start = start_of_last(learned) if last_only else 0
         return ids, [is_learned and at >= start for at, is_learned in enumerate(learned)]
+
+    def notes(self, values: Sequence[Any]) -> list[str]:
+        """What usable conversations lose by the template: a system's messages, a part of the last answer."""
+        lost = {}
+        for value in islice(values, NUM_LOOKED_AT):
+            messages = up_to_the_last_answer(messages_of(value))
+            for at in self._unwritten(messages):
+                lost[f"what '{messages[at]['role']}' says"] = True
+            if _letters(messages[-1].get("content", "")) not in _letters(self._written(messages)):
+                lost["a part of the last answer, such as its thoughts"] = True
+        return [
+            f"the chat template leaves out {what}; "
+            "if it is to be learned from, give one with task.chat_template"
+            for what in lost
+        ]
+
+    def _unwritten(self, messages: list[Message]) -> list[int]:
+        """The messages to the assistant of which nothing is written: another role than the template knows."""
+        marks = {
+            at: f"{_MARK}{at}{_MARK}"
+            for at, message in enumerate(messages)
+            if message["role"] != "assistant" and message.get("content", "").strip()
+        }
+        marked = [
+            {**message, "content": marks[at]} if at in marks else message
+            for at, message in enumerate(messages)
+        ]
+        text = self._written(marked).lower()
+        return [at for at, mark in marks.items() if mark not in text]
 
     def _by_tags(self, messages: list[Message]) -> tuple[list[int], list[bool]] | None:
         """By what the template has within ``{% generation %}``; None where it has no such tags."""
@@ -113,19 +160,27 @@ def messages_of(value: Any) -> list[Message]:
 
 
 def _message(given: Mapping[str, Any]) -> Message:
-    message = {name: value for name, value in given.items() if value is not None}
+    message: Message = _without_missing(given)
     if "role" not in message and "from" in message:
         message["role"] = message.pop("from")
-        if "value" in message:
-            message["content"] = message.pop("value")
+    for key in _CONTENT:
+        if "content" not in message and key in message:
+            message["content"] = message.pop(key)
     if not isinstance(message.get("role"), str):
         raise ValueError(f"has a message without a role: {one_line(repr(dict(given)), 80)}")
-    message["role"] = _ROLES.get(message["role"], message["role"])
+    message["role"] = _ROLES.get(message["role"].strip().lower(), message["role"])
     if "content" in message:
         message["content"] = _text(message["content"])
     elif "tool_calls" not in message:
         raise ValueError(f"has a message without content: {one_line(repr(dict(given)), 80)}")
     return message
+
+
+def _without_missing(value: Any) -> Any:
+    """Without the keys that have no value: tables give every mapping of a column the keys of all."""
+    if isinstance(value, Mapping):
+        return {name: _without_missing(of) for name, of in value.items() if of is not None}
+    return [_without_missing(of) for of in value] if isinstance(value, list) else value
 
 
 def _text(content: Any) -> str:
@@ -151,7 +206,9 @@ def up_to_the_last_answer(messages: list[Message]) -> list[Message]:
     """Raises ``ValueError`` where the assistant does not answer anything."""
     last = max((at for at, message in enumerate(messages) if message["role"] == "assistant"), default=0)
     if last == 0:
-        raise ValueError(f"{UNLABELLED}: no assistant's message after another")
+        unusual = {str(message["role"]) for message in messages} - set(_USUAL_ROLES)
+        roles = f" (there are the roles {', '.join(sorted(unusual))})" if unusual else ""
+        raise ValueError(f"{UNLABELLED}: no assistant's message after another{roles}")
     return messages[: last + 1]
 
 
@@ -165,3 +222,8 @@ def start_of_last(learned: list[bool]) -> int:
     while at and learned[at - 1]:
         at -= 1
     return at
+
+
+def _letters(text: str) -> str:
+    """Without what templates change: space and case."""
+    return "".join(text.split()).casefold()

@@ -161,9 +161,10 @@ class QuestionAnswering(TokenizedTask):
             else:
                 texts = [a["text"] for a in answers or []]
                 starts = [a["answer_start"] for a in answers or []]
-            if any(not isinstance(text, str) for text in texts):
+            starts = [int(start) if isinstance(start, float) else start for start in starts]
+            if not all(isinstance(text, str) for text in texts) or not all(map(_is_position, starts)):
                 raise TypeError
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(
                 f"has {one_line(repr(answers), 80)} in '{self._settings.answers_column}', "
                 "which must hold {text: [...], answer_start: [...]}"
@@ -244,6 +245,10 @@ class QuestionAnswering(TokenizedTask):
             if cut[position]:
                 questions[position] = questions[position][: offsets[longest - 1][1]]
         return questions, cut
+
+
+def _is_position(start: Any) -> bool:
+    return isinstance(start, int) and not isinstance(start, bool)
 
 
 def _answer_tokens(

@@ -115,6 +115,8 @@ class Seq2SeqLM(TokenizedTask):
                 source, target = fill(self._settings.source, row), fill(self._settings.target, row)
             except KeyError as error:
                 fault = f"{UNLABELLED}: no value for {error}"
+            except ValueError as error:
+                fault = str(error)
             sources.append(source)
             targets.append(target)
             faults.append(fault)

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from jointsearch.config.tasks.sequence_classification import SequenceClassificationSettings
-from jointsearch.errors import DataError, one_line, some
+from jointsearch.config.template import as_text
+from jointsearch.errors import one_line, some
 from jointsearch.measurement import Example
 from jointsearch.training.data import (
     FAULT,
@@ -26,6 +27,10 @@ from jointsearch.training.data import (
     truncation_notes,
 )
 from jointsearch.training.tasks.base import NUM_SHOWN, Evaluation, TokenizedTask, evaluating, shown
+from jointsearch.training.tasks.class_labels import Class, ClassLabels, as_class, classes_of, number_of
+
+OFTEN = 5
+"""Rows that classes have where one with a single row is remarkable."""
 
 
 class SequenceClassification(TokenizedTask):
@@ -43,12 +48,15 @@ class SequenceClassification(TokenizedTask):
         self._length = min(settings.max_length, max_length or settings.max_length)
         rows = load_rows(settings.data, settings.columns, settings.inputs)
         feature = rows.splits["train"].features[settings.label_column]
-        self._stated = feature.names if isinstance(feature, ClassLabel) else None
+        stated = feature.names if isinstance(feature, ClassLabel) else None
+        self._labels = None if settings.labels is None else ClassLabels(settings.labels, stated)
         depends_on = settings.model_dump(mode="json", exclude={"data"}) | {"length": self._length}
         tokenized = tokenize_splits(rows, self._tokenized, tokenizer, depends_on)
         self._rows = rows.splits
         self.notes = rows.notes + truncation_notes(tokenized, self._length)
         self.splits = {split: part.remove_columns(TRUNCATED) for split, part in tokenized.items()}
+        if self._labels is not None:
+            self._note_rare_classes()
 
     def loss(self, model: nn.Module, split: str, limit: int | None, batch_size: int) -> float:
         return self._predict(model, split, limit, batch_size)[0]
@@ -118,12 +126,13 @@ class SequenceClassification(TokenizedTask):
 
     def _tokenized(self, rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         names = [self._settings.columns[name][0] for name in self._settings.inputs]
+        texts = [[as_text(value) for value in rows[name]] for name in names]
         faults = ["" for _ in indices]
-        for name in names:
-            for position, text in enumerate(rows[name]):
-                if not isinstance(text, str):
-                    faults[position] = f"has {_no_text(text)} in '{name}'"
-        texts = [[text if isinstance(text, str) else "" for text in rows[name]] for name in names]
+        for name, of_column in zip(names, texts, strict=True):
+            for position, text in enumerate(of_column):
+                if text is None:
+                    faults[position] = f"has {_no_text(rows[name][position])} in '{name}'"
+        texts = [[text or "" for text in of_column] for of_column in texts]
         lengths = [len(ids) for ids in self.tokenizer(*texts, verbose=False)["input_ids"]]
         columns = dict(self.tokenizer(*texts, truncation=True, max_length=self._length))
         columns["labels"] = []
@@ -138,32 +147,29 @@ class SequenceClassification(TokenizedTask):
 
     def _label(self, value: Any) -> int | float | None:
         """None where ``value`` is no label."""
-        if self._settings.regression:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-            return float(value) if is_number else None
-        labels = self._settings.labels
-        assert labels is not None
-        names = [str(label) for label in labels]
-        if str(value) not in names:
-            value = _whole(value)
-        if self._stated is not None and not set(names).isdisjoint(self._stated):
-            # a position among the names that the data states, which can be numbers too
-            if value in range(len(self._stated)) and self._stated[value] in names:
-                return names.index(self._stated[value])
-        elif str(value) in names:
-            return names.index(str(value))
-        elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(labels):
-            return value
-        return None
+        return number_of(value) if self._labels is None else self._labels.position(value)
 
     def _no_label(self, value: Any) -> str:
         """What is wrong with a row that has ``value`` for its label."""
         name = self._settings.label_column
-        if value is None or _whole(value) == -1:  # as the labels of GLUE's test splits are
-            return f"{UNLABELLED}: {'no value' if value is None else value} in '{name}'"
-        wanted = "a number" if self._settings.regression else f"one of {some(self._settings.labels or ())}"
-        position = "" if self._settings.regression else " or its position"
-        return f"has {one_line(repr(value), 60)} in '{name}', which must be {wanted}{position}"
+        label = as_class(value)
+        if label is None or number_of(label) == -1:  # as the labels of GLUE's test splits are
+            return f"{UNLABELLED}: {'no value' if label is None else value} in '{name}'"
+        wanted = "a number"
+        if self._labels is not None:
+            position = " or its position" if self._labels.may_be_positions else ""
+            wanted = f"one of {some(self._settings.labels or ())}{position}"
+        return f"has {one_line(repr(value), 60)} in '{name}', which must be {wanted}"
+
+    def _note_rare_classes(self) -> None:
+        """A word that is no class at all makes one where classes are found in the data."""
+        counts = np.bincount(self.splits["train"]["labels"][:], minlength=len(self._settings.labels or ()))
+        rare = [self._name(label) for label in np.flatnonzero(counts <= 1).tolist()]
+        if rare and np.median(counts) > OFTEN:
+            self.notes.append(
+                f"train: {len(rare)} of {len(counts)} classes have one row or none ({some(rare)}); "
+                "if they are mistakes, name the others with task.labels"
+            )
 
 
 def _is_constant(values: np.ndarray) -> bool:
@@ -175,30 +181,10 @@ def _no_text(value: Any) -> str:
     return "no value" if value is None else f"{one_line(repr(value), 60)}, which is no text,"
 
 
-def _whole(value: Any) -> Any:
-    """A number without a fraction as a whole one: 1.0 is the class 1."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def find_labels(settings: SequenceClassificationSettings) -> tuple[str | int, ...]:
+def find_labels(settings: SequenceClassificationSettings) -> tuple[Class, ...]:
     """The classes of the data: those it states, or the sorted values of its training rows."""
     rows: Dataset = load_rows(settings.data, settings.columns, settings.inputs).splits["train"]
     feature = rows.features[settings.label_column]
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
-    found = rows[settings.label_column][:]
-    wrong = [value for value in found if isinstance(value, list | dict)]
-    values = set() if wrong else {str(value) if isinstance(value, bool) else _whole(value) for value in found}
-    values = {value for value in values if value is not None and value == value}  # missing, or not a number
-    if wrong or not all(isinstance(value, str | int) for value in values):
-        raise DataError(
-            "the classes of task.label_column must be texts or whole numbers, "
-            f"but got {some(wrong or sorted(map(str, values)), 5)}; "
-            "numbers to be predicted are a regression: true"
-        )
-    if len(values) < 2:
-        raise DataError(
-            "task.label_column must hold two or more classes, but the train split has "
-            f"{some(map(repr, values)) or 'no value'}"
-        )
-    return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
+    return classes_of(rows[settings.label_column][:])

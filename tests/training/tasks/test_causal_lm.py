@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,10 @@ from transformers import (
     GenerationConfig,
 )
 
+from jointsearch.config.study import ModelSettings
+from jointsearch.config.tasks.causal_lm import CausalLMSettings
 from jointsearch.errors import DataError
+from jointsearch.training.model.base_model import load_tokenizer
 from jointsearch.training.tasks import causal_lm
 from jointsearch.training.tasks.language import Generated
 
@@ -188,6 +192,28 @@ def test_plain_text_is_packed(build: Build) -> None:
     sizes = [task.num_examples(split) for split in ("train", "validation")]
     assert sum(sizes) == all_tokens // 8
     assert sizes[1] == round(0.3 * (all_tokens // 8))
+
+
+def test_one_row_that_is_no_text_is_left_out_with_its_number(tmp_path: Path, family_models: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": f"training on text number {i} of the train split"} for i in range(40)
+    ]
+    rows[3]["text"] = ["a", "b"]
+    rows[5]["text"] = 1984
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {
+        "type": "causal-lm",
+        "sequence_length": 8,
+        "data": {"files": {"train": str(tmp_path / "a.jsonl")}},
+    }
+    tokenizer = load_tokenizer(ModelSettings(id=str(family_models / "llama")))
+    task = causal_lm.CausalLM(CausalLMSettings.model_validate(values), tokenizer, None)
+    assert task.notes == [
+        "train: 1 of 40 rows is left out: line 4 of a.jsonl has ['a', 'b'] in 'text', which is no text"
+    ]
+    texts = [str(row["text"]) for row in rows if row["text"] != ["a", "b"]]
+    num_tokens = sum(len(task.tokenizer(text)["input_ids"]) + 1 for text in texts)
+    assert sum(len(split) for split in task.splits.values()) == num_tokens // 8
 
 
 def test_metrics_of_plain_text(build: Build, decoder: tuple[str, Any]) -> None:

@@ -156,8 +156,12 @@ def test_other_ways_to_write_conversations(build: Build, row: Row) -> None:
     [
         (None, "does not fit the chat template ("),
         (
-            "{% for m in messages %}{{ m.content if loop.last else 'cut' }}{% endfor %}",
+            "{% for m in messages %}{{ '' if loop.last else '<' }}{{ m.content }}{% endfor %}",
             "has a message before which the chat template changes what was said",
+        ),
+        (
+            "{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}",
+            "has a message of 'user' that the chat template leaves out; give one with task.chat_template",
         ),
         ("{% for m in messages %}", "does not fit the chat template ("),
         (
@@ -207,6 +211,60 @@ def test_chat_templates_that_do_not_fit(build: Build, template: str | None, mess
 def test_conversations_that_cannot_be_used(talk: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         up_to_the_last_answer(messages_of(talk))
+
+
+@pytest.mark.parametrize(
+    ("asks", "answers"),
+    [
+        ("User", "Assistant"),
+        ("HUMAN", "AI"),
+        ("prompter", "assistant "),
+        (" user", "Bot"),
+        ("human", "model"),
+    ],
+)
+def test_other_names_of_roles(asks: str, answers: str) -> None:
+    found = up_to_the_last_answer(
+        messages_of([{"role": asks, "content": "a"}, {"from": answers, "text": "b", "name": None}])
+    )
+    assert found == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def test_roles_that_no_one_knows_are_named() -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "agent", "content": "b"}]
+    with pytest.raises(ValueError, match=r"after another \(there are the roles agent\)$"):
+        up_to_the_last_answer(messages_of(talk))
+
+
+def test_keys_that_other_messages_have_are_no_part_of_a_call() -> None:
+    call = {"function": {"name": "f", "arguments": {"city": "Rome", "days": None}}}
+    (message,) = messages_of([{"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert message["tool_calls"] == [{"function": {"name": "f", "arguments": {"city": "Rome"}}}]
+
+
+def test_what_a_template_leaves_out_is_said(build: Build) -> None:
+    """As R1's does: no system, no thoughts; a tool's message that it does not know costs its row."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<u>{{ m.content }}{% endif %}"
+        "{% if m.role == 'assistant' %}<a>{{ m.content.split('</think>')[-1] }}{{ eos_token }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    )
+    talks = [
+        [("system", "be short"), ("user", f"who {i}?"), ("assistant", "<think>hm</think>me")]
+        for i in range(11)
+    ]
+    talks.append([("user", "when?"), ("tool", "12:00"), ("assistant", "now")])
+    values = {**SETTINGS, "chat_template": template}
+    task = build("llama", conversations(OTHER_TALKS), conversations(talks), **values)
+    said = "if it is to be learned from, give one with task.chat_template"
+    assert task.notes == [
+        "train: 1 of 12 rows is left out: row 12 of data0 has a message of 'tool' that the chat template "
+        "leaves out; give one with task.chat_template",
+        f"the chat template leaves out what 'system' says; {said}",
+        f"the chat template leaves out a part of the last answer, such as its thoughts; {said}",
+    ]
+    kept = build("llama", conversations(TALKS[1:]), conversations(OTHER_TALKS), **values)
+    assert not any("leaves out" in note for note in kept.notes)
 
 
 def test_one_conversation_without_an_answer_stops_nothing(build: Build) -> None:

@@ -85,6 +85,13 @@ def test_a_text_ends_where_another_prompt_begins() -> None:
     assert before_next_prompt("x\nBelow is y", "Below is\nan {a}") == "x"
 
 
+def test_a_next_prompt_that_begins_with_a_value() -> None:
+    """Found by what its template has after it, unless solutions have that, too."""
+    text = " 4\n#### 4\n\nHow many?\nAnswer: 5\n#### 5"
+    assert before_next_prompt(text, "{q}\nAnswer:", " 4\n#### 4") == " 4\n#### 4\n\nHow many?"
+    assert before_next_prompt(text, "{q}\nAnswer:", "2 + 2\nAnswer: 4") == text
+
+
 def test_a_models_own_settings_do_not_change_what_is_generated(family_models: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(family_models / "llama")
     model = AutoModelForCausalLM.from_pretrained(family_models / "llama")

@@ -296,6 +296,45 @@ def test_rows_without_a_label(save: Callable[..., str], family_models: Path) -> 
     ]
 
 
+def test_numbers_and_words_in_one_column_of_a_file(tmp_path: Path, family_models: Path) -> None:
+    """One cell that is no number costs its own row."""
+    tokenizer = load_tokenizer(ModelSettings(id=str(family_models / "bert")))
+
+    def task(written: list[str], **settings: Any) -> SequenceClassification:
+        lines = (f"the stone {i},{label}\n" for i, label in enumerate(written))
+        (tmp_path / "a.csv").write_text("text,label\n" + "".join(lines))
+        values = {**CLASSES, "data": {"files": {"train": str(tmp_path / "a.csv")}}, **settings}
+        return SequenceClassification(SETTINGS.validate_python(values), tokenizer, None)
+
+    def left_out(found: SequenceClassification) -> str:
+        (note,) = [note for note in found.notes if "left out" in note]
+        return note
+
+    ratings = [f"{i}.50" for i in range(20)]
+    ratings[3] = "n/a"
+    regression = task(ratings, regression=True)
+    assert left_out(regression) == (
+        "train: 1 of 20 rows is left out: line 5 of a.csv has 'n/a' in 'label', which must be a number"
+    )
+    found = [row for split in regression.splits.values() for row in split["labels"]]
+    assert sorted(found) == [i + 0.5 for i in range(20) if i != 3]
+    classes = task(["0.0", "1.0", "oops", *["1.0", "0.0"] * 10], labels=[0, 1])
+    assert left_out(classes) == (
+        "train: 1 of 23 rows is left out: line 4 of a.csv has 'oops' in 'label', which must be one of 0, 1"
+    )
+    assert sum(label for split in classes.splits.values() for label in split["labels"]) == 11
+
+
+def test_a_class_of_one_row_is_said(build: Build) -> None:
+    values = ["no", "yes"] * 12
+    others = classes([*values, "oops"], "other")
+    task = build("bert", classes(["no", "yes"]), others, **CLASSES, labels=["no", "oops", "yes"])
+    assert task.notes == [
+        "train: 1 of 3 classes have one row or none (oops); if they are mistakes, name the others with "
+        "task.labels"
+    ]
+
+
 def test_a_second_worker_finds_everything_tokenized(check_tokenized_once: Callable[..., None]) -> None:
     check_tokenized_once("bert", classes("abab"), classes("ab" * 5, "other"), **CLASSES, labels=["a", "b"])
 
