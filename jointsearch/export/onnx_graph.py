@@ -63,6 +63,7 @@ def save_graph(model: Any, folder: Path, dtype: torch.dtype) -> None:
 
 def _traced(model: Any) -> Any:
     """The graph of a step of the model that takes many tokens or one, after a cache that may be empty."""
+    from transformers import DynamicCache
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_dynamo import (
         get_auto_dynamic_shapes,
@@ -75,9 +76,9 @@ def _traced(model: Any) -> Any:
     mask = torch.ones_like(prompts)
     mask[0, :3] = 0  # without padding the mask would be left out
     with _quiet(), torch.no_grad():
-        steps = decompose_prefill_decode(
-            model, {"input_ids": prompts, "attention_mask": mask}, multi_token_decode=True
-        )
+        # one that keeps all: a window of the last tokens is the mask's affair, and not the cache's
+        given = {"input_ids": prompts, "attention_mask": mask, "past_key_values": DynamicCache()}
+        steps = decompose_prefill_decode(model, given, multi_token_decode=True)
         step, given = steps["decode"]
         inputs = {name: value for name, value in given.items() if not isinstance(value, bool)}
         register_cache_pytrees_for_model(step)

@@ -6,7 +6,8 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 
 
 def quiet_libraries() -> None:
@@ -28,6 +29,13 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     datasets.logging.set_verbosity(logging.CRITICAL)  # it logs what it raises
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Silence the progress bars of a library that has no switch for them; errors still raise."""
+    with redirect_stderr(StringIO()):
+        yield
 
 
 @contextmanager

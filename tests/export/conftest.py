@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.plan.layout import ModuleSpec, Part
 from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.plan.plan_file import PlanFile
 from jointsearch.training.full_run.run import full_run
@@ -33,7 +34,10 @@ RANKS = (4, 0, 16, 8)
 def finished_run(
     family_models: Path, rows_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """The folder of a run of a family on a task: formats and ranks in turn, four steps at a high rate."""
+    """The folder of a run of a family on a task: formats and ranks in turn, four steps at a high rate.
+
+    ``by_part``: formats of attention and feed-forward in place of those in turn.
+    """
     made: dict[tuple[Any, ...], Path] = {}
 
     def run(
@@ -41,12 +45,14 @@ def finished_run(
         task: str = "causal-lm",
         formats: tuple[str, ...] = ("nf4", "int8", "16bit"),
         ranks: tuple[int, ...] = RANKS,
+        by_part: tuple[str, str] | None = None,
         **lora: Any,
     ) -> Path:
-        key = (family, task, formats, ranks, *lora.items())
+        key = (family, task, formats, ranks, by_part, *lora.items())
         if key not in made:
             made[key] = tmp_path_factory.mktemp("run") / family
-            full_run(plan_of(family_models / family, rows_file, task, formats, ranks, lora), made[key])
+            model = family_models / family
+            full_run(plan_of(model, rows_file, task, formats, ranks, lora, by_part), made[key])
         return made[key]
 
     return run
@@ -59,6 +65,7 @@ def plan_of(
     formats: tuple[str, ...],
     ranks: tuple[int, ...],
     lora: dict[str, Any],
+    by_part: tuple[str, str] | None = None,
 ) -> PlanFile:
     data = {"files": {"train": str(rows_file)}, "validation_share": 0.1}
     study = StudyConfig.model_validate(
@@ -72,9 +79,17 @@ def plan_of(
         }
     )
     layout = read_layout(study.model, study.task.type, study.task.head)
+
+    def format_of(at: int, spec: ModuleSpec) -> str:
+        if not spec.quantizable:
+            return "16bit"
+        if by_part is not None and spec.part in (Part.ATTENTION, Part.MLP):
+            return by_part[spec.part == Part.MLP]
+        return formats[at % len(formats)]
+
     modules = {
         spec.name: ModuleChoice(
-            format=formats[at % len(formats)] if spec.quantizable else "16bit",
+            format=format_of(at, spec),
             rank=ranks[at % len(ranks)] if spec.adaptable else 0,
         )
         for at, spec in enumerate(layout.modules)

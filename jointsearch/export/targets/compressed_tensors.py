@@ -1,0 +1,189 @@
+"""``compressed-tensors``: one checkpoint of integers with 16-bit scales, the adapter merged into it.
+
+    nf4     4 bits, a scale for every 32 weights of a row    w = q · s, -8 <= q <= 7, s = max |w| / 7.5
+    int8    8 bits, a scale per row                          w = q · s, -128 <= q <= 127, s = max |w| / 127.5
+
+Stock transformers and vLLM read it. It has no NF4: four bits are integers here, and the figures have what
+that changes. Embeddings, and heads that are tied to them, stay in 16 bits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jointsearch.errors import PlanError
+from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.plan.formats import by_precision
+from jointsearch.plan.plan_file import PlanFile
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from jointsearch.export.finished_run import FinishedRun
+
+GROUP = 32
+"""Weights that share a scale in 4 bits."""
+
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Modules of one parent that vLLM multiplies by at once, in one format."""
+
+USAGE = """\
+```python
+from transformers import {auto_class}, AutoTokenizer
+
+model = {auto_class}.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```
+
+It needs `pip install compressed-tensors`. With vLLM:
+
+```
+vllm serve {folder}
+```
+"""
+
+
+class CompressedTensors(ServingTarget):
+    name = "compressed-tensors"
+    description = "a checkpoint of 4-bit and 8-bit integers with the adapter merged into it"
+    formats = ("nf4", "int8")
+    extra = "compressed-tensors"
+    needs = ("compressed_tensors",)
+    runtime = ("transformers", "compressed_tensors")
+    tolerance = 1e-5
+    usage = USAGE
+
+    def check(self, plan: PlanFile) -> None:
+        self.check_formats(plan)
+        formats = _formats(plan)
+        if not formats:
+            raise PlanError("the plan quantizes no linear module, and so the model is plain; use --to merged")
+        for name, weight_format in formats.items():
+            spec = plan.layout[name]
+            if spec.kind != "linear":
+                raise PlanError(
+                    f"compressed-tensors quantizes linear modules alone, but {name} is {spec.kind} and the "
+                    f"plan gives it {weight_format}; the nearest is 16bit, or export to merged-quantized"
+                )
+            if weight_format == "nf4" and spec.shape[1] % GROUP:
+                raise PlanError(
+                    f"compressed-tensors has 4 bits where in_features are a multiple of {GROUP}, but {name} "
+                    f"has {spec.shape[1]}; the nearest is int8, or export to merged-quantized"
+                )
+        _check_fused(plan)
+
+    def write(self, run: FinishedRun, folder: Path) -> None:
+        import torch
+        from compressed_tensors.compressors import ModelCompressor
+        from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+
+        from jointsearch.training.quiet import without_bars
+
+        model = run.merged()
+        formats = _formats(run.plan)
+        with without_bars():
+            apply_quantization_config(model, QuantizationConfig(**_config(run.plan)))
+            for name, weight_format in formats.items():
+                module: Any = model.get_submodule(name)
+                module.weight_scale.data.copy_(_scales(module.weight.data, weight_format, run.dtype))
+            compressor = ModelCompressor.from_pretrained_model(model)
+            compressor.compress_model(model)
+        compressor.quantization_config.ignore = _config(run.plan)["ignore"]
+        model.config.use_cache = True
+        model.config.dtype = run.dtype
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dtype == torch.float32:
+                tensor.data = tensor.data.to(run.dtype)
+        model.save_pretrained(folder)
+        compressor.update_config(str(folder))
+        run.tokenizer.save_pretrained(folder)
+
+    def load(self, folder: Path, run: FinishedRun) -> nn.Module:
+        import torch
+
+        from jointsearch.training.model.architecture import model_class
+        from jointsearch.training.quiet import without_bars
+
+        kind = model_class(run.plan.study.task.type)
+        with without_bars():
+            model = kind.from_pretrained(folder.resolve(), dtype=torch.float32)
+            model.hf_quantizer.compressor.decompress_model(model)  # as its first forward pass would
+        loaded: nn.Module = model.eval()
+        return loaded
+
+    def expected(self, run: FinishedRun) -> nn.Module:
+        model = run.merged()
+        for name, weight_format in _formats(run.plan).items():
+            weight = model.get_submodule(name).weight.data
+            smallest, largest = (-8, 7) if weight_format == "nf4" else (-128, 127)
+            scales = _scales(weight, weight_format, run.dtype)
+            groups = weight.unflatten(1, (scales.shape[1], -1))  # (out, groups, group)
+            numbers = (groups / scales[..., None]).round().clamp(smallest, largest)
+            weight.copy_((numbers * scales[..., None]).flatten(1))
+        return model
+
+
+def _formats(plan: PlanFile) -> dict[str, str]:
+    """The formats of what is written as integers, by module."""
+    return {
+        name: weight_format
+        for name, weight_format in plan.plan.formats.items()
+        if plan.layout[name].kind != "embedding"
+    }
+
+
+def _scales(weight: Tensor, weight_format: str, dtype: Any) -> Tensor:
+    """One for each row, or for each 32 weights of it, float32 with values of ``dtype``: (out, groups)."""
+    groups = weight.unflatten(1, (-1, GROUP if weight_format == "nf4" else weight.shape[1]))
+    half = 7.5 if weight_format == "nf4" else 127.5
+    scales: Tensor = (groups.abs().amax(2) / half).to(dtype).float()
+    return scales.clamp(min=2**-24)  # a row of nothing
+
+
+def _config(plan: PlanFile) -> dict[str, Any]:
+    """``config.json``'s ``quantization_config``."""
+    formats = _formats(plan)
+    common = {"type": "int", "symmetric": True}
+    schemes = {
+        "nf4": {**common, "num_bits": 4, "strategy": "group", "group_size": GROUP},
+        "int8": {**common, "num_bits": 8, "strategy": "channel"},
+    }
+    groups: dict[str, Any] = {}
+    for weight_format, weights in schemes.items():
+        if names := [name for name in formats if formats[name] == weight_format]:
+            groups[f"group_{len(groups)}"] = {
+                "targets": names,
+                "weights": weights,
+                "format": "pack-quantized",
+            }
+    others = [
+        name
+        for spec in plan.layout.modules
+        if spec.name not in formats
+        for name in (spec.name, *spec.tied)
+        if spec.kind in ("linear", "embedding")
+    ]
+    return {"config_groups": groups, "ignore": others}
+
+
+def _check_fused(plan: PlanFile) -> None:
+    """Raise ``PlanError`` where modules that vLLM fuses have formats of their own."""
+    formats = _formats(plan)
+    for name in plan.plan.modules:
+        parent, _, last = name.rpartition(".")
+        for fused in FUSED:
+            if last != fused[0]:
+                continue
+            names = [f"{parent}.{other}" for other in fused if f"{parent}.{other}" in plan.plan.modules]
+            found = {other: formats.get(other, "16bit") for other in names}
+            if len(set(found.values())) > 1:
+                shown = ", ".join(f"{other} {of_it}" for other, of_it in found.items())
+                finest = by_precision(found.values())[-1]
+                raise PlanError(
+                    f"vLLM wants one format in modules that it fuses, but the plan has {shown}; the nearest "
+                    f"gives them all {finest}, as group_by: part does, or export to merged-quantized"
+                )
+
+
+register_serving_target(CompressedTensors())
