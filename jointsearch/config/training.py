@@ -69,8 +69,9 @@ class CalibrationSettings(Record):
 class TrainingSettings(Record):
     """How models are trained, in trials and in the full run alike; QLoRA's set-up has all three."""
 
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    """torch's AdamW, or that of bitsandbytes with 8-bit states, which can be paged to the host's memory."""
+    optimizer: Literal["adamw", "paged_adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """torch's AdamW, or that of bitsandbytes, with states in 32 or 8 bits. ``paged``: on a GPU, those of
+    large tensors lie in the host's memory where the GPU has no room."""
     gradient_checkpointing: bool = False
     """Keep no activations inside of blocks and compute them again: less memory, a third more time."""
     chunked_loss: bool = True

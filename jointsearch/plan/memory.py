@@ -34,6 +34,9 @@ SMALL_STATE = 4096
 STATE_BLOCK = 256
 """Numbers that share a scale in 8-bit states."""
 
+PAGED_STATE = 100_000
+"""Tensors with fewer numbers have their states on the device with bitsandbytes' paged optimizers too."""
+
 
 class KeptActivation(Record):
     """A tensor, or several alike, that autograd keeps from its place on."""
@@ -107,6 +110,7 @@ class TrainingMemory:
     weight_bytes: int
     adapter_bytes: int
     optimizer_bytes: int
+    """Without states that are paged: those the host's memory holds where the device has no room."""
     gradient_bytes: int
     activation_bytes: int
     """With logits, losses and all else that comes and goes."""
@@ -165,7 +169,7 @@ class CountedBytes:
             weights=profile.other_bytes
             + sum(profile.weights[name][choice.format] for name, choice in plan.modules.items()),
             adapters=element * sum(each_size),
-            states=sum(state_bytes(size, profile.optimizer, element) for size in each_size),
+            states=sum(state_bytes(size, profile.optimizer, element, profile.device) for size in each_size),
             gradients=dict(gradients),
             kept=kept,
             lasting=lasting,
@@ -213,11 +217,16 @@ def trained_sizes(spec: ModuleSpec, rank: int, lora: LoraSettings) -> list[int]:
     return [a, b, *([rest] if rest > 0 else [])]
 
 
-def state_bytes(size: int, optimizer: str, element_bytes: int) -> int:
-    """Of AdamW's two moments for a tensor of so many numbers, scales and the count of steps included."""
+def state_bytes(size: int, optimizer: str, element_bytes: int, device: str) -> int:
+    """Of AdamW's two moments for a tensor of so many numbers, scales and the count of steps included.
+
+    Bytes that ``device`` (``cpu`` or ``cuda``) must hold: a CPU has nowhere to page to.
+    """
     if optimizer == "adamw":
         return 2 * element_bytes * size + 4
-    if size < SMALL_STATE:
+    if optimizer.startswith("paged_") and device != "cpu" and size >= PAGED_STATE:
+        return 0
+    if optimizer == "paged_adamw" or size < SMALL_STATE:
         return 8 * size
     return 2 * size + 2 * 4 * -(-size // STATE_BLOCK)
 

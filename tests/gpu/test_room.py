@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jointsearch.config.training import TrainingSettings
 from jointsearch.training.model.deferred_logits import deferred_logits
-from jointsearch.training.model.setup import autocast
+from jointsearch.training.model.setup import autocast, build_optimizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -53,3 +55,20 @@ def test_a_chunked_loss_has_the_same_gradients_in_less_memory() -> None:
     difference = (gradients[True] - gradients[False]).norm()
     assert difference < 0.02 * gradients[False].norm()
     assert peaks[False] - peaks[True] > TOKENS * VOCABULARY * 4  # logits in float32
+
+
+def test_paged_states_are_not_on_the_device_and_have_the_same_numbers() -> None:
+    weights = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)).to(CUDA)
+    trained, held = {}, {}
+    for name in ("adamw", "paged_adamw"):
+        parameter = trained[name] = nn.Parameter(weights.clone())
+        optimizer = build_optimizer([{"params": [parameter]}], TrainingSettings(optimizer=name), 1e-2, 0.1)
+        for step in range(5):
+            gradient = torch.randn(512, 512, generator=torch.Generator().manual_seed(step))
+            parameter.grad = gradient.to(CUDA)
+            before = torch.cuda.memory_allocated(CUDA)
+            optimizer.step()
+            held.setdefault(name, torch.cuda.memory_allocated(CUDA) - before)
+    assert torch.allclose(trained["paged_adamw"], trained["adamw"], rtol=0, atol=1e-5)
+    assert held["adamw"] >= 2 * 4 * 512 * 512
+    assert held["paged_adamw"] < 4 * 512 * 512

@@ -36,8 +36,12 @@ def build_optimizer(
     groups = [dict(group) for group in groups]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    is_paged = settings.optimizer == "paged_adamw_8bit" and groups[0]["params"][0].is_cuda
-    kind = bnb.optim.PagedAdamW8bit if is_paged else bnb.optim.AdamW8bit
+    plain, paged = {
+        "paged_adamw": (bnb.optim.AdamW, bnb.optim.PagedAdamW),
+        "adamw_8bit": (bnb.optim.AdamW8bit, bnb.optim.AdamW8bit),
+        "paged_adamw_8bit": (bnb.optim.AdamW8bit, bnb.optim.PagedAdamW8bit),
+    }[settings.optimizer]
+    kind = paged if groups[0]["params"][0].is_cuda else plain
     return kind(groups, lr=learning_rate, weight_decay=weight_decay)
 
 

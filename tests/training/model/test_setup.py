@@ -91,6 +91,21 @@ def test_states_have_eight_bits() -> None:
         assert torch.allclose(parameter.detach(), expected, atol=1e-5)
 
 
+def test_paged_states_of_32_bits_are_torchs_numbers() -> None:
+    torch.manual_seed(0)
+    weights = torch.randn(128, 64)
+    trained = {}
+    for name in ("adamw", "paged_adamw"):
+        parameter = trained[name] = nn.Parameter(weights.clone())
+        optimizer = build_optimizer([{"params": [parameter]}], TrainingSettings(optimizer=name), 1e-2, 0.1)
+        for step in range(20):
+            parameter.grad = torch.randn(128, 64, generator=torch.Generator().manual_seed(step))
+            optimizer.step()
+    assert type(optimizer) is bnb.optim.AdamW  # a CPU has nowhere to page to
+    assert optimizer.state[parameter]["state1"].dtype == torch.float32
+    assert torch.allclose(trained["paged_adamw"], trained["adamw"], rtol=0, atol=1e-6)
+
+
 def test_a_device_without_a_format_refuses_the_study(
     config: StudyConfig, tiny_layout: ModelLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
