@@ -15,8 +15,8 @@ from jointsearch.plan.memory import MemoryProfile, training_memory
 from jointsearch.space import SearchSpace, build_space
 
 REMEDIES = (
-    "lower calibration.batch_size or the task's sequence length, set training.gradient_checkpointing: true, "
-    "or offer fewer bits"
+    "lower calibration.batch_size or the task's sequence length, set training.gradient_checkpointing: true "
+    "or, on a GPU, training.offload_activations: true, or offer fewer bits"
 )
 
 

@@ -74,6 +74,8 @@ class TrainingSettings(Record):
     large tensors lie in the host's memory where the GPU has no room."""
     gradient_checkpointing: bool = False
     """Keep no activations inside of blocks and compute them again: less memory, a third more time."""
+    offload_activations: bool = False
+    """On a GPU: what the forward pass keeps for the backward pass waits in the host's memory."""
     chunked_loss: bool = True
     """A language model's loss from some tokens' logits at a time, where they are many: less memory."""
     prepare_for_kbit_training: bool = False

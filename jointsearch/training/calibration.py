@@ -31,7 +31,7 @@ from jointsearch.training.device import (
 from jointsearch.training.device_check import check_formats
 from jointsearch.training.loop import Clock, TrainingLoop, finite, mean_losses, stability_of
 from jointsearch.training.methods.base import method_of
-from jointsearch.training.model.setup import autocast
+from jointsearch.training.model.setup import autocast, check_device
 from jointsearch.training.model.trial_model import TrialModels
 from jointsearch.training.probes.sensitivity import measure_sensitivities
 from jointsearch.training.probes.weight_sharing import WeightSharing
@@ -56,6 +56,7 @@ class CalibrationRunner:
         self._layout = layout
         self.device = resolve_device(config.device)
         check_formats(self.device, config, layout)
+        check_device(config.training, self.device)
         self.models = TrialModels(config, layout, self.device, tell=tell)
         self.task = build_task(config, self.models.bank.config)
 

@@ -20,8 +20,7 @@ from jointsearch.measurement import LossPoint
 from jointsearch.runner import Trial
 from jointsearch.training.checkpoint import Checkpoint, Progress
 from jointsearch.training.methods.base import TrainingMethod
-from jointsearch.training.model.deferred_logits import deferred_logits
-from jointsearch.training.model.setup import autocast, build_optimizer
+from jointsearch.training.model.setup import autocast, build_optimizer, forward_pass
 from jointsearch.training.stability import StabilityTracker
 from jointsearch.training.tasks import Batch, Task
 
@@ -38,7 +37,7 @@ class TrainingLoop:
         self._method = method
         self._settings = settings = config.calibration.at()
         self._device = next(model.parameters()).device
-        self._chunked_loss = config.training.chunked_loss
+        self._training = config.training
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if self._trainable:
             rate = float(settings.learning_rate)
@@ -91,7 +90,7 @@ class TrainingLoop:
     def _step(self, step: int, batch: Batch, stability: StabilityTracker) -> tuple[float, float]:
         """One step of the optimizer, left out where it is not finite; its loss and gradient norm."""
         batch = {name: tensor.to(self._device) for name, tensor in batch.items()}
-        with autocast(self._device), deferred_logits(self._model, self._chunked_loss):
+        with autocast(self._device), forward_pass(self._model, self._training):
             loss = self._model(**batch).loss
         loss.backward()
         loss = loss.detach()  # what its graph still holds is let go

@@ -1,9 +1,10 @@
-"""What each option of ``training`` saves of a step's memory, what it costs in time, and that the loss stays.
+"""What each option of ``training`` saves of a step's memory, and what it costs in time.
 
     python studies/benchmarks/training_options.py -o studies/benchmarks/training_options.json
 
 A shape with Qwen2.5-0.5B's widths and vocabulary and fewer layers, random weights, all NF4 at rank 16, on the
-CPU; every row is a process of its own, measured as ``training_memory.py`` measures.
+CPU; every row is a process of its own, measured as ``training_memory.py`` measures. What a GPU would take is
+foretold, and not measured.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from training_memory import SHAPES, measure
+from training_memory import SHAPES, config_of, measure, plan_of
 
 SHAPE = SHAPES["qwen2.5-0.5b"] | {"num_hidden_layers": 6}
-BATCH_SIZE, LENGTH = 2, 512
+BATCH_SIZE, LENGTH, PLAN = 2, 512, "nf4 r16"
 ROWS: dict[str, dict[str, Any]] = {
     "none": {"chunked_loss": False},
     "chunked_loss": {},
@@ -29,27 +30,53 @@ ROWS: dict[str, dict[str, Any]] = {
     "chunked_loss, gradient_checkpointing": {"gradient_checkpointing": True},
 }
 
+CUDA_ROWS: dict[str, dict[str, Any]] = {
+    "none": {"chunked_loss": False},
+    "chunked_loss": {},
+    "chunked_loss, gradient_checkpointing": {"gradient_checkpointing": True},
+    "chunked_loss, offload_activations": {"offload_activations": True},
+}
+"""Foretold alone."""
+
+
+def foretell(folder: str, training: dict[str, Any]) -> dict[str, Any]:
+    """What a GPU would take of the same plan."""
+    from jointsearch.assemble import read_layout
+    from jointsearch.plan.memory import training_memory
+    from jointsearch.space import build_space
+    from jointsearch.training.memory.profile import memory_profile
+    from jointsearch.training.quiet import quiet_libraries
+
+    quiet_libraries()
+    config = config_of(folder, BATCH_SIZE, LENGTH, training)
+    layout = read_layout(config)
+    plan = plan_of(build_space(config, layout), PLAN)
+    found = memory_profile(config, layout, "cuda")
+    taken = None if found is None else training_memory(found, layout, plan)
+    assert taken is not None
+    return {"foretold": taken.total_bytes}
+
 
 def run(output: Path) -> None:
-    rows = []
+    rows: dict[str, list[dict[str, Any]]] = {"cpu": [], "cuda": []}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(SHAPE))
-        for name in ROWS:
+        for device, name in [*(("cpu", name) for name in ROWS), *(("cuda", name) for name in CUDA_ROWS)]:
             done = subprocess.run(
-                [sys.executable, __file__, "--row", name, "--folder", folder],
+                [sys.executable, __file__, "--row", name, "--device", device, "--folder", folder],
                 env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
             )
-            rows.append({"options": name, **json.loads(done.stdout.splitlines()[-1])})
-            print(rows[-1], flush=True)
+            rows[device].append({"options": name, **json.loads(done.stdout.splitlines()[-1])})
+            print(device, rows[device][-1], flush=True)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     found = {
         "hardware": f"CPU ({platform.machine()}), {threads} threads",
         "batch": BATCH_SIZE,
         "length": LENGTH,
-        "rows": rows,
+        **rows,
     }
     output.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -59,11 +86,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--row")
     parser.add_argument("--folder")
+    parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     if given.row is None:
         run(given.output)
+    elif given.device == "cuda":
+        print(json.dumps(foretell(given.folder, CUDA_ROWS[given.row])))
     else:
-        print(json.dumps(measure(given.folder, BATCH_SIZE, LENGTH, "nf4 r16", ROWS[given.row])))
+        print(json.dumps(measure(given.folder, BATCH_SIZE, LENGTH, PLAN, ROWS[given.row])))
 
 
 if __name__ == "__main__":

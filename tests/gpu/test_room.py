@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from jointsearch.config.training import TrainingSettings
 from jointsearch.training.model.deferred_logits import deferred_logits
-from jointsearch.training.model.setup import autocast, build_optimizer
+from jointsearch.training.model.setup import autocast, build_optimizer, forward_pass
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -72,3 +72,22 @@ def test_paged_states_are_not_on_the_device_and_have_the_same_numbers() -> None:
     assert torch.allclose(trained["paged_adamw"], trained["adamw"], rtol=0, atol=1e-5)
     assert held["adamw"] >= 2 * 4 * 512 * 512
     assert held["paged_adamw"] < 4 * 512 * 512
+
+
+def test_offloaded_activations_have_the_same_gradients_in_less_memory() -> None:
+    model = small_model_of_many_words()
+    ids = torch.randint(VOCABULARY, (4, TOKENS // 4), device=CUDA)
+    gradients, kept = {}, {}
+    for offload in (False, True):
+        model.zero_grad(set_to_none=True)
+        before = torch.cuda.memory_allocated(CUDA)
+        settings = TrainingSettings(offload_activations=offload)
+        with autocast(CUDA), forward_pass(model, settings):
+            loss = model(input_ids=ids, labels=ids).loss
+        kept[offload] = torch.cuda.memory_allocated(CUDA) - before
+        loss.backward()
+        gradients[offload] = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        del loss
+    pairs = zip(gradients[False], gradients[True], strict=True)
+    assert all(torch.allclose(whole, found, rtol=1e-3, atol=1e-5) for whole, found in pairs)
+    assert kept[True] < 0.5 * kept[False]

@@ -259,6 +259,7 @@ def test_the_8b_study_is_in_qloras_set_up() -> None:
     assert config.training.model_dump() == {
         "optimizer": "paged_adamw_8bit",
         "gradient_checkpointing": True,
+        "offload_activations": False,
         "chunked_loss": True,
         "prepare_for_kbit_training": True,
     }

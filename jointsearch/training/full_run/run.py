@@ -54,7 +54,7 @@ from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import needs_original
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
-from jointsearch.training.model.setup import autocast, prepare_for_training
+from jointsearch.training.model.setup import autocast, check_device, prepare_for_training
 from jointsearch.training.tasks import Evaluation, build_task
 
 NUM_CHECKED = 8
@@ -93,6 +93,7 @@ def _full_run(
     study = plan.study
     check_runs_from_file(study.name, study.task)
     processes, device = _processes(study.device)
+    check_device(study.training, device)
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))

@@ -16,13 +16,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from jointsearch.config.study import StudyConfig
 from jointsearch.config.task import TASKS
-from jointsearch.config.training import FullRunSettings
+from jointsearch.config.training import FullRunSettings, TrainingSettings
 from jointsearch.errors import RunInterrupted
 from jointsearch.measurement import Stability
 from jointsearch.training.full_run.callbacks import ClippedSteps, Listener, Report, StopWhenAsked
 from jointsearch.training.methods.base import TrainingMethod
-from jointsearch.training.model.deferred_logits import deferred_logits
-from jointsearch.training.model.setup import build_optimizer
+from jointsearch.training.model.setup import build_optimizer, forward_pass
 from jointsearch.training.tasks import Batch, Task
 from jointsearch.training.tasks.base import num_targets
 
@@ -117,7 +116,7 @@ def _trainer(training: FullTraining, clipped: ClippedSteps) -> _Trainer:
         clipped,
         training.task,
         shift=int(TASKS[training.study.task.type].peft_type == "CAUSAL_LM"),
-        chunked_loss=training.study.training.chunked_loss,
+        settings=training.study.training,
         model=training.model,
         args=_arguments(training),
         train_dataset=_Examples(training.task, "train"),
@@ -181,7 +180,7 @@ class _Trainer(Trainer):
     """
 
     def __init__(
-        self, clipped: ClippedSteps, task: Task, shift: int, chunked_loss: bool, **arguments: Any
+        self, clipped: ClippedSteps, task: Task, shift: int, settings: TrainingSettings, **arguments: Any
     ) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
@@ -189,7 +188,7 @@ class _Trainer(Trainer):
         self._clipped = clipped
         self._task = task
         self._shift = shift
-        self._chunked_loss = chunked_loss
+        self._settings = settings
         self.num_tokens = 0
         self.evaluation_seconds = 0.0
 
@@ -215,7 +214,7 @@ class _Trainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """The batch's part of its step's loss; the whole loss in evaluations."""
-        with deferred_logits(model, self._chunked_loss):
+        with forward_pass(model, self._settings):
             outputs = model(**inputs)
         loss = outputs["loss"]
         if num_items_in_batch is not None:

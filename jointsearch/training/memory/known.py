@@ -21,7 +21,7 @@ from jointsearch.training.model.architecture import load_config
 
 _log = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 """Of what a profile holds, and of how it is made."""
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")

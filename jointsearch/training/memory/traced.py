@@ -19,12 +19,14 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from jointsearch.config.study import StudyConfig
+from jointsearch.config.training import TrainingSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.memory import StretchKind
 from jointsearch.plan.plan import Plan
 from jointsearch.training.memory.virtual import VirtualTensors
 from jointsearch.training.methods.base import method_of
 from jointsearch.training.model.deferred_logits import DeferredLogits, deferred_logits
+from jointsearch.training.model.offloading import Offloaded, OffloadedActivations
 from jointsearch.training.model.setup import build_optimizer
 
 Batch = Mapping[str, torch.Tensor]
@@ -96,6 +98,21 @@ def places_of(model: nn.Module, layout: ModelLayout) -> list[Place]:
     return list(found.values())
 
 
+class _Elsewhere(OffloadedActivations):
+    """Takes tensors off the device, as if it were a GPU."""
+
+    def moves(self, tensor: torch.Tensor) -> bool:
+        return True
+
+    def to_host(self, tensor: torch.Tensor) -> None:
+        return None
+
+    def to_device(self, offloaded: Offloaded) -> torch.Tensor:
+        return torch.empty_strided(
+            offloaded.shape, offloaded.stride, dtype=offloaded.dtype, device=offloaded.device
+        )
+
+
 class StepTracer:
     """Runs steps of one model."""
 
@@ -126,7 +143,7 @@ class StepTracer:
         gc.collect()  # nothing of before must go away within the step
         before = self._live.live
         with self._hooked():
-            self._step(trained, optimizer, batch, mixed, config.training.chunked_loss)
+            self._step(trained, optimizer, batch, mixed, config.training)
         peaks = {stretch: peak - before for stretch, peak in self._peaks.items()}
         return Trace(list(self._kept.values()), peaks, self._ordered())
 
@@ -137,20 +154,30 @@ class StepTracer:
         return [place.names for place in ordered]
 
     def _step(
-        self, trained: list[nn.Parameter], optimizer: Any, batch: Batch, mixed: bool, chunked: bool
+        self,
+        trained: list[nn.Parameter],
+        optimizer: Any,
+        batch: Batch,
+        mixed: bool,
+        settings: TrainingSettings,
     ) -> None:
         before = self._live.living()
 
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
+        elsewhere = _Elsewhere(self._model) if settings.offload_activations else None
+
+        def pack(tensor: torch.Tensor) -> Any:
             if self._is_forward and self._live.number_of(tensor) not in before:
                 self._note(tensor)
-            return tensor
+            return elsewhere.pack(tensor) if elsewhere else tensor
+
+        def unpack(packed: Any) -> torch.Tensor:
+            return elsewhere.unpack(packed) if elsewhere else packed
 
         self._live.peak = self._live.live
         self._stretch, self._place, self._is_forward = ("forward", 0), 0, True
         autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed)
-        hooks = saved_tensors_hooks(pack, lambda tensor: tensor)
-        with autocast, hooks, deferred_logits(self._model, chunked):
+        hooks = saved_tensors_hooks(pack, unpack)
+        with autocast, hooks, deferred_logits(self._model, settings.chunked_loss):
             loss = self._model(**batch).loss
         self._is_forward = False
         living = self._live.living()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 MIN_ROWS = 256
@@ -39,7 +40,9 @@ class ChunkedLoss(torch.autograd.Function):
         sums = [torch.zeros_like(parameter) for parameter in trained if ctx.needs_input_grad[6]]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for rows in counted.split(num_rows):
-            with torch.set_grad_enabled(learns or bool(sums)):
+            # what a chunk keeps is used at once: no hooks of the whole step, which may move it elsewhere
+            as_it_is = saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
+            with as_it_is, torch.set_grad_enabled(learns or bool(sums)):
                 given = hidden[rows].detach().requires_grad_(learns)
                 loss = F.cross_entropy(
                     logits_of(given), target[rows], reduction="sum", label_smoothing=label_smoothing

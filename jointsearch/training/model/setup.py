@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import bitsandbytes as bnb
 import torch
 from peft import prepare_model_for_kbit_training
+from torch import nn
 from transformers import PreTrainedModel
 
 from jointsearch.config.training import TrainingSettings
+from jointsearch.errors import UnsupportedError
+from jointsearch.training.model.deferred_logits import deferred_logits
+from jointsearch.training.model.offloading import OffloadedActivations
 
 
 def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> None:
@@ -23,6 +27,25 @@ def prepare_for_training(model: PreTrainedModel, settings: TrainingSettings) -> 
         prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable()
+
+
+@contextmanager
+def forward_pass(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+    """Around a forward pass that is trained on, its loss included, as ``settings`` have it."""
+    with ExitStack() as stack:
+        stack.enter_context(deferred_logits(model, settings.chunked_loss))
+        if settings.offload_activations:
+            stack.enter_context(OffloadedActivations(model))
+        yield
+
+
+def check_device(settings: TrainingSettings, device: torch.device) -> None:
+    """Raise ``UnsupportedError`` where a setting has no meaning on ``device``."""
+    if settings.offload_activations and device.type != "cuda":
+        raise UnsupportedError(
+            f"training.offload_activations must be false on {device.type}, whose memory is the host's; "
+            "leave it out, or train on a GPU"
+        )
 
 
 def build_optimizer(

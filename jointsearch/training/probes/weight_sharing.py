@@ -24,8 +24,7 @@ from jointsearch.plan.plan import Plan
 from jointsearch.runner import Trial
 from jointsearch.space import SearchSpace
 from jointsearch.training.loop import batches
-from jointsearch.training.model.deferred_logits import deferred_logits
-from jointsearch.training.model.setup import autocast, build_optimizer
+from jointsearch.training.model.setup import autocast, build_optimizer, forward_pass
 from jointsearch.training.model.trial_model import TrialModels
 from jointsearch.training.tasks import Task
 
@@ -77,8 +76,7 @@ class WeightSharing:
                 raise TrialInterrupted(f"the probe was stopped at step {step} of {steps}")
             with self._model(self._space.plan(self._space.sample(chance))) as model:
                 model.train()
-                chunked = self._models.config.training.chunked_loss
-                with autocast(self._models.device), deferred_logits(model, chunked):
+                with autocast(self._models.device), forward_pass(model, self._models.config.training):
                     loss = model(**{n: t.to(self._models.device) for n, t in batch.items()}).loss
                 if loss.requires_grad:  # a plan without a rank trains nothing
                     loss.backward()
