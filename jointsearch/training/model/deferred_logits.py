@@ -256,8 +256,9 @@ def _cross_entropy(
             label_smoothing=label_smoothing,
         )
     counted = (target != ignore_index).nonzero().squeeze(1)
+    trained = logits.head.trained if torch.is_grad_enabled() else []
     total: torch.Tensor = ChunkedLoss.apply(
-        logits.of, logits.rows_at_once, counted, target, label_smoothing, logits.hidden, *logits.head.trained
+        logits.of, logits.rows_at_once, counted, target, label_smoothing, logits.hidden, *trained
     )
     return total if reduction == "sum" else total / len(counted)
 

@@ -205,6 +205,24 @@ def test_what_is_written_into_logits_stays() -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
+def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted(*FAMILIES[0])
+    whole = step(model, batch(), chunked=False)[0]
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    with torch.no_grad(), deferred.deferred_logits(model):
+        assert model(**batch()).loss.item() == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_multiplied_in_bfloat16() -> None:
+    model = adapted(*FAMILIES[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole, found = (step(model, batch(), chunked) for chunked in (False, True))
+    assert found[0] == pytest.approx(whole[0], rel=1e-4)
+    assert (found[1] - whole[1]).norm() < 0.02 * whole[1].norm()  # three digits
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_a_batch_without_targets() -> None:
     model, given = adapted(*FAMILIES[0]), batch()
     given["labels"][:] = -100
