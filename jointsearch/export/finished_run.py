@@ -15,7 +15,6 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from jointsearch.config.study import model_source
 from jointsearch.config.tasks.custom import check_runs_from_file
-from jointsearch.errors import PlanError
 from jointsearch.files import read_text
 from jointsearch.measurement import FullRunResult
 from jointsearch.plan.plan_file import PlanFile
@@ -73,13 +72,10 @@ class FinishedRun:
         return AutoTokenizer.from_pretrained(self.folder / MODEL)
 
     def plain(self) -> nn.Module:
-        """What the run computes, in float32: dequantized weights, and its adapter by PEFT beside them."""
-        for name in self.plan.plan.formats:
-            if self.plan.layout[name].kind == "experts":
-                raise PlanError(
-                    f"quantized experts cannot be exported yet, but the plan gives {name} "
-                    f"{self.plan.plan.modules[name].format}; the run's own folder serves them"
-                )
+        """What the run computes, in float32: dequantized weights, and its adapter by PEFT beside them.
+
+        Not of quantized experts: ``ServingTarget.check_experts`` refuses them.
+        """
         base = dequantized(load_saved(self.plan, self.folder, adapted=False))
         if self.adapter is None:
             return base

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import AutoConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from jointsearch.export.onnx_graph import GRAPH
@@ -24,6 +25,7 @@ class OnnxModel(nn.Module):
         import onnxruntime
 
         super().__init__()
+        self.config = AutoConfig.from_pretrained(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         self.session = onnxruntime.InferenceSession(

@@ -68,6 +68,15 @@ class ServingTarget(ABC):
                     f"{name} {weight_format}; the nearest is {nearest}, or export to merged"
                 )
 
+    def check_experts(self, plan: PlanFile) -> None:
+        """Raise ``PlanError`` where experts are quantized: nothing makes plain weights of them yet."""
+        for name, weight_format in plan.plan.formats.items():
+            if plan.layout[name].kind == "experts":
+                raise PlanError(
+                    f"{self.name} has no quantized experts, but the plan gives {name} {weight_format}; the "
+                    "nearest is 16bit, or load the run's own folders"
+                )
+
     @abstractmethod
     def write(self, run: FinishedRun, folder: Path) -> None:
         """Write all that the runtime needs of the run into an empty folder."""

@@ -71,11 +71,13 @@ def verified(run: FinishedRun, target: ServingTarget, load: Callable[[], nn.Modu
     num_examples = min(NUM_EXAMPLES, task.num_examples("validation"))
     batch = task.batch("validation", list(range(num_examples)))
     prompts = _prompts(run)
-    answers = [
-        _Answers(model, batch, prompts, task.loss(model, "validation", num_examples, num_examples))
-        for model in (run.model, target.expected(run), load())
-    ]
-    of_run, expected, found = answers
+
+    def answers(model: nn.Module) -> _Answers:
+        loss = task.loss(model, "validation", num_examples, num_examples)
+        return _Answers(model, batch, prompts, loss)
+
+    # one after another: there may not be room for all
+    of_run, expected, found = answers(run.model), answers(target.expected(run)), answers(load())
     result = Verification(
         target=target.name,
         plan=run.plan.digest,

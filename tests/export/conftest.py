@@ -36,7 +36,8 @@ def finished_run(
 ) -> Callable[..., Path]:
     """The folder of a run of a family on a task: formats and ranks in turn, four steps at a high rate.
 
-    ``by_part``: formats of attention and feed-forward in place of those in turn.
+    ``family``: one of the fixture's, or the folder of another; ``by_part``: formats of attention and
+    feed-forward in place of those in turn.
     """
     made: dict[tuple[Any, ...], Path] = {}
 
@@ -50,7 +51,7 @@ def finished_run(
     ) -> Path:
         key = (family, task, formats, ranks, by_part, *lora.items())
         if key not in made:
-            made[key] = tmp_path_factory.mktemp("run") / family
+            made[key] = tmp_path_factory.mktemp("run") / Path(family).name
             model = family_models / family
             full_run(plan_of(model, rows_file, task, formats, ranks, lora, by_part), made[key])
         return made[key]

@@ -56,6 +56,7 @@ class CompressedTensors(ServingTarget):
 
     def check(self, plan: PlanFile) -> None:
         self.check_formats(plan)
+        self.check_experts(plan)
         formats = _formats(plan)
         if not formats:
             raise PlanError("the plan quantizes no linear module, and so the model is plain; use --to merged")

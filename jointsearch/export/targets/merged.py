@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.plan.plan_file import PlanFile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,9 @@ class Merged(ServingTarget):
     runtime = ("transformers",)
     tolerance = 0.05  # bfloat16 rounds each weight by up to 0.4 %
     usage = USAGE
+
+    def check(self, plan: PlanFile) -> None:
+        self.check_experts(plan)
 
     def write(self, run: FinishedRun, folder: Path) -> None:
         model = run.merged().to(run.dtype)

@@ -40,6 +40,7 @@ class MergedQuantized(ServingTarget):
     def check(self, plan: PlanFile) -> None:
         if not plan.plan.formats:
             raise PlanError("the plan quantizes no module, and so its merged model is plain; use --to merged")
+        self.check_experts(plan)
 
     def write(self, run: FinishedRun, folder: Path) -> None:
         from jointsearch.quantization.plugin import JointSearchConfig, save_model

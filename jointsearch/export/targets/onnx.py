@@ -52,7 +52,7 @@ class Onnx(ServingTarget):
                 "use --to merged"
             )
         if any(plan.layout[name].kind == "experts" for name in (*plan.plan.formats, *plan.plan.ranks)):
-            raise PlanError("onnx has no experts with formats or adapters, but the plan has; use --to merged")
+            raise PlanError("onnx has no experts with formats or adapters, but the plan gives them some")
 
     def write(self, run: FinishedRun, folder: Path) -> None:
         from jointsearch.export.onnx_graph import save_graph
