@@ -133,17 +133,32 @@ def dashboard() -> str:
         found,
         [
             ("start of the server", lambda of: f"{of['start_seconds']:.1f} s"),
-            ("first view", lambda of: f"{of['first_view_seconds']:.1f} s"),
+            ("first view", _answered("first_view")),
+            ("refresh with a new trial", _answered("refresh")),
+            ("refresh without one", _answered("quiet_refresh")),
+            ("all trials", _answered("trials_view")),
+            ("refresh of all trials", _answered("trials_refresh")),
+            ("the drawn front in Chromium, first", lambda of: f"{of['browser_first_seconds']:.1f} s"),
+            ("and again", lambda of: f"{of['browser_again_seconds']:.1f} s"),
             (
-                "refresh with a new trial",
-                lambda of: f"{of['refresh_seconds']:.1f} s, {of['refresh_bytes'] / 1e3:.0f} kB",
+                "seconds per trial of a writer, watched against alone",
+                lambda of: f"{of['writer_ratio']:.2f} ({_range(of['writer_ratios'])})",
             ),
-            (
-                "refresh without one",
-                lambda of: f"{1e3 * of['quiet_refresh_seconds']:.0f} ms, {of['quiet_refresh_bytes']} B",
-            ),
+            ("cores that server and browser keep busy", lambda of: f"{of['viewer_cores']:.2f}"),
         ],
     )
+
+
+def _answered(what: str) -> Callable[[Any], str]:
+    """Seconds at the client and of the server's core, and bytes before they are compressed."""
+    return lambda of: (
+        f"{of[f'{what}_seconds']:.2f} s ({of[f'{what}_cpu_seconds']:.2f} s of a core), "
+        f"{of[f'{what}_bytes'] / 1e3:.0f} kB"
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def foretelling() -> str:
@@ -177,6 +192,7 @@ def _share(number: str) -> Callable[[Any], str]:
 
 
 def _by_storage(found: Any, rows: Sequence[tuple[str, Callable[[Any], str]]]) -> str:
-    kinds = {"SQLite": found["sqlite"], "PostgreSQL": found["postgresql"]}
+    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    kinds = {name: found[kind] for kind, name in names.items() if kind in found}
     lines = [(what, *(text(of) for of in kinds.values())) for what, text in rows]
-    return table(["what", *kinds], lines, numbers=2)
+    return table(["what", *kinds], lines, numbers=len(kinds))

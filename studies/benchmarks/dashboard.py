@@ -13,7 +13,8 @@ answers' bodies, and of those as they are sent to a browser, compressed.
 ``browser``: from the address to the drawn front, in a headless Chromium that has nothing in its cache, and in
 one that has seen the page. ``writer``: seconds per trial of a worker whose trials sleep for half a second,
 while a browser shows the front and without one, in turns; the ratio within each turn, and the median of
-them. ``load``: of the machine, over the last minute, at the begin and at the end. Medians of five. No torch.
+them. ``viewer_cores``: how many cores the server and the browser keep busy meanwhile. ``load``: of the
+machine, over the last minute, at the begin and at the end. Medians of five, and of seven turns. No torch.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ from jointsearch.testing import FakeRunner
 
 TRIALS, PARAMETERS = 1000, 72
 REPEATS = 5
-TURNS = 9
+TURNS = 7
 """Of the writer."""
-WRITTEN = 12
+WRITTEN = 10
 """Trials in each turn of the writer."""
 PATH = "/study/benchmark"
 TRIALS_PAGE = "/trials"
@@ -248,7 +249,7 @@ def add_trial(study: StoredStudy, runner: Runner | None = None, count: int = 1) 
 
 def browsing(url: str, study: StoredStudy) -> dict[str, Any]:
     """In a real browser: seconds to the drawn front, and what a viewer costs a writer."""
-    first, again, ratios = [], [], []
+    first, again, ratios, cores = [], [], [], []
     alone: list[float] = []
     watched: list[float] = []
     path = os.environ.get("JOINTSEARCH_TEST_CHROMIUM") or shutil.which("chromium")
@@ -256,23 +257,19 @@ def browsing(url: str, study: StoredStudy) -> dict[str, Any]:
         client.page()
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for turn in range(TURNS):
-            context = chromium.new_context(base_url=client.address)
-            page = context.new_page()
-            for times in (first, again):
-                start = time.perf_counter()
-                page.goto(PATH)
-                page.wait_for_selector("#front .point", timeout=300_000)
-                times.append(time.perf_counter() - start)
-            if turn % 2:  # the machine's other work grows and shrinks
-                watched.append(_writing(study))
-            context.close()
-            alone.append(_writing(study))
-            if not turn % 2:
+            for is_watched in (True, False) if turn % 2 else (False, True):  # other work grows and shrinks
                 context = chromium.new_context(base_url=client.address)
                 page = context.new_page()
-                page.goto(PATH)
-                page.wait_for_selector("#front .point", timeout=300_000)
-                watched.append(_writing(study))
+                if is_watched:
+                    for times in (first, again):
+                        start = time.perf_counter()
+                        page.goto(PATH)
+                        page.wait_for_selector("#front .point", timeout=300_000)
+                        times.append(time.perf_counter() - start)
+                start, before = time.perf_counter(), cpu_seconds_below(os.getpid())
+                (watched if is_watched else alone).append(_writing(study))
+                if is_watched:
+                    cores.append((cpu_seconds_below(os.getpid()) - before) / (time.perf_counter() - start))
                 context.close()
             ratios.append(watched[-1] / alone[-1])
         chromium.close()
@@ -283,7 +280,24 @@ def browsing(url: str, study: StoredStudy) -> dict[str, Any]:
         "writer_watched_seconds": median(watched),
         "writer_ratio": median(ratios),
         "writer_ratios": sorted(round(ratio, 3) for ratio in ratios),
+        "viewer_cores": median(cores),
     }
+
+
+def cpu_seconds_below(process: int) -> float:
+    """That all processes which ``process`` has started have computed, and those that they have."""
+    parents, spent = {}, {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        number = int(file.parent.name)
+        parents[number], spent[number] = int(fields[1]), int(fields[11]) + int(fields[12])
+    below = {process}
+    while more := {number for number, parent in parents.items() if parent in below} - below:
+        below |= more
+    return sum(spent.get(number, 0) for number in below - {process}) / os.sysconf("SC_CLK_TCK")
 
 
 def _writing(study: StoredStudy) -> float:

@@ -134,7 +134,7 @@ def test_one_ranking_of_bits_and_ranks(small: StoredStudy) -> None:
         Effect("layers.1.mlp", "bits", 4, 16, 0.1, -0.1, 0.3, 1_000_000),
         Effect("embed", "bits", 4, 16, 0.0, -0.1, 0.1, 0),
     )
-    table = WhyTable(front_table(small, small.records()).point(3), "loss", effects, {})
+    table = WhyTable(front_table(small, small.records()).point(3), "loss", effects)
     assert [effect.gain for effect in ranked(table)] == [0.3, 0.2, 0.1, 0.0]
     assert [effect.gain for effect in ranked(table, per_megabyte=True)] == [0.1, 0.2, 0.3]
     assert by_depth(table, small.space) == (

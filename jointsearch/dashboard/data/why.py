@@ -27,8 +27,6 @@ class WhyTable:
     quality: str
     effects: tuple[Effect, ...]
     """By the model of the search, the largest first."""
-    importances: dict[str, float]
-    """Optuna's, by parameter, the largest first: shares of the variance of the quality (PED-ANOVA)."""
 
 
 def why_table(study: StoredStudy, records: StudyRecords, trial: int) -> WhyTable:
@@ -36,7 +34,7 @@ def why_table(study: StoredStudy, records: StudyRecords, trial: int) -> WhyTable
     table = front_table(study, records)
     point = table.point(trial)
     effects = group_effects(study, records, point.measured.plan)
-    return WhyTable(point, table.quality, effects, _importances(study))
+    return WhyTable(point, table.quality, effects)
 
 
 def ranked(table: WhyTable, *, per_megabyte: bool = False) -> tuple[Effect, ...]:
@@ -92,8 +90,12 @@ def in_words(table: WhyTable) -> str:
     return f"{text} {unclear} of {len(table.effects)} effects are not told apart from 0."
 
 
-def _importances(study: StoredStudy) -> dict[str, float]:
-    """Empty where too few trials have parameters, or all of them are equally good."""
+def importances(study: StoredStudy) -> dict[str, float]:
+    """Optuna's, by parameter, the largest first: shares of the variance of the quality (PED-ANOVA).
+
+    Empty where too few trials have parameters, or all of them are equally good. Every parameter of every
+    trial is read for it, which takes seconds of a long study.
+    """
     sign = OBJECTIVES[study.config.quality].sign
     try:
         with experimental_optuna(), warnings.catch_warnings():

@@ -67,8 +67,8 @@ def front_figure(
     figure.add_trace(_points(table, named, "named plans", view, {"mode": "markers", "marker": ink}))
     figure.add_trace(_ring(table, choice, view, look))
     figure.update_layout(clickmode="event", shapes=shapes(view, bound, look), dragmode="zoom")
-    for label in names(table, view, choice, bound, look):
-        figure.add_annotation(**label)
+    titles = figure.layout.annotations
+    figure.update_layout(annotations=[*titles, *names(table, view, choice, bound, look)])
     figure.update_xaxes(range=list(view.plot.x_range), nticks=6, type="log" if log_bytes else None)
     return figure.update_yaxes(range=list(view.plot.y_range), nticks=6)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -38,36 +39,48 @@ def parallel_figure(table: TrialsTable, shown: Iterable[int], look: Look = PAPER
         figure.add_trace(
             go.Scatter(x=x, y=y, name=name, mode="lines", line=line, opacity=opacity, hoverinfo="skip")
         )
-    for position, axis in enumerate(axes):
-        _draw_axis(figure, position, axis, look)
     margin = dict(figure.layout.margin.to_plotly_json()) | {"t": figure.layout.margin.t + 48}
-    figure.update_layout(margin=margin, dragmode=False)
+    # all at once: Plotly checks a whole figure for each one that is added
+    figure.update_layout(
+        margin=margin,
+        dragmode=False,
+        shapes=[_upright(position, look) for position in range(len(axes))],
+        annotations=[
+            text for position, axis in enumerate(axes) for text in _axis_texts(position, axis, look)
+        ],
+    )
     figure.update_xaxes(visible=False, range=[-0.2, len(axes) - 0.8], fixedrange=True)
     return figure.update_yaxes(visible=False, range=[-0.06, 1.06], fixedrange=True)
 
 
-def _draw_axis(figure: go.Figure, position: int, axis: Axis, look: Look) -> None:
+def _upright(position: int, look: Look) -> dict[str, Any]:
+    line = {"color": look.palette.soft, "width": 1}
+    return {"type": "line", "x0": position, "x1": position, "y0": 0, "y1": 1, "line": line}
+
+
+def _axis_texts(position: int, axis: Axis, look: Look) -> list[dict[str, Any]]:
+    """Its title, and its ends."""
     colours = look.palette
-    line = {"color": colours.soft, "width": 1}
-    figure.add_shape(type="line", x0=position, x1=position, y0=0, y1=1, line=line)
-    title = "<br>".join(html.escape(word) for word in axis.title.split())
-    figure.add_annotation(
-        x=position,
-        y=1.06,
-        text=title,
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": colours.ink},
-    )
-    for place, value in ((0, axis.low), (1, axis.high)):
-        figure.add_annotation(
-            x=position,
-            y=place,
-            text=f"{value:.4g}",
-            xshift=-5,
-            xanchor="right",
-            showarrow=False,
-            bgcolor=colours.card,
-            borderpad=1,
-            font={"size": 11, "color": colours.soft},
-        )
+    title: dict[str, Any] = {
+        "x": position,
+        "y": 1.06,
+        "text": "<br>".join(html.escape(word) for word in axis.title.split()),
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11, "color": colours.ink},
+    }
+    ends = [
+        {
+            "x": position,
+            "y": place,
+            "text": f"{value:.4g}",
+            "xshift": -5,
+            "xanchor": "right",
+            "showarrow": False,
+            "bgcolor": colours.card,
+            "borderpad": 1,
+            "font": {"size": 11, "color": colours.soft},
+        }
+        for place, value in ((0, axis.low), (1, axis.high))
+    ]
+    return [title, *ends]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -116,9 +116,9 @@ def depth_figure(lines: Sequence[DepthLine], knob: str, quality: str, look: Look
     return figure.update_yaxes(range=list(span), nticks=4)
 
 
-def importances_figure(table: WhyTable, look: Look = PAPER) -> go.Figure:
+def importances_figure(importances: Mapping[str, float], look: Look = PAPER) -> go.Figure:
     """Optuna's importances of the parameters."""
-    shown = list(table.importances.items())
+    shown = list(importances.items())
     figure = blank_figure(
         look,
         "Importances (Optuna, PED-ANOVA)",

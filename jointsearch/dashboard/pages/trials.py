@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Dash, Input, Output, Patch, State, dcc, html
 from dash.exceptions import PreventUpdate
 
 from jointsearch.dashboard.data.trials import TrialsTable, safe_name, trials_table
@@ -243,5 +243,14 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
             raise PreventUpdate
         table = trials_table(study, records)
         front = [row["trial"] for row in table.rows if row["kind"] == "front"]
-        figure = parallel_figure(table, front, look_of(look))
-        return list(table.rows), {"lines": table.lines, "front": front}, figure, kinds(table), version
+        lines = {"lines": table.lines, "front": front}
+        return list(table.rows), lines, _axes(table, look_of(look)), kinds(table), version
+
+
+def _axes(table: TrialsTable, look: Look) -> Patch:
+    """The axes as they are now; the browser draws the lines (``assets/trials.js``)."""
+    drawn = parallel_figure(replace(table, lines={}), (), look)
+    patch = Patch()
+    for part in ("annotations", "shapes", "xaxis"):
+        patch["layout"][part] = drawn.layout[part]
+    return patch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
-from jointsearch.dashboard.data.why import WhyTable, by_depth, in_words, why_table
+from jointsearch.dashboard.data.why import WhyTable, by_depth, importances, in_words, why_table
 from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.figures.why import depth_figure, effects_figure, importances_figure
 from jointsearch.dashboard.live import LiveStudies
@@ -51,7 +51,7 @@ def why_page(study: StoredStudy, table: WhyTable, look: Look) -> list[Any]:
         ),
         *([html.Div(depths, className="ge")] if depths else []),
         _ranking(table, look),
-        _importances(table, look),
+        _importances(),
         dcc.Store(id="why-trial", data=trial),
     ]
 
@@ -85,22 +85,39 @@ def _ranking(table: WhyTable, look: Look) -> Any:
     )
 
 
-def _importances(table: WhyTable, look: Look) -> Any:
-    if not table.importances:
-        return html.P("Too few trials have been searched for Optuna's importances.", className="soft small")
+def _importances() -> Any:
+    """They are counted for who asks."""
+    panel = html.Div(dmc.Skeleton(height=120, radius="md"), id="importances-panel")
+    item = dmc.AccordionItem(
+        [dmc.AccordionControl("Optuna's importances"), dmc.AccordionPanel(panel)], value="importances"
+    )
+    return dmc.Accordion([item], id="importances-asked", variant="separated")
+
+
+def importances_lines(study: StoredStudy, look: Look) -> list[Any]:
+    """Optuna's importances, and what they do not say."""
+    found = importances(study)
+    if not found:
+        return [html.P("Too few trials have been searched for them.", className="soft")]
     caveat = (
         "Shares of the variance of what happened to be tried, without an interval: a group whose choices the "
         "search has settled early looks unimportant here."
     )
-    drawn = graph(importances_figure(table, look), "importances", "Optuna's importances")
-    item = dmc.AccordionItem(
-        [dmc.AccordionControl("Optuna's importances"), dmc.AccordionPanel([html.P(caveat), drawn])],
-        value="importances",
-    )
-    return dmc.Accordion([item], variant="separated")
+    drawn = graph(importances_figure(found, look), "importances", "Optuna's importances")
+    return [html.P(caveat), drawn]
 
 
 def add_callbacks(app: Dash, studies: LiveStudies) -> None:
+    @app.callback(
+        Output("importances-panel", "children"),
+        Input("importances-asked", "value"),
+        State("address", "pathname"),
+        State("look", "data"),
+        prevent_initial_call=True,
+    )
+    def count(asked: str | None, path: str, look: dict[str, Any]) -> Any:
+        return importances_lines(study_at(studies, path), look_of(look)) if asked else no_update
+
     @app.callback(
         Output("effects", "figure"),
         Output("effects", "style"),

@@ -13,8 +13,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from fixtures.chromium import FRONT_POINTS, IN_CHROMIUM, LONG_MS, PHONE, luminance
 from jointsearch.cli import cli
+from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.full_runs import full_runs, selected
 from jointsearch.study.stored import StoredStudy
+from jointsearch.study.worker.trials import Worker
+from jointsearch.testing import FakeRunner
 
 pytestmark = IN_CHROMIUM
 
@@ -92,8 +95,24 @@ def test_all_trials_are_filtered_and_saved(page: Page, study: StoredStudy) -> No
     expect(page.locator("#grid .ag-header-cell-text", has_text="Seed")).to_be_visible()
     page.reload()
     expect(page.locator("#grid .ag-header-cell-text", has_text="Seed")).to_be_visible()
+    page.goto("/study/small/trials")
     page.locator("#grid a", has_text="4-bit r0").first.click()
     page.wait_for_selector("#against table")
+
+
+def test_the_table_of_trials_follows_a_running_study(
+    page: Page, study: StoredStudy, layout: ModelLayout
+) -> None:
+    page.goto("/study/small/trials")
+    page.wait_for_selector("#grid .ag-row")
+    Worker(study, FakeRunner(layout)).run()
+    records = study.records()
+    expect(page.get_by_text(f"All {len(records.trials)}")).to_be_visible()
+    front = {trial.number for point in records.front for trial in point.trials}
+    page.wait_for_function(f"() => ({FOREGROUND})() === {len(front)}")
+    sizes = [trial.measurement.model_bytes / 1e6 for trial in records.complete]
+    ends = page.locator("#parallel .annotation-text").all_text_contents()
+    assert {f"{min(sizes):.4g}", f"{max(sizes):.4g}"} <= set(ends)
 
 
 def test_two_plans_and_the_worth_of_parts(page: Page, study: StoredStudy) -> None:
@@ -107,6 +126,9 @@ def test_two_plans_and_the_worth_of_parts(page: Page, study: StoredStudy) -> Non
         """() => document.querySelector("#effects .js-plotly-plot").layout.annotations
             .some(a => a.text.includes("per MB"))"""
     )
+    assert page.locator("#importances").count() == 0  # they are counted for who asks
+    page.get_by_role("button", name="Optuna's importances").click()
+    page.wait_for_selector("#importances .bars path")
 
 
 def test_a_study_is_found_among_others(page: Page) -> None:
