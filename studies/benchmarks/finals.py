@@ -32,7 +32,8 @@ plans on either front that is on both, and what choosing by the trials costs at 
 mean over the longer front. The plans are those of the front and its rivals on the ladder, then what was on
 the front of the length before: the hardest to tell apart. One seed. At 960 steps of stories260k there was
 time for the smallest ten alone. Of minilm-sst2 two are without adapters, and train a new head alone; the
-other nine have no rank correlation at all (-0.02).
+other nine have no rank correlation at all (-0.02). Its fidelity was taken before the rungs of the ladder next
+to its front, and two further seeds of some plans, were run at 300 steps: these are in `finals.jsonl`, too.
 
 """
 
