@@ -104,6 +104,25 @@ def training_memory() -> str:
     return table(["model", "cells", "batch × length", "foretold over measured"], rows)
 
 
+def training_options() -> str:
+    """``benchmarks/training_options.json``: what options save of a step's memory."""
+    found = read("benchmarks/training_options.json")
+    measured = {row["options"]: row for row in found["cpu"]}
+    foretold = {row["options"]: row["foretold"] for row in found["cuda"]}
+    rows = []
+    for name in dict.fromkeys((*measured, *foretold)):
+        on_cpu = measured.get(name)
+        rows.append(
+            (
+                name,
+                _gigabytes(on_cpu["measured"]) if on_cpu else "",
+                _gigabytes(on_cpu["foretold"]) if on_cpu else "",
+                _gigabytes(foretold[name]) if name in foretold else "",
+            )
+        )
+    return table(["options", "CPU, measured", "CPU, foretold", "CUDA, foretold"], rows)
+
+
 def _gigabytes(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.2f} GB"
 

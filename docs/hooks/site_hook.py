@@ -58,6 +58,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "overheads": record_tables.overheads,
     "memory": record_tables.memory,
     "training memory": record_tables.training_memory,
+    "training options": record_tables.training_options,
     "workers": record_tables.workers,
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,

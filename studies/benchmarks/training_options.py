@@ -1,4 +1,4 @@
-"""What each option of ``training`` saves of a step's memory, and what it costs in time.
+"""What each option of ``training`` saves of a step's memory.
 
     python studies/benchmarks/training_options.py -o studies/benchmarks/training_options.json
 
