@@ -90,6 +90,9 @@ class PlanFile(Record):
         return plan_cost(self.layout, self.plan)
 
 
+_NO_PLAN = "not a plan; `jointsearch export STUDY -o plan.json` writes one"
+
+
 def read_plan(path: Path) -> PlanFile:
     """Read a plan; raises ``PlanError`` if it is missing, damaged or has been edited inconsistently."""
     try:
@@ -97,13 +100,15 @@ def read_plan(path: Path) -> PlanFile:
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except json.JSONDecodeError as error:
+        if error.doc.strip() and not error.doc.lstrip().startswith("{"):  # such as a study file
+            raise PlanError(f"{path}: {_NO_PLAN}") from None
         raise PlanError(f"{path}:{error.lineno}: damaged, not valid JSON: {error.msg}") from None
     except ValueError as error:  # a number of thousands of digits
         raise PlanError(f"{path}: damaged, not valid JSON: {first_line(error)}") from None
     except RecursionError:
         raise PlanError(f"{path}: damaged, nested too deeply") from None
     if not isinstance(content, dict) or content.get("format") != "jointsearch-plan":
-        raise PlanError(f"{path}: not a plan; `jointsearch export STUDY -o plan.json` writes one")
+        raise PlanError(f"{path}: {_NO_PLAN}")
     if content.get("version") != VERSION:
         raise PlanError(
             f"{path}: a plan must have version {VERSION}, but got {content.get('version')!r}; "

@@ -14,6 +14,9 @@ from huggingface_hub import constants, get_session
 
 PATIENCE_SECONDS = 5.0
 
+TOO_MANY_REQUESTS = 429
+"""Upon which the libraries wait and ask again, for every file."""
+
 
 @cache
 def is_out_of_reach() -> bool:
@@ -21,7 +24,8 @@ def is_out_of_reach() -> bool:
     if constants.is_offline_mode():
         return False  # as was asked for
     try:
-        answers = get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS).status_code < 500
+        status = get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS).status_code
+        answers = status < 500 and status != TOO_MANY_REQUESTS
     except Exception:  # of the HTTP library that the Hub's client has, whichever that is
         answers = False
     if not answers:

@@ -212,6 +212,7 @@ def test_an_edited_plan_is_refused(
         (b'{\n "format":', ":2: damaged, not valid JSON"),
         (b"[1, 2]", ": not a plan"),
         (b"3", ": not a plan"),
+        (b"model: {id: x}\n", ": not a plan; `jointsearch export STUDY -o plan.json` writes one"),
         (b"\xff\xfe", ": cannot be read ("),
     ],
 )

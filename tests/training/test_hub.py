@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_out"), [(200, False), (404, False), (503, True), (OSError("refused"), True)]
+    ("answer", "is_out"), [(200, False), (404, False), (429, True), (503, True), (OSError("refused"), True)]
 )
 def test_the_hub_is_asked_once(
     monkeypatch: pytest.MonkeyPatch, asked: list[str], answer: Any, is_out: bool
