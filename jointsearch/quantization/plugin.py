@@ -35,6 +35,7 @@ from jointsearch.plan.formats import FORMATS, OF_BITS, QuantizationSettings
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
 from jointsearch.plan.plan_file import PlanFile, read_plan
+from jointsearch.quantization.deserialize import Deserialize
 from jointsearch.quantization.experts import (
     as_saved,
     await_saved,
@@ -43,7 +44,6 @@ from jointsearch.quantization.experts import (
     take_saved,
 )
 from jointsearch.quantization.formats.base import (
-    AsSaved,
     FormatImplementation,
     compute_dtype,
     empty_module,
@@ -176,13 +176,16 @@ class JointSearchQuantizer(HfQuantizer):
         return _Quantize(self)
 
     def get_load_operations(self) -> dict[str, type[ConversionOps]]:
-        return {"deserialize": _Deserialize}
+        return {"deserialize": Deserialize}
 
     def get_state_dict_and_metadata(
         self, model: PreTrainedModel
     ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """What is saved: 16-bit types for all that is not quantized, and tied weights once."""
         state = as_saved(model.state_dict())
+        for name, of_module in self.quantization_config.formats.items():
+            if implementation_of(of_module).is_saved_flat and f"{name}.weight" in state:
+                state[f"{name}.weight"] = state[f"{name}.weight"].flatten()
         dtype = self.quantization_config.torch_dtype
         state |= {name: tensor.detach().to(dtype) for name, tensor in unquantized_tensors(model).items()}
         for targets in tied_modules(model).values():
@@ -270,30 +273,3 @@ class _Quantize(ConversionOps):
             path = name.removesuffix("weight")
             result |= {f"{path}{tensor_name}": tensor for tensor_name, tensor in tensors.items()}
         return result
-
-
-class _Deserialize(ConversionOps):
-    """A saved weight back into its parameter, by the operation of its module's format.
-
-    The loader casts scales to the type of the packed weight unless an operation has ``hf_quantizer``.
-    """
-
-    def __init__(self, hf_quantizer: JointSearchQuantizer) -> None:
-        self.hf_quantizer = hf_quantizer
-
-    def convert(
-        self,
-        input_dict: dict[str, Any],
-        model: Any = None,
-        full_layer_name: str | None = None,
-        **kwargs: Any,
-    ) -> dict[str, torch.Tensor]:
-        module, _ = get_module_from_name(model, full_layer_name)
-        implementation = format_of(module)
-        if implementation is None:
-            # nothing was cast on the way here; see above
-            dtype = model.get_parameter_or_buffer(full_layer_name).dtype
-            values = AsSaved(self.hf_quantizer).convert(input_dict)
-            return {k: v.to(dtype) if v.is_floating_point() else v for k, v in values.items()}
-        operation = implementation.deserialize(self.hf_quantizer)
-        return operation.convert(input_dict, model=model, full_layer_name=full_layer_name)

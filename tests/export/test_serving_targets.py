@@ -44,7 +44,8 @@ def weight_of(tensors: dict[str, torch.Tensor], name: str, weight_format: str) -
     """What a module of a run's checkpoint stands for, by hand and by bitsandbytes' own functions."""
     weight = tensors[f"{name}.weight"]
     if weight_format == "int8":
-        return weight.float() * tensors[f"{name}.SCB"][:, None] / 127
+        scales = tensors[f"{name}.SCB"][:, None]
+        return weight.float().view(len(scales), -1) * scales / 127  # saved flat
     if weight_format == "nf4":
         parts = {
             key.removeprefix(f"{name}."): value

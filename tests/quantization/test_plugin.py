@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig
 
 from jointsearch import JointSearchConfig
@@ -35,6 +36,40 @@ def test_import_registers_in_any_order(first: str, family_folder: Path, tmp_path
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["Linear4bit", "Embedding8bit"]
+
+
+@pytest.mark.parametrize("weight_format", ["nf4", "int8"])
+def test_without_the_plug_in_nothing_is_loaded(
+    weight_format: str, family_folder: Path, tmp_path: Path
+) -> None:
+    """The numbers of int8, in the shape of the weight, would be taken for the weight itself."""
+    name = "model.layers.0.mlp.up_proj"
+    quantized = AutoModelForCausalLM.from_pretrained(
+        family_folder / "llama", quantization_config=JointSearchConfig({name: weight_format})
+    )
+    save_model(quantized, tmp_path)
+    code = f"from transformers import AutoModelForCausalLM as A; A.from_pretrained({str(tmp_path)!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "got jointsearch" in run.stderr
+
+
+def test_int8_that_was_saved_in_its_shape_is_loaded(family_folder: Path, tmp_path: Path) -> None:
+    """As earlier versions did."""
+    name = "model.layers.0.mlp.up_proj"
+    config = JointSearchConfig({name: "int8"})
+    quantized = AutoModelForCausalLM.from_pretrained(family_folder / "llama", quantization_config=config)
+    save_model(quantized, tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    shape = quantized.get_submodule(name).weight.shape
+    assert saved[f"{name}.weight"].shape == (shape.numel(),)
+    saved[f"{name}.weight"] = saved[f"{name}.weight"].view(shape)
+    ids = torch.arange(8).view(1, 8)
+    expected = quantized.eval()(ids).logits
+    for _ in range(2):  # flat, and then in its shape
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+        assert torch.equal(loaded(ids).logits, expected)
+        save_file(saved, tmp_path / "model.safetensors", {"format": "pt"})
 
 
 def test_a_module_that_is_not_there_is_named(family_folder: Path) -> None:

@@ -57,6 +57,10 @@ class FormatImplementation(ABC):
     """The type of an empty module's ``weight`` that awaits a checkpoint's: transformers casts to it. None
     where it has the right type from the beginning."""
 
+    is_saved_flat: bool = False
+    """Whether a saved ``weight`` has one dimension: one of the module's own shape and unpacked numbers would
+    be taken for the weight itself where this plug-in is not imported, of which transformers only warns."""
+
     @abstractmethod
     def linear(
         self,

@@ -31,6 +31,7 @@ class Int8Format(FormatImplementation):
     serialized_names = tuple(Bnb8BitHfQuantizer.serialized_names["weight"])
     deserialize = Bnb8bitDeserialize
     placeholder_dtype = torch.int8
+    is_saved_flat = True
 
     def linear(
         self,

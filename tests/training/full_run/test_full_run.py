@@ -91,7 +91,9 @@ def test_quantizing_on_load_gives_the_saved_model(
     state = model.state_dict()
     for name in saved:
         if "quant_state" not in name and "weight_format" not in name:
-            assert torch.equal(state[name].to(saved[name].dtype), saved[name]), name
+            loaded = state[name].to(saved[name].dtype)
+            # int8 is saved flat
+            assert torch.equal(loaded, saved[name].view(loaded.shape)), name
 
 
 def test_bytes_on_disk_are_the_plans(run: tuple[Path, dict[str, Any], Any], plan: PlanFile) -> None:
