@@ -66,6 +66,7 @@ def test_every_module_has_its_own_format(exported: tuple[Path, Path], graph: Any
             if weight_format == "nf4":
                 assert any(np.array_equal(packed, weight.ravel()) for packed in found), name
             else:
+                weight = weight.reshape(len(tensors[f"{name}.SCB"]), -1)  # saved flat
                 rows = [packed.reshape(len(packed), -1)[:, : weight.shape[1]] for packed in found]
                 wanted = (weight.astype(int) + 128).astype(np.uint8)
                 assert any(np.array_equal(packed, wanted) for packed in rows), name
