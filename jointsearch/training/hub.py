@@ -12,6 +12,9 @@ from functools import cache
 import datasets
 from huggingface_hub import constants, get_session
 
+QUESTION = f"{constants.ENDPOINT}/api/models?limit=1"
+"""Of those that the libraries ask, and not the front page, which can be there alone."""
+
 PATIENCE_SECONDS = 5.0
 
 TOO_MANY_REQUESTS = 429
@@ -24,7 +27,7 @@ def is_out_of_reach() -> bool:
     if constants.is_offline_mode():
         return False  # as was asked for
     try:
-        status = get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS).status_code
+        status = get_session().head(QUESTION, timeout=PATIENCE_SECONDS).status_code
         answers = status < 500 and status != TOO_MANY_REQUESTS
     except Exception:  # of the HTTP library that the Hub's client has, whichever that is
         answers = False

@@ -44,7 +44,7 @@ def test_the_hub_is_asked_once(
 
     monkeypatch.setattr(hub, "get_session", lambda: SimpleNamespace(head=head))
     assert [hub.is_out_of_reach() for _ in range(3)] == [is_out] * 3
-    assert asked == [constants.ENDPOINT]
+    assert asked == [f"{constants.ENDPOINT}/api/models?limit=1"]
     assert constants.is_offline_mode() == datasets.config.HF_HUB_OFFLINE == is_out
     assert os.environ["HF_HUB_OFFLINE"] == ("1" if is_out else "0")
 
