@@ -62,7 +62,7 @@ def score_tokens(model: nn.Module, batches: Iterable[Batch], shift: int) -> Toke
 def _without_labels(model: Any, batch: Batch) -> Batch:
     """A model that is given labels takes their loss too; an encoder-decoder reads its inputs from them."""
     given = {name: value for name, value in batch.items() if name != "labels"}
-    if model.config.is_encoder_decoder:
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):  # a model of one's own has none
         try:
             given["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
         except AttributeError:
