@@ -28,7 +28,7 @@ PLAIN = {"type": "causal-lm", "sequence_length": 32}
 PROMPTS = {
     "type": "causal-lm",
     "prompt": "{question}",
-    "completion": " {answers.text}",
+    "completion": " {answers.text.0}",
     "sequence_length": 48,
     "generation": {"max_new_tokens": 6, "answer_pattern": r"(\w+)"},
 }
