@@ -91,7 +91,11 @@ def case(request: pytest.FixtureRequest, family_models: Path, rows_file: Path, t
 
 
 @pytest.mark.slow
-def test_whole_study(case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], int]) -> None:
+def test_whole_study(
+    case: Path, tmp_path: Path, tensor_bytes: Callable[[Path], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # foretelling memory has tests of its own, and takes longer than all of this
+    monkeypatch.setattr("jointsearch.creating.read_memory", lambda config, layout: None)
     url = f"sqlite:///{tmp_path}/studies.db"
     study = start_study(read_study(case), url, Audience())
     records = study.records()
