@@ -67,11 +67,15 @@ def build(family_models: Path, save: Callable[..., str]) -> Build:
 
 
 @pytest.fixture
-def check_tokenized_once(save: Callable[..., str], family_models: Path) -> Callable[..., None]:
+def check_tokenized_once(
+    save: Callable[..., str], family_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """Of a task that is built three times, as by three workers, the rows are tokenized once."""
 
     def check(family: str, test: list[Row], train: list[Row], **settings: Any) -> None:
-        cache = Path(datasets.config.HF_DATASETS_CACHE) / "jointsearch"
+        # a cache of its own: other processes that run tests write into the usual one
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        cache = tmp_path / "cache" / "jointsearch"
 
         def cached() -> dict[str, int]:
             return {path.name: path.stat().st_mtime_ns for path in cache.glob("*.arrow")}
