@@ -21,6 +21,7 @@ from jointsearch.plan.plan_file import PlanFile
 from jointsearch.quantization.in_place import dequantized, to_sixteen_bit
 from jointsearch.training.full_run.evaluation import load_saved, read_run, task_of
 from jointsearch.training.full_run.folder import ADAPTER, METRICS_FILE, MODEL
+from jointsearch.training.model.architecture import model_class
 from jointsearch.training.model.base_model import load_base
 from jointsearch.training.quiet import ranks_of_parameters
 from jointsearch.training.tasks.base import Task
@@ -42,6 +43,11 @@ class FinishedRun:
         """The model's 16-bit type."""
         dtype: torch.dtype = getattr(torch, self.plan.layout.dtype)
         return dtype
+
+    @property
+    def auto_class(self) -> Any:
+        """What loads a checkpoint of the run's task: one of transformers' auto classes."""
+        return model_class(self.plan.study.task.type)
 
     @property
     def adapter(self) -> Path | None:

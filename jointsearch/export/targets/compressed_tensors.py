@@ -103,12 +103,10 @@ class CompressedTensors(ServingTarget):
     def load(self, folder: Path, run: FinishedRun) -> nn.Module:
         import torch
 
-        from jointsearch.training.model.architecture import model_class
         from jointsearch.training.quiet import without_bars
 
-        kind = model_class(run.plan.study.task.type)
         with without_bars():
-            model = kind.from_pretrained(folder.resolve(), dtype=torch.float32)
+            model = run.auto_class.from_pretrained(folder.resolve(), dtype=torch.float32)
             model.hf_quantizer.compressor.decompress_model(model)  # as its first forward pass would
         loaded: nn.Module = model.eval()
         return loaded

@@ -45,10 +45,7 @@ class Merged(ServingTarget):
     def load(self, folder: Path, run: FinishedRun) -> nn.Module:
         import torch
 
-        from jointsearch.training.model.architecture import model_class
-
-        kind = model_class(run.plan.study.task.type)
-        model: nn.Module = kind.from_pretrained(folder.resolve(), dtype=torch.float32)
+        model: nn.Module = run.auto_class.from_pretrained(folder.resolve(), dtype=torch.float32)
         return model.eval()
 
     def expected(self, run: FinishedRun) -> nn.Module:

@@ -44,12 +44,10 @@ class MergedQuantized(ServingTarget):
 
     def write(self, run: FinishedRun, folder: Path) -> None:
         from jointsearch.quantization.plugin import JointSearchConfig, save_model
-        from jointsearch.training.model.architecture import model_class
 
-        kind = model_class(run.plan.study.task.type)
         with tempfile.TemporaryDirectory(dir=folder.parent) as plain:
             run.merged().to(run.dtype).save_pretrained(plain)
-            model = kind.from_pretrained(
+            model = run.auto_class.from_pretrained(
                 plain,
                 quantization_config=JointSearchConfig.from_plan(run.plan),
                 device_map={"": "cpu"},
@@ -59,10 +57,7 @@ class MergedQuantized(ServingTarget):
         run.tokenizer.save_pretrained(folder)
 
     def load(self, folder: Path, run: FinishedRun) -> nn.Module:
-        from jointsearch.training.model.architecture import model_class
-
-        kind = model_class(run.plan.study.task.type)
-        model: nn.Module = kind.from_pretrained(folder.resolve(), device_map={"": "cpu"})
+        model: nn.Module = run.auto_class.from_pretrained(folder.resolve(), device_map={"": "cpu"})
         return model.eval()
 
     def expected(self, run: FinishedRun) -> nn.Module:
