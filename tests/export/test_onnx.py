@@ -20,7 +20,7 @@ from families.zoo import FAMILIES
 from fixtures.facts import byte_level, facts
 from jointsearch.errors import PlanError, UnsupportedError
 from jointsearch.export.finished_run import FinishedRun
-from jointsearch.export.onnx_session import OnnxModel
+from jointsearch.export.onnx.session import OnnxModel
 from jointsearch.plan.plan_file import read_plan
 
 FinishedRuns = Callable[..., Path]

@@ -55,8 +55,8 @@ class Onnx(ServingTarget):
             raise PlanError("onnx has no experts with formats or adapters, but the plan gives them some")
 
     def write(self, run: FinishedRun, folder: Path) -> None:
-        from jointsearch.export.onnx_graph import save_graph
-        from jointsearch.export.traced import traceable
+        from jointsearch.export.onnx.graph import save_graph
+        from jointsearch.export.onnx.traced import traceable
         from jointsearch.training.full_run.evaluation import load_saved
 
         loaded = load_saved(run.plan, run.folder)
@@ -69,7 +69,7 @@ class Onnx(ServingTarget):
         run.tokenizer.save_pretrained(folder)
 
     def load(self, folder: Path, run: FinishedRun) -> nn.Module:
-        from jointsearch.export.onnx_session import OnnxModel
+        from jointsearch.export.onnx.session import OnnxModel
 
         return OnnxModel(folder)
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.modeling_outputs import CausalLMOutput
 
-from jointsearch.export.onnx_graph import GRAPH
+from jointsearch.export.onnx.graph import GRAPH
 
 Cache = dict[str, np.ndarray]
 """What ``past_key_values`` is fed with, by the names of the inputs."""
