@@ -14,16 +14,29 @@ from jointsearch.export.verification import NEW_TOKENS, Verification
 from jointsearch.front.objectives import format_bytes, format_value
 
 
-def model_card(run: FinishedRun, target: ServingTarget, name: str, found: Verification | None) -> str:
-    """Markdown with the Hub's metadata before it; ``found``: the figures, where it was verified."""
+def model_card(
+    run: FinishedRun,
+    target: ServingTarget,
+    folder: str,
+    found: Verification | None,
+    repository: str | None = None,
+) -> str:
+    """Markdown with the Hub's metadata before it.
+
+    ``folder``: the export's name on a disk; ``repository``: on the Hub; ``found``: the figures, where it was
+    verified.
+    """
+    name = repository or folder
     ranks = run.plan.plan.ranks
     base = run.plan.study.model.id
     usage = target.usage.format(
-        folder=name,
+        folder=name if "transformers" in target.runtime else folder,
         base=base,
         auto_class=TASKS[run.plan.study.task.type].model_class.partition(":")[2],
         max_rank=max(ranks.values(), default=0),
     )
+    if repository is not None and "transformers" not in target.runtime:
+        usage = f"```\nhf download {repository} --local-dir {folder}\n```\n\n{usage}"
     parts = [
         f"---\n{yaml.safe_dump(_metadata(run, target), sort_keys=False)}---",
         f"# {name}",

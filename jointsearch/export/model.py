@@ -17,6 +17,7 @@ from jointsearch.errors import UnsupportedError
 from jointsearch.export import check_place
 from jointsearch.export.card import model_card
 from jointsearch.export.finished_run import FinishedRun
+from jointsearch.export.hub import check_repository
 from jointsearch.export.serving import SERVING_TARGETS, check_installed, missing
 from jointsearch.export.verification import Verification, verified
 from jointsearch.files import make_folder_of, write_text
@@ -34,11 +35,13 @@ def export_model(
     *,
     verify: bool | None = None,
     overwrite: bool = False,
+    repository: str | None = None,
     tell: Callable[[str], object] = str,
 ) -> Verification | None:
     """Write the finished run in the folder ``run`` for ``target`` into the folder ``output``.
 
-    ``verify``: load it there and compare; None: where the runtime is installed. Raises ``PlanError`` where
+    ``verify``: load it there and compare; None: where the runtime is installed. ``repository``: of the Hub,
+    where it will be found, for the model card; ``hub.push`` uploads it. Raises ``PlanError`` where
     the runtime cannot carry the plan, ``UnsupportedError`` where something is not installed, and
     ``OutputError`` where the place is taken or the export is not what was trained.
     """
@@ -46,6 +49,8 @@ def export_model(
         raise UnsupportedError(SERVING_TARGETS.problem(target))
     chosen = SERVING_TARGETS[target]
     check_place(output, target, is_folder=True, overwrite=overwrite)
+    if repository is not None:
+        check_repository(repository)
     source = FinishedRun(run)
     chosen.check(source.plan)
     check_installed(chosen)
@@ -65,5 +70,5 @@ def export_model(
         if not lacking and verify is not False:
             found = verified(source, chosen, lambda: chosen.load(folder, source))
             write_text(folder / VERIFICATION_FILE, found.model_dump_json(indent=1) + "\n")
-        write_text(folder / CARD_FILE, model_card(source, chosen, output.name, found))
+        write_text(folder / CARD_FILE, model_card(source, chosen, output.name, found, repository))
     return found
