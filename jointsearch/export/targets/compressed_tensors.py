@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointsearch.errors import PlanError
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.export.targets._usage import by_transformers
 from jointsearch.plan.formats import by_precision
 from jointsearch.plan.plan_file import PlanFile
 
@@ -28,18 +29,13 @@ GROUP = 32
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Modules of one parent that vLLM multiplies by at once, in one format."""
 
-USAGE = """\
-```python
-from transformers import {auto_class}, AutoTokenizer
-
-model = {auto_class}.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-```
+USAGE = f"""\
+{by_transformers()}
 
 It needs `pip install compressed-tensors`. With vLLM:
 
 ```
-vllm serve {folder}
+vllm serve {{folder}}
 ```
 """
 

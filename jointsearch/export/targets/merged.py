@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.export.targets._usage import by_transformers
 from jointsearch.plan.plan_file import PlanFile
 
 if TYPE_CHECKING:
@@ -16,22 +17,13 @@ if TYPE_CHECKING:
 
     from jointsearch.export.finished_run import FinishedRun
 
-USAGE = """\
-```python
-from transformers import {auto_class}, AutoTokenizer
-
-model = {auto_class}.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-```
-"""
-
 
 class Merged(ServingTarget):
     name = "merged"
     description = "a plain 16-bit checkpoint with the adapter merged into it"
     runtime = ("transformers",)
     tolerance = 0.05  # bfloat16 rounds each weight by up to 0.4 %
-    usage = USAGE
+    usage = by_transformers()
 
     def check(self, plan: PlanFile) -> None:
         self.check_experts(plan)

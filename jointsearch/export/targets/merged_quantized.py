@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jointsearch.errors import PlanError
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.export.targets._usage import by_transformers
 from jointsearch.plan.plan_file import PlanFile
 
 if TYPE_CHECKING:
@@ -19,23 +20,13 @@ if TYPE_CHECKING:
 
     from jointsearch.export.finished_run import FinishedRun
 
-USAGE = """\
-```python
-import jointsearch  # lets transformers load mixed checkpoints
-from transformers import {auto_class}, AutoTokenizer
-
-model = {auto_class}.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-```
-"""
-
 
 class MergedQuantized(ServingTarget):
     name = "merged-quantized"
     description = "a checkpoint in the plan's formats with the adapter merged into it"
     runtime = ("transformers", "bitsandbytes")
     tolerance = 1e-6
-    usage = USAGE
+    usage = by_transformers("import jointsearch  # lets transformers load mixed checkpoints")
 
     def check(self, plan: PlanFile) -> None:
         if not plan.plan.formats:
