@@ -42,9 +42,11 @@ def export_model(
 
     ``verify``: load it in its runtime and compare it with the run; by default where the runtime is
     installed. ``tell`` gets a note where it is not. ``push_to_hub``: a repository of the Hub to upload it to,
-    which is made where it is not there, ``private`` or not. Raises ``PlanError`` where the runtime cannot carry the
-    plan, ``UnsupportedError`` where something is not installed, and ``OutputError`` where the folder is taken,
-    the export does not compute what was trained, or the Hub does not take it; the folder then stays.
+    which is made where it is not there, ``private`` or not.
+
+    Raises ``PlanError`` where the runtime cannot carry the plan, ``UnsupportedError`` where something is not
+    installed, and ``OutputError`` where the folder is taken, the export does not compute what was trained, or
+    the Hub does not take it; the folder then stays.
     """
     quiet_libraries()
     from jointsearch.export import hub, model

@@ -29,7 +29,9 @@ from jointsearch.training.quiet import quiet_libraries
     metavar="REPO",
     help="Upload it to this repository of the Hugging Face Hub, which is made where it is not there.",
 )
-@click.option("--public", is_flag=True, help="Let everyone see a repository that is made; else it is private.")
+@click.option(
+    "--public", is_flag=True, help="Let everyone see a repository that is made; else it is private."
+)
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 @trust_option
 def export_model(
