@@ -76,18 +76,48 @@ class LiveBytes(TorchDispatchMode):
 class VirtualTensors(LiveBytes):
     """Counts likewise, and computes nothing."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._layouts: dict[Any, Any] = {}
+        """Of what an operation has made of tensors like these: a model's blocks ask the same again."""
+
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = func.__name__.partition(".")[0]
         if func.is_view or name in RUN_ANYWAY | READS or _is_computed(func, args, kwargs):
             return func(*args, **kwargs)
         if func._schema.is_mutable:
             return _changed(func, args, kwargs)
-        return _made(func, args, kwargs)
+        asked = func, _description(args), _description(kwargs)
+        if asked not in self._layouts:
+            self._layouts[asked] = _layout_of_result(func, args, kwargs)
+        layout = self._layouts[asked]
+        if layout is None:
+            return func(*args, **kwargs)
+        device = next((t.device for t in _tensors((args, kwargs))), None)
+        device = kwargs.get("device") or device or torch.device("cpu")
+        return tree_map_only(torch.Tensor, lambda meta: _uninitialized(meta, device), layout)
 
 
-def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """New tensors, with the shapes that the meta kernel gives; what it makes a view of stays one."""
-    device = next((t.device for t in _tensors((args, kwargs))), None) or kwargs.get("device")
+def _description(value: Any) -> Any:
+    """What decides on an operation's shapes: equal for tensors that differ in their numbers alone."""
+    match value:
+        case torch.Tensor():
+            return value.size(), value.stride(), value.dtype
+        case list() | tuple():
+            return tuple(map(_description, value))
+        case dict():
+            return tuple((name, _description(item)) for name, item in value.items())
+    return type(value), value  # 1 and 1.0 give other types
+
+
+def _uninitialized(meta: torch.Tensor, device: torch.device) -> torch.Tensor:
+    made = torch.empty_strided(meta.size(), meta.stride(), dtype=meta.dtype, device=device)
+    # what chooses by its numbers, such as an expert's router, must find some that are allowed
+    return made if made.is_floating_point() else made.zero_()
+
+
+def _layout_of_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the meta kernel makes, or None where it is a view of what it was given."""
     metas: dict[int, torch.Tensor] = {}
 
     def meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -99,19 +129,11 @@ def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     on_meta = tree_map_only(torch.Tensor, meta, (args, kwargs))
     if "device" in kwargs:
-        device = kwargs["device"] or device
         on_meta[1]["device"] = torch.device("meta")
     result = _on_meta(func, *on_meta)
     storages = {tensor.untyped_storage()._cdata for tensor in metas.values()}
-    if any(tensor.untyped_storage()._cdata in storages for tensor in _tensors(result)):
-        return func(*args, **kwargs)
-
-    def real(meta: torch.Tensor) -> torch.Tensor:
-        made = torch.empty_strided(meta.size(), meta.stride(), dtype=meta.dtype, device=device or "cpu")
-        # what chooses by its numbers, such as an expert's router, must find some that are allowed
-        return made if made.is_floating_point() else made.zero_()
-
-    return tree_map_only(torch.Tensor, real, result)
+    is_view = any(tensor.untyped_storage()._cdata in storages for tensor in _tensors(result))
+    return None if is_view else result
 
 
 def _on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
