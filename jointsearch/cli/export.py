@@ -41,7 +41,10 @@ def export(name: str, target: str, output: Path, force: bool, storage_url: str) 
       jointsearch export quickstart --to peft -o adapter
     """
     plan = export_plan(load_study(name, storage_url))
-    export_to(ExportSource(plan), target, output, overwrite=force)
+    source = ExportSource(plan)
+    export_to(source, target, output, overwrite=force)
+    for limit in TARGETS[target].limits(source):
+        tell(f"{target} has {limit}")
     assert plan.origin is not None
     size = format_bytes(plan.cost.model_bytes)
     if foretold := plan.origin.memory.get("training_memory"):

@@ -6,7 +6,7 @@ What a finished run can be served by is in ``export.serving``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class ExportTarget:
     """Writes to a path, whole or not at all; raises ``PlanError`` where the target cannot have the plan."""
     is_folder: bool = False
     """Whether the path is a folder; its parents are there."""
+    limits: Callable[[ExportSource], Sequence[str]] = lambda source: ()
+    """What of a plan is lost in this form: what it has instead, a phrase each."""
 
 
 TARGETS: Registry[ExportTarget] = Registry(

@@ -134,6 +134,12 @@ def test_export_makes_folders_and_overwrites_only_when_asked(run: Run, tmp_path:
     assert read_plan(output).plan
 
 
+def test_export_says_what_another_trainer_has_not(run: Run, tmp_path: Path) -> None:
+    result = run("export", "small", "-o", "axolotl.yaml", "--to", "axolotl")
+    assert "axolotl has no data of the installed package json" in result.stderr
+    assert "# It has no data of the installed package json" in (tmp_path / "axolotl.yaml").read_text()
+
+
 def test_plan_show(run: Run, records: StudyRecords) -> None:
     run("select", "small", "--trial", "1")
     run("export", "small", "-o", "plan.json")

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from jointsearch.config.study import model_source
-from jointsearch.errors import PlanError
 from jointsearch.export import ExportSource, ExportTarget, register_export_target
+from jointsearch.export.plans._elsewhere import check_adapter
 from jointsearch.files import make_folder_of, write_text
 
 CONFIG = "adapter_config.json"
@@ -18,8 +18,7 @@ CONFIG = "adapter_config.json"
 
 def write(source: ExportSource, output: Path) -> None:
     plan = source.plan
-    if not any(plan.peft.get(name) for name in ("target_modules", "target_parameters")):
-        raise PlanError("a plan must have an adapter to be exported to PEFT, but its ranks are all 0")
+    check_adapter(plan, "PEFT")
     model = {
         "base_model_name_or_path": model_source(plan.study.model.id),
         "revision": plan.study.model.revision,
