@@ -92,7 +92,9 @@ def _figures(found: Verification) -> str:
         "| beside | largest difference of a logit | of the largest logit | same continuations |",
         "|---|---|---|---|",
     ]
-    for name, difference in (("what it must compute", found.expected), ("the run", found.run)):
+    rounding = [] if found.rounding is None else [("its weights without its rounding", found.rounding)]
+    rows = [("what it must compute", found.expected), *rounding, ("the run", found.run)]
+    for name, difference in rows:
         same = "" if difference.same_continuations is None else f"{difference.same_continuations}"
         of = f" of {found.num_prompts}, {NEW_TOKENS} tokens each" if same else "none are written"
         lines.append(f"| {name} | {difference.largest:.3g} | {difference.relative:.3g} | {same}{of} |")

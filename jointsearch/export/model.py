@@ -68,7 +68,7 @@ def export_model(
         shutil.copyfile(run / PLAN_FILE, folder / PLAN_FILE)
         found = None
         if not lacking and verify is not False:
-            found = verified(source, chosen, lambda: chosen.load(folder, source))
+            found = verified(source, chosen, folder)
             write_text(folder / VERIFICATION_FILE, found.model_dump_json(indent=1) + "\n")
         write_text(folder / CARD_FILE, model_card(source, chosen, output.name, found, repository))
     return found

@@ -86,9 +86,14 @@ class ServingTarget(ABC):
         """What was written, loaded by the stock runtime on the CPU: a module that takes the batches of the
         run's task and gives ``logits``, as models of transformers do."""
 
+    def load_unrounded(self, folder: Path, run: FinishedRun) -> nn.Module | None:
+        """The same weights where the runtime rounds nothing while it multiplies, to be compared with what is
+        expected; None where ``load`` rounds nothing."""
+        return None
+
     @abstractmethod
     def expected(self, run: FinishedRun) -> nn.Module:
-        """What ``load`` must give, made of the run without what was written."""
+        """What ``load`` must give but for rounding, made of the run without what was written."""
 
 
 SERVING_TARGETS: Registry[ServingTarget] = Registry(

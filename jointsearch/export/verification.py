@@ -10,8 +10,8 @@ the target itself changes, such as weights that are rounded, or formats that are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +55,9 @@ class Verification(Record):
     """From what the export is meant to compute."""
     tolerance: float
     """What ``expected.relative`` is allowed."""
+    rounding: Difference | None = None
+    """Of the export as it is served from the same weights where the runtime rounds nothing while it
+    multiplies, which is then what ``expected`` is about; None where it never does."""
     run: Difference
     """From the run as it was evaluated."""
     loss: float
@@ -65,8 +68,8 @@ class Verification(Record):
         return self.expected.relative <= self.tolerance
 
 
-def verified(run: FinishedRun, target: ServingTarget, load: Callable[[], nn.Module]) -> Verification:
-    """The figures of what ``load`` loads; raises ``OutputError`` where it is not what is expected."""
+def verified(run: FinishedRun, target: ServingTarget, folder: Path) -> Verification:
+    """The figures of the export in ``folder``; raises ``OutputError`` where it is not what is expected."""
     task = run.task
     num_examples = min(NUM_EXAMPLES, task.num_examples("validation"))
     batch = task.batch("validation", list(range(num_examples)))
@@ -77,14 +80,18 @@ def verified(run: FinishedRun, target: ServingTarget, load: Callable[[], nn.Modu
         return _Answers(model, batch, prompts, loss)
 
     # one after another: there may not be room for all
-    of_run, expected, found = answers(run.model), answers(target.expected(run)), answers(load())
+    of_run, expected = answers(run.model), answers(target.expected(run))
+    found = answers(target.load(folder, run))
+    other = target.load_unrounded(folder, run)
+    unrounded = found if other is None else answers(other)
     result = Verification(
         target=target.name,
         plan=run.plan.digest,
         versions={name: version(name) for name in target.runtime},
         num_examples=num_examples,
         num_prompts=0 if prompts is None else len(prompts),
-        expected=found.difference(expected),
+        expected=unrounded.difference(expected),
+        rounding=None if other is None else found.difference(unrounded),
         tolerance=target.tolerance,
         run=found.difference(of_run),
         loss=found.loss,

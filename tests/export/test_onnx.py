@@ -13,11 +13,10 @@ import pytest
 import torch
 from onnx import numpy_helper
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 
 import jointsearch
-from families.zoo import FAMILIES
-from fixtures.facts import byte_level, facts
+from fixtures.exports import of_the_zoo
 from jointsearch.errors import PlanError, UnsupportedError
 from jointsearch.export.finished_run import FinishedRun
 from jointsearch.export.onnx.session import OnnxModel
@@ -142,16 +141,6 @@ def test_other_families(family: str, finished_run: FinishedRuns, tmp_path: Path)
     assert result.verification is not None
     assert result.verification.expected.relative < 1e-5
     assert result.verification.expected.same_continuations == result.verification.num_prompts > 10
-
-
-def of_the_zoo(family: str, folder: Path) -> Path:
-    """A tiny random model of the zoo's with a tokenizer that fits it."""
-    config = FAMILIES[family].config()
-    config.vocab_size = 320
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    byte_level([row["text"] for row in facts()]).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from bitsandbytes.functional import QuantState, dequantize_4bit
 from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 import jointsearch
+from fixtures.exports import weight_of
 from jointsearch.cli import cli
 from jointsearch.errors import OutputError, PlanError, UnsupportedError
 from jointsearch.export.serving import SERVING_TARGETS
@@ -38,24 +38,6 @@ FAMILIES = [
 def figures(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "verification.json").read_text())
     return found
-
-
-def weight_of(tensors: dict[str, torch.Tensor], name: str, weight_format: str) -> torch.Tensor:
-    """What a module of a run's checkpoint stands for, by hand and by bitsandbytes' own functions."""
-    weight = tensors[f"{name}.weight"]
-    if weight_format == "int8":
-        scales = tensors[f"{name}.SCB"][:, None]
-        return weight.float().view(len(scales), -1) * scales / 127  # saved flat
-    if weight_format == "nf4":
-        parts = {
-            key.removeprefix(f"{name}."): value
-            for key, value in tensors.items()
-            if key.startswith(f"{name}.weight.")
-        }
-        state = QuantState.from_dict(parts, device=torch.device("cpu"))
-        shape, state.shape = state.shape, torch.Size((1, state.shape.numel()))
-        return dequantize_4bit(weight, state).view(shape).float()
-    return weight.float()
 
 
 @pytest.mark.parametrize(("family", "task"), FAMILIES)

@@ -1,0 +1,1 @@
+"""What writes GGUF files, and llama.cpp that reads them."""
