@@ -167,9 +167,13 @@ def test_a_merged_file_has_base_and_adapter_in_one(
 
 def test_what_llama_cpp_cannot_have_is_refused_beforehand(written: tuple[Path, Path]) -> None:
     plan, target = read_plan(written[0] / "plan.json"), SERVING_TARGETS["gguf"]
-    with pytest.raises(PlanError, match="lora and rslora, but the plan has dora; use --to gguf-merged"):
+    with pytest.raises(PlanError, match=r"lora and rslora, but the plan has dora; use --to gguf-merged"):
         target.check(with_lora(plan, {"variant": "dora"}))
     SERVING_TARGETS["gguf-merged"].check(with_lora(plan, {"variant": "dora"}))
+    modules = {name: choice.model_copy(update={"rank": 0}) for name, choice in plan.plan.modules.items()}
+    unranked = plan.model_copy(update={"plan": plan.plan.model_copy(update={"modules": modules})})
+    with pytest.raises(PlanError, match=r"those of the plan are all 0; use --to gguf-merged"):
+        target.check(unranked)
     layout = plan.layout.model_copy(update={"architecture": "BertForSequenceClassification"})
     with pytest.raises(PlanError, match=r"written of LlamaFor.*is a BertForSeq.*; use --to merged"):
         target.check(plan.model_copy(update={"layout": layout}))

@@ -50,7 +50,11 @@ class Gguf(ServingTarget):
     def check(self, plan: PlanFile) -> None:
         self.check_formats(plan)
         self.check_model(plan)
-        if plan.plan.ranks and plan.plan.lora.variant not in ("lora", "rslora"):
+        if not plan.plan.ranks:
+            raise PlanError(
+                "gguf needs a rank above 0, but those of the plan are all 0; use --to gguf-merged"
+            )
+        if plan.plan.lora.variant not in ("lora", "rslora"):
             raise PlanError(
                 f"llama.cpp has adapters of the variants lora and rslora, but the plan has "
                 f"{plan.plan.lora.variant}; use --to gguf-merged"
@@ -74,10 +78,8 @@ class Gguf(ServingTarget):
 
         model = dequantized(load_saved(run.plan, run.folder, adapted=False))
         save_model(model, run, folder / MODEL_FILE, kept=True)
-        files = [f"FROM ./{MODEL_FILE}"]
-        if run.adapter is not None:
-            save_adapter(run, model.config, folder / ADAPTER_FILE)
-            files.append(f"ADAPTER ./{ADAPTER_FILE}")
+        save_adapter(run, model.config, folder / ADAPTER_FILE)
+        files = [f"FROM ./{MODEL_FILE}", f"ADAPTER ./{ADAPTER_FILE}"]
         write_text(folder / MODELFILE, modelfile(files, run))
 
     def load(self, folder: Path, run: FinishedRun) -> nn.Module:
