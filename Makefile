@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(if $(shell command -v uv),UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" uv pip install --python $(BIN)/python,$(PIP) install)
 
+# Where it is set, as images set it, every process of the tests would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo screenshots schema docs test test-slow check format build clean
 
 # The environment: the tested set of versions, and this project in editable mode.

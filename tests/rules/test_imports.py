@@ -120,27 +120,31 @@ def violations(module: str, imported: list[str]) -> list[str]:
     return wrong
 
 
-def read_package() -> dict[str, list[Import]]:
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        is_package = path.name == "__init__.py"
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
-        module = ".".join(parts[:-1] if is_package else parts)
-        found[module] = imports(path.read_text(encoding="utf-8"), module, is_package=is_package)
-    return found
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if path.name == "__init__.py" else parts)
 
 
-PACKAGE = read_package()
+FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+@pytest.fixture(scope="module")
+def package() -> dict[str, list[Import]]:
+    """What each module imports."""
+    return {
+        module: imports(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py")
+        for module, path in FILES.items()
+    }
 
 
 def test_every_domain_module_is_there() -> None:
-    assert set(PACKAGE) >= set(DOMAIN)
-    assert all(any(under(module, (tower,)) for module in PACKAGE) for tower in (*SEARCH_TOWER, *MODEL_TOWER))
+    assert set(FILES) >= set(DOMAIN)
+    assert all(any(under(module, (tower,)) for module in FILES) for tower in (*SEARCH_TOWER, *MODEL_TOWER))
 
 
-@pytest.mark.parametrize("module", sorted(PACKAGE))
-def test_imports_point_down_only(module: str) -> None:
-    assert violations(module, [found.name for found in PACKAGE[module]]) == []
+@pytest.mark.parametrize("module", FILES)
+def test_imports_point_down_only(module: str, package: dict[str, list[Import]]) -> None:
+    assert violations(module, [found.name for found in package[module]]) == []
 
 
 def test_a_module_belongs_to_the_domain_a_tower_or_above() -> None:
@@ -155,24 +159,24 @@ def test_a_module_belongs_to_the_domain_a_tower_or_above() -> None:
         "jointsearch.quickstart",
         "jointsearch.hf",
     )
-    assert [module for module in PACKAGE if not under(module, known) and module != "jointsearch"] == []
+    assert [module for module in FILES if not under(module, known) and module != "jointsearch"] == []
 
 
 def module_of(name: str) -> str | None:
     """The jointsearch module that importing ``name`` executes."""
-    while name and name not in PACKAGE:
+    while name and name not in FILES:
         name = name.rpartition(".")[0]
     return name or None
 
 
-def test_no_cycle_at_import_time() -> None:
+def test_no_cycle_at_import_time(package: dict[str, list[Import]]) -> None:
     graph = {
         module: {
             target
             for found in imported
             if found.at_import_time and (target := module_of(found.name)) not in (None, *PACKAGE_ROOT)
         }
-        for module, imported in PACKAGE.items()
+        for module, imported in package.items()
         if module not in PACKAGE_ROOT
     }
     assert "jointsearch.plan.plan" in graph["jointsearch.plan.cost"]
