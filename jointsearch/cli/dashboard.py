@@ -47,6 +47,7 @@ def dashboard(host: str, port: int, auth_token: str, no_token: bool, storage_url
         raise click.UsageError("a token must be of ASCII letters, digits and signs, without spaces")
     _need("dash", "optuna_dashboard", "waitress")
     from jointsearch.dashboard.serving import check_host, serve
+    from jointsearch.export.serving import carriers
 
     made = "" if auth_token or no_token else secrets.token_urlsafe(24)
     token = auth_token or made
@@ -58,7 +59,7 @@ def dashboard(host: str, port: int, auth_token: str, no_token: bool, storage_url
     # a token that a person has given is known to that person, and is not printed
     query = f"?token={made}" if made else ""
     line = f"serving at http://{shown}:{port}/{query} ; Ctrl-C ends it"
-    serve(opened, host, port, token, lambda: tell(line))
+    serve(opened, host, port, token, lambda: tell(line), carriers)
 
 
 @click.command()

@@ -6,6 +6,7 @@ The browser says what pages are drawn for (``assets/look.js``): light or dark, a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from optuna.storages import BaseStorage
 from werkzeug.exceptions import HTTPException
 
 from jointsearch.dashboard.figures.look import DARK, LIGHT, SCHEMES
-from jointsearch.dashboard.live import LiveStudies
+from jointsearch.dashboard.live import Carriers, LiveStudies
 from jointsearch.dashboard.pages import by_address, front, plan, progress, runs, shell, studies, trials, why
 from jointsearch.dashboard.pages.banner import storage_away
 from jointsearch.dashboard.pages.browser import in_browser
@@ -76,12 +77,27 @@ THEME: dict[str, Any] = {
 }
 
 
-def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
+GRID = re.compile(r'<script src="([^"]*/dash_ag_grid/[^"]*)"></script>')
+"""The table's script: more than a megabyte, for one page of them all."""
+
+
+class _Application(Dash):
+    def interpolate_index(self, *args: Any, **parts: Any) -> Any:
+        """The first view does not wait for the table; the page that has one does (``assets/look.js``)."""
+        link = r'<link rel="prefetch" as="script" id="grid-script" href="\1">'
+        fill: Any = super().interpolate_index
+        return fill(*args, **{**parts, "scripts": GRID.sub(link, parts["scripts"])})
+
+
+def create_app(
+    storage: BaseStorage, csrf_cookie: str = "_csrf_token", carriers: Carriers | None = None
+) -> Dash:
     """The application over all studies of ``storage``; ``app.server`` is its WSGI application.
 
-    ``csrf_cookie``: where its pages find what they send back as X-CSRFToken.
+    ``csrf_cookie``: where its pages find what they send back as X-CSRFToken. ``carriers``: which runtimes can
+    carry a plan; without it pages do not say.
     """
-    app = Dash(
+    app = _Application(
         "jointsearch",
         title="jointsearch",
         update_title="",
@@ -97,8 +113,8 @@ def create_app(storage: BaseStorage, csrf_cookie: str = "_csrf_token") -> Dash:
     app.layout = _frame()
     app.server.register_error_handler(DependencyException, lambda error: ("no such file", 404))
     app.server.register_error_handler(Exception, _unanswered)
-    in_browser(app, "jointsearch.look", Output("look", "data"), Input("address", "pathname"))
-    live = LiveStudies(storage)
+    in_browser(app, "jointsearch.arrive", Output("look", "data"), Input("address", "pathname"))
+    live = LiveStudies(storage, carriers)
     for page in PAGES:
         page.add_callbacks(app, live)
     return app

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from optuna.storages import BaseStorage
 
@@ -17,7 +17,14 @@ from jointsearch.study.storage.internals import is_stored
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import open_study, read_each, study_names
 
+if TYPE_CHECKING:
+    from jointsearch.export.serving import Carried
+    from jointsearch.plan.plan_file import PlanFile
+
 Found = TypeVar("Found")
+
+Carriers: TypeAlias = "Callable[[PlanFile], Sequence[Carried]]"
+"""Which runtimes can carry a plan: what knows models says so, and pages show it."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +38,9 @@ def _warn(line: str) -> None:
 class LiveStudies:
     """All studies of a storage; thread-safe."""
 
-    def __init__(self, storage: BaseStorage) -> None:
+    def __init__(self, storage: BaseStorage, carriers: Carriers | None = None) -> None:
         self._storage = storage
+        self.carriers = carriers
         self._open: dict[str, StoredStudy] = {}
         self._verdicts: dict[tuple[str, int | None], tuple[StudyRecords, Verdict]] = {}
         self._lock = threading.Lock()

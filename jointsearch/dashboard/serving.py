@@ -16,6 +16,8 @@ from jointsearch.errors import UnsupportedError, first_line
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from jointsearch.dashboard.live import Carriers
+
 
 CONNECTIONS = 500
 """At once, so that many that ask for nothing keep nobody out; a process may usually have 1024 files."""
@@ -23,13 +25,15 @@ UNUSED_SECONDS = 20
 """How long a connection that asks for nothing is kept; browsers open another where they need one."""
 
 
-def create_dashboard(storage: BaseStorage, token: str = "", port: int = 8080) -> WSGIApplication:
-    """Ours at ``/``, optuna-dashboard beside it.
+def create_dashboard(
+    storage: BaseStorage, token: str = "", port: int = 8080, carriers: Carriers | None = None
+) -> WSGIApplication:
+    """Ours at ``/``, optuna-dashboard beside it; ``carriers``: as ``create_app`` has them.
 
     ``token``: what every request must show; empty for none. ``port``: which is listened to; cookies
     bear it, since a browser sends those of one port to all others of the host.
     """
-    ours = create_app(storage, csrf_cookie(port)).server
+    ours = create_app(storage, csrf_cookie(port), carriers).server
     return Router(ours, optuna_dashboard.wsgi(storage), token, port)
 
 
@@ -49,12 +53,13 @@ def serve(
     port: int,
     token: str = "",
     tell: Callable[[], None] = lambda: None,
+    carriers: Carriers | None = None,
 ) -> None:
     """Serve until interrupted, after ``tell``; raises ``UnsupportedError`` where the address is not free."""
     check_host(host, token)
     try:
         server = waitress.create_server(
-            create_dashboard(storage, token, port),
+            create_dashboard(storage, token, port, carriers),
             host=host,
             port=port,
             threads=8,

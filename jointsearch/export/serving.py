@@ -8,6 +8,7 @@ written, so that the comparison of both (``export.verification``) proves somethi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,28 @@ SERVING_TARGETS: Registry[ServingTarget] = Registry(
 def register_serving_target(target: ServingTarget) -> ServingTarget:
     """Make a target known by its name, for ``jointsearch export-model --to``."""
     return SERVING_TARGETS.register(target)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Whether a runtime can carry a plan."""
+
+    target: ServingTarget
+    problem: str
+    """Why it cannot, with what to do instead; empty where it can."""
+
+
+def carriers(plan: PlanFile) -> tuple[Carried, ...]:
+    """What every target says of the plan."""
+    return tuple(Carried(target, _problem(target, plan)) for target in SERVING_TARGETS.values())
+
+
+def _problem(target: ServingTarget, plan: PlanFile) -> str:
+    try:
+        target.check(plan)
+    except PlanError as error:
+        return str(error)
+    return ""
 
 
 def missing(modules: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,19 @@
   const chosen = () => localStorage.getItem(KEY);
   const isDark = () => (["dark", "light"].includes(chosen()) ? chosen() === "dark" : dark.matches);
   const look = () => ({ dark: isDark(), phone: phone.matches, query: location.search });
+  /* The table's script comes with the page that has the table. */
+  let grid = null;
+  const gridThere = () => grid = grid || new Promise((there, away) => {
+    const script = document.createElement("script");
+    script.src = document.getElementById("grid-script").href;
+    script.onload = there;
+    script.onerror = () => { grid = null; away(new Error("the table's script does not come")); };
+    document.head.append(script);
+  });
+  const arrive = async (path) => {
+    if (/^\/study\/[^/]+\/trials\/?$/.test(path)) await gridThere();
+    return look();
+  };
   const tell = () => {
     document.documentElement.setAttribute("data-mantine-color-scheme", isDark() ? "dark" : "light");
     dash_clientside.set_props("look", { data: look() });
@@ -65,5 +78,5 @@
     history.replaceState(history.state, "", `?by=${by}&bound=${value}&steps=${steps}&axis=${axis}`);
     return fromNumber ? [value, none] : [none, Number((value / factor).toPrecision(5))];
   };
-  window.dash_clientside.jointsearch = { look, bound };
+  window.dash_clientside.jointsearch = { arrive, bound };
 })();

@@ -21,7 +21,8 @@ class LossLine:
     name: str
     points: Sequence[LossPoint]
     kind: str
-    """``plan``, ``longer`` (trials of the same plan), ``full`` (its full run) or ``rival``."""
+    """``plan``, ``longer`` (trials of the same plan), ``full`` (its full run), ``rival`` or
+    ``rival's trial``."""
 
 
 def loss_lines(study: StoredStudy, table: PlanTable, rival: PlanPoint | None = None) -> list[LossLine]:
@@ -43,14 +44,14 @@ def loss_lines(study: StoredStudy, table: PlanTable, rival: PlanPoint | None = N
 
 
 def run_lines(records: StudyRecords, runs: Iterable[FullRun], chosen: int | None) -> list[LossLine]:
-    """The losses of full runs; that of the trial ``chosen`` is the last, drawn above the others."""
-    ordered = sorted(runs, key=lambda run: run.trial == chosen)
-    return [
-        LossLine(
-            plan_name(run.trial, records.trials[run.trial].origin.name),
-            run.validation_losses,
-            "plan" if run.trial == chosen else "rival",
-        )
-        for run in ordered
-        if run.validation_losses
-    ]
+    """The losses of full runs, each after its trial's; those of ``chosen`` are the last, above the others."""
+    found = []
+    for run in sorted(runs, key=lambda run: run.trial == chosen):
+        if not run.validation_losses:
+            continue
+        trial = records.trials[run.trial]
+        name = plan_name(run.trial, trial.origin.name)
+        of_trial, of_run = ("longer", "plan") if run.trial == chosen else ("rival's trial", "rival")
+        found.append(LossLine(f"{name}, trial", trial.measurement.validation_losses, of_trial))
+        found.append(LossLine(name, run.validation_losses, of_run))
+    return found

@@ -79,7 +79,8 @@ def _study_page(
         case ["plan", trial]:
             records = records.with_trial(int(trial))
             table, verdict = front_table(study, records), studies.verdict(study, records)
-            return plan_page(study, table, plan_table(study, records, int(trial)), verdict, look)
+            plan = plan_table(study, records, int(trial))
+            return plan_page(study, table, plan, verdict, look, studies.carriers)
         case ["compare", first, second]:
             records = records.with_trial(int(first))
             return pair_page(study.name, pair_table(study, records, int(first), int(second)))
@@ -128,4 +129,4 @@ def add_callbacks(app: Dash, studies: LiveStudies) -> None:
         )
         if waiting:
             raise PreventUpdate
-        return page_of(studies, path, look_of(look))
+        return page_of(studies, path, look_of(look), str(look.get("query", "")))

@@ -50,9 +50,9 @@ def button(text: str, name: str = "", *, main: bool = False, symbol: str = "", *
     return dmc.Button(text, variant="filled" if main else "default", size="sm", **left, **ids, **options)
 
 
-def copy_button(text: str, command: str, *, main: bool = False) -> Any:
+def copy_button(text: str, command: str, *, main: bool = False, **options: Any) -> Any:
     """Copies ``command`` (``assets/look.js``)."""
-    return button(text, main=main, symbol="copy", **{"data-copy": command})
+    return button(text, main=main, symbol="copy", **{"data-copy": command}, **options)
 
 
 def link_button(text: str, address: str, *, main: bool = False) -> Any:

@@ -13,8 +13,9 @@ from jointsearch.dashboard.data.losses import loss_lines
 from jointsearch.dashboard.data.plan import PlanTable, plan_table
 from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.figures.plan import loss_figure
-from jointsearch.dashboard.live import LiveStudies
+from jointsearch.dashboard.live import Carriers, LiveStudies
 from jointsearch.dashboard.pages.address import look_of, study_at, study_path, trial_at
+from jointsearch.dashboard.pages.carriers import carriers_card
 from jointsearch.dashboard.pages.choice import against, point_stats
 from jointsearch.dashboard.pages.elements import (
     button,
@@ -46,9 +47,16 @@ from jointsearch.study.stored import StoredStudy
 
 
 def plan_page(
-    study: StoredStudy, front: FrontTable, table: PlanTable, verdict: Verdict, look: Look
+    study: StoredStudy,
+    front: FrontTable,
+    table: PlanTable,
+    verdict: Verdict,
+    look: Look,
+    carriers: Carriers | None = None,
 ) -> list[Any]:
+    """``carriers``: which runtimes can carry a plan, where that is known."""
     point = table.point
+    carried = carriers(export_plan(study, point.trial)) if carriers else ()
     scale = Scale.of(study.space, [point.plan])
     rival = default_rival(front, point)
     return [
@@ -66,6 +74,7 @@ def plan_page(
             ],
             className="ge",
         ),
+        *([carriers_card(study, point.trial, carried)] if carried else []),
         compare_card(front, point),
         clock("plan-clock"),
     ]

@@ -12,7 +12,17 @@ from jointsearch.dashboard.figures.look import Look
 from jointsearch.dashboard.figures.plan import loss_figure
 from jointsearch.dashboard.live import LiveStudies
 from jointsearch.dashboard.pages.address import look_of, study_at, study_path
-from jointsearch.dashboard.pages.elements import card, clock, command_line, empty, graph, table_of, tag
+from jointsearch.dashboard.pages.elements import (
+    card,
+    clock,
+    command_line,
+    copy_button,
+    empty,
+    graph,
+    said,
+    table_of,
+    tag,
+)
 from jointsearch.dashboard.words import ago, duration, plan_name
 from jointsearch.front.objectives import OBJECTIVES, format_bytes, format_value
 from jointsearch.study.full_runs import FullRun, RunState, full_runs, selected
@@ -74,7 +84,9 @@ def _losses(study: StoredStudy, runs: list[FullRun], look: Look) -> list[Any]:
         return []
     figure = loss_figure(lines, look)
     drawn = graph(figure, "run-losses", "Validation losses of the full runs over training steps")
-    return [card("Loss over steps", drawn, note="on the validation data; logarithmic steps")]
+    return [
+        card("Loss over steps", drawn, note="on the validation data; dotted: its trial; logarithmic steps")
+    ]
 
 
 def _name(study: StoredStudy, run: FullRun) -> str:
@@ -111,7 +123,7 @@ def _table(study: StoredStudy, runs: list[FullRun]) -> Any:
             [tag("exported by default")] if run.trial == last else []
         )
         rest = [text for text in (run.selection.note, run.failure) if text]
-        where = html.Code(run.folder) if run.folder else ""
+        where = _folder(run) if run.folder else ""
         lines.append(
             [
                 dcc.Link(_name(study, run), href=study_path(study.name, "plan", run.trial)),
@@ -124,6 +136,14 @@ def _table(study: StoredStudy, runs: list[FullRun]) -> Any:
         )
     heads = ("plan", "", f"{quality}, trial", f"{quality}, full run", "size", "note and folder")
     return table_of(heads, lines, ("l", "l r2", "", "r2", "opt", "wide"))
+
+
+def _folder(run: FullRun) -> Any:
+    """Where the run is, on its worker's machine: browsers open no such folder, but a path can be copied."""
+    name = f"Copy the path of trial {run.trial}'s run"
+    return html.Div(
+        [html.Code(run.folder), copy_button("Copy path", run.folder, **said(name))], className="row"
+    )
 
 
 def _order(study: StoredStudy, runs: list[FullRun]) -> list[Any]:

@@ -63,11 +63,12 @@ def trials_page(
     """``query``: of the address, with a filter that was shared."""
     shown = Filter.asked(query)
     front = [row["trial"] for row in table.rows if row["kind"] == "front"]
+    drawn = graph(parallel_figure(table, front, look), "parallel", "Plans as lines between parallel axes")
+    nothing = [] if table.axes else [html.P("No trial is complete yet.", className="soft")]
     parallel = card(
         "How the plans differ",
-        graph(parallel_figure(table, front, look), "parallel", "Plans as lines between parallel axes")
-        if table.axes
-        else html.P("No trial is complete yet.", className="soft"),
+        *nothing,
+        html.Div(drawn, hidden=not table.axes),
         note="Blue: what the table shows, or the front where it shows all. Means over parts of the model.",
         right=html.Div(
             [
@@ -85,6 +86,8 @@ def trials_page(
         dcc.Store(id="optional", data=OPTIONAL),
         dcc.Store(id="trials-seen", data=version),
         clock("trials-clock"),
+        # the first complete trial brings axes, and columns of what is foretold
+        *([] if table.axes else [clock("waiting-clock")]),
     ]
 
 
