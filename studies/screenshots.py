@@ -21,6 +21,7 @@ import waitress
 from playwright.sync_api import Page, sync_playwright
 
 from jointsearch.dashboard.serving import create_dashboard
+from jointsearch.export.serving import carriers
 from jointsearch.study.plans import records_with_front
 from jointsearch.study.storage.opening import open_storage
 from jointsearch.study.study import open_study
@@ -57,7 +58,9 @@ def take(url: str, name: str) -> None:
     searched = [point.number for point in front if not point.origin.is_named]
     chosen = searched[len(searched) // 2] if searched else front[0].number
     other = next(point.number for point in front if point.number != chosen)
-    server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0, threads=8)
+    server = waitress.create_server(
+        create_dashboard(storage, carriers=carriers), host="127.0.0.1", port=0, threads=8
+    )
     threading.Thread(target=server.run, daemon=True).start()
     TARGET.mkdir(exist_ok=True)
     path = os.environ.get("JOINTSEARCH_TEST_CHROMIUM") or shutil.which("chromium")

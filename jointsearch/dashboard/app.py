@@ -84,7 +84,7 @@ GRID = re.compile(r'<script src="([^"]*/dash_ag_grid/[^"]*)"></script>')
 class _Application(Dash):
     def interpolate_index(self, *args: Any, **parts: Any) -> Any:
         """The first view does not wait for the table; the page that has one does (``assets/look.js``)."""
-        link = r'<link rel="prefetch" as="script" id="grid-script" href="\1">'
+        link = r'<meta name="grid-script" content="\1">'
         fill: Any = super().interpolate_index
         return fill(*args, **{**parts, "scripts": GRID.sub(link, parts["scripts"])})
 

@@ -116,7 +116,10 @@ def test_a_full_run_is_drawn_beside_its_trial_and_the_other_runs(small: StoredSt
 
     runs = full_runs(study.user_attrs).values()
     drawn = traces(loss_figure(run_lines(small.records(), runs, 2)))
-    assert list(drawn) == ["plan 3", "16-bit r4"]  # the chosen one above; one has no losses yet
+    # each after its trial, the chosen one above; one has no losses yet
+    assert list(drawn) == ["plan 3, trial", "plan 3", "16-bit r4, trial", "16-bit r4"]
+    assert (list(drawn["plan 3, trial"].x), list(drawn["plan 3, trial"].y)) == ([5], [2.1])
+    assert drawn["plan 3, trial"].line.color == drawn["plan 3"].line.color
     assert drawn["plan 3"].line.color != drawn["16-bit r4"].line.color
 
 

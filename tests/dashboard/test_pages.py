@@ -6,14 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dash.exceptions import PreventUpdate
 from optuna.storages import RDBStorage
+from plotly.offline import get_plotlyjs_version
 from plotly.utils import PlotlyJSONEncoder
+from werkzeug.test import Client
 
-from jointsearch.dashboard.app import create_app
+from jointsearch.dashboard.app import ASSETS, create_app
 from jointsearch.dashboard.figures.front_view import Bound
 from jointsearch.dashboard.live import LiveStudies, version_of
 from jointsearch.dashboard.pages.address import study_path
@@ -21,8 +24,11 @@ from jointsearch.dashboard.pages.by_address import ON_PAGE, page_of
 from jointsearch.dashboard.pages.choice import best_within, loosest, slider_of
 from jointsearch.dashboard.pages.front import asked
 from jointsearch.dashboard.pages.front_refresh import Controls, after, shown, shown_front
+from jointsearch.export.serving import SERVING_TARGETS, carriers
 from jointsearch.plan.plan import Plan
+from jointsearch.plan.plan_file import PlanFile
 from jointsearch.study.analysis.front_table import front_table
+from jointsearch.study.plans import export_plan
 from jointsearch.study.stored import StoredStudy
 
 
@@ -38,6 +44,48 @@ def test_pages(small: StoredStudy, storage: RDBStorage) -> None:
     assert "\\u22121.0000" in plan  # 2.1 against 3.1, the best of no more bytes
     assert "8 of 9 modules differ" in components(page_of(LiveStudies(storage), "/study/small/compare/2/3"))
     assert "the loss is not finite" in components(page_of(LiveStudies(storage), "/study/small/progress"))
+
+
+def test_a_plan_says_what_can_serve_it(small: StoredStudy, storage: RDBStorage) -> None:
+    asked = []
+
+    def asks(plan: PlanFile) -> list[Any]:
+        asked.append(plan.origin.trial if plan.origin else None)
+        can = SimpleNamespace(name="one", description="all in one", formats=("nf4",))
+        cannot = SimpleNamespace(name="other", description="", formats=None)
+        return [
+            SimpleNamespace(target=can, problem=""),
+            SimpleNamespace(target=cannot, problem="it has no rank"),
+        ]
+
+    path = "/study/small/plan/3"
+    page = components(page_of(LiveStudies(storage, asks), path))
+    assert asked == [3]
+    assert "jointsearch export-model runs/small-trial-3 --to one -o served" in page
+    assert "4-bit, 16-bit" in page and "it has no rank" in page and "--to other" not in page
+    assert "What can serve it" not in components(page_of(LiveStudies(storage), path))
+
+
+def test_every_target_is_asked(small: StoredStudy) -> None:
+    without, with_ranks = (
+        {found.target.name: found.problem for found in carriers(export_plan(small, trial))}
+        for trial in (0, 2)
+    )
+    assert set(without) == set(with_ranks) == set(SERVING_TARGETS)
+    assert "an adapter needs a rank above 0" in without["adapter"]
+    assert with_ranks["adapter"] == with_ranks["merged"] == ""
+
+
+def test_the_first_view_loads_no_table_and_a_small_plotly(storage: RDBStorage) -> None:
+    index = Client(create_app(storage).server).get("/").text
+    scripts = re.findall(r'<script src="([^"]*)"', index)
+    assert not any("ag_grid" in script for script in scripts)
+    assert re.search(r'<meta name="grid-script" content="/[^"]*dash_ag_grid[^"]*">', index)
+    (plotly,) = [script for script in scripts if "plotly" in script]
+    assert plotly.startswith("/assets/plotly-basic.min.js")
+    # the figures are Plotly's for Python, which knows this version of its library for browsers
+    head = (ASSETS / "plotly-basic.min.js").read_text(encoding="utf-8")[:100]
+    assert f"plotly.js (basic - minified) v{get_plotlyjs_version()}\n" in head
 
 
 @pytest.mark.parametrize(

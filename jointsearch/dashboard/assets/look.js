@@ -9,7 +9,7 @@
   let grid = null;
   const gridThere = () => grid = grid || new Promise((there, away) => {
     const script = document.createElement("script");
-    script.src = document.getElementById("grid-script").href;
+    script.src = document.querySelector("meta[name=grid-script]").content;
     script.onload = there;
     script.onerror = () => { grid = null; away(new Error("the table's script does not come")); };
     document.head.append(script);

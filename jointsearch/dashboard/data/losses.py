@@ -21,8 +21,8 @@ class LossLine:
     name: str
     points: Sequence[LossPoint]
     kind: str
-    """``plan``, ``longer`` (trials of the same plan), ``full`` (its full run), ``rival`` or
-    ``rival's trial``."""
+    """``plan``, ``longer`` (trials of the same plan), ``full`` (its full run), ``rival``, or
+    the trial of a full run: ``trial`` and ``rival's trial``."""
 
 
 def loss_lines(study: StoredStudy, table: PlanTable, rival: PlanPoint | None = None) -> list[LossLine]:
@@ -51,7 +51,7 @@ def run_lines(records: StudyRecords, runs: Iterable[FullRun], chosen: int | None
             continue
         trial = records.trials[run.trial]
         name = plan_name(run.trial, trial.origin.name)
-        of_trial, of_run = ("longer", "plan") if run.trial == chosen else ("rival's trial", "rival")
+        of_trial, of_run = ("trial", "plan") if run.trial == chosen else ("rival's trial", "rival")
         found.append(LossLine(f"{name}, trial", trial.measurement.validation_losses, of_trial))
         found.append(LossLine(name, run.validation_losses, of_run))
     return found

@@ -100,6 +100,7 @@ def loss_figure(lines: Sequence[LossLine], look: Look = PAPER) -> go.Figure:
         "longer": {"color": colours.blue, "width": 2, "dash": "dot"},
         "full": {"color": colours.good, "width": 2},
         "rival": {"color": colours.ref, "width": 2},
+        "trial": {"color": colours.blue, "width": 1.5, "dash": "dot"},
         "rival's trial": {"color": colours.ref, "width": 1.5, "dash": "dot"},
     }
     ends = []
@@ -118,8 +119,8 @@ def loss_figure(lines: Sequence[LossLine], look: Look = PAPER) -> go.Figure:
                 hovertemplate=f"%{{y}} at step %{{x}}<extra>{html.escape(line.name)}</extra>",
             )
         )
-        if line.kind == "rival's trial":
-            continue  # the dots and the hover say whose it is
+        if line.kind.endswith("trial"):
+            continue  # it ends where the others go on: its colour and the hover say whose it is
         # annotations on a logarithmic axis stand at powers of ten
         ends.append(LineEnd(math.log10(points[-1].step), points[-1].loss, line.name, style["color"]))
     losses = [y for trace in figure.data for y in trace.y]

@@ -50,7 +50,7 @@ def _line(entry: Carried, folder: str) -> list[Any]:
         ]
     words = ("jointsearch", "export-model", folder, "--to", target.name, "-o", "served")
     command = shlex.join(words)
-    copied = copy_button("Copy", command, **said(f"Copy the command for {target.name}"))
+    copied = copy_button("Copy", command, size="xs", **said(f"Copy the command for {target.name}"))
     written = [html.Div(target.description), html.Div([command_line(command), copied], className="row")]
     return [html.B(target.name), tag("carries it", "good"), formats, written]
 

@@ -43,11 +43,13 @@ def stat(name: str, value: Any, rest: str = "") -> Any:
     return html.Div([html.Dt(name), html.Dd([value, html.Small(rest)])], className="stat")
 
 
-def button(text: str, name: str = "", *, main: bool = False, symbol: str = "", **options: Any) -> Any:
+def button(
+    text: str, name: str = "", *, main: bool = False, symbol: str = "", size: str = "sm", **options: Any
+) -> Any:
     """``name``: its id; ``main``: the one that most people want."""
     ids: Any = {"id": name} if name else {}
     left = {"leftSection": icon(symbol)} if symbol else {}
-    return dmc.Button(text, variant="filled" if main else "default", size="sm", **left, **ids, **options)
+    return dmc.Button(text, variant="filled" if main else "default", size=size, **left, **ids, **options)
 
 
 def copy_button(text: str, command: str, *, main: bool = False, **options: Any) -> Any:

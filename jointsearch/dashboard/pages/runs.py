@@ -142,7 +142,8 @@ def _folder(run: FullRun) -> Any:
     """Where the run is, on its worker's machine: browsers open no such folder, but a path can be copied."""
     name = f"Copy the path of trial {run.trial}'s run"
     return html.Div(
-        [html.Code(run.folder), copy_button("Copy path", run.folder, **said(name))], className="row"
+        [html.Code(run.folder), copy_button("Copy path", run.folder, size="xs", **said(name))],
+        className="row",
     )
 
 

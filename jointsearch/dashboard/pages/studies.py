@@ -28,6 +28,7 @@ from jointsearch.dashboard.words import ago, rate_of
 from jointsearch.study.analysis.front_table import front_table
 from jointsearch.study.stored import StoredStudy
 
+KINDS = {"all": "All", "running": "Running", "undecided": "Undecided"}
 START = "jointsearch study start quickstart"
 STATE_TAGS = {"running": "good", "finished": "blue", "paused": "warn", "stopped": "warn", "waiting": ""}
 
@@ -39,6 +40,11 @@ class Card:
     row: StudyRow
     banner: Banner | None
     """None before a plan is measured."""
+
+    def is_of(self, kind: str) -> bool:
+        if kind == "undecided":
+            return self.banner is not None and self.banner.kind == kind
+        return kind == "all" or self.row.state == kind
 
 
 def studies_page(cards: Sequence[Card]) -> list[Any]:
@@ -54,19 +60,18 @@ def studies_page(cards: Sequence[Card]) -> list[Any]:
             clock("waiting-clock"),
         ]
     return [
-        html.Div([html.H1("Studies"), html.Div(_controls(), className="row")], className="hd flat"),
+        html.Div([html.H1("Studies"), html.Div(_controls(cards), className="row")], className="hd flat"),
         html.Div(study_cards(cards, "", "all"), id="studies", className="g3"),
         clock("studies-clock"),
     ]
 
 
-def _controls() -> list[Any]:
-    kinds = {"all": "All", "running": "Running", "undecided": "Undecided"}
+def _controls(cards: Sequence[Card]) -> list[Any]:
     return [
         dmc.TextInput(id="study-search", value="", placeholder="Search", size="sm", **said("Search")),
         dmc.SegmentedControl(
             id="study-kind",
-            data=[{"value": value, "label": label} for value, label in kinds.items()],
+            data=kinds_of(cards),
             value="all",
             size="sm",
             **said("Which studies"),
@@ -74,14 +79,18 @@ def _controls() -> list[Any]:
     ]
 
 
+def kinds_of(cards: Sequence[Card]) -> list[dict[str, str]]:
+    """With how many there are of each."""
+    counts = {kind: sum(card.is_of(kind) for card in cards) for kind in KINDS}
+    return [{"value": kind, "label": f"{title} {counts[kind]}"} for kind, title in KINDS.items()]
+
+
 def study_cards(cards: Sequence[Card], search: str, kind: str) -> list[Any]:
     """Those whose name, model or task has the text, of a kind: all, running or undecided ones."""
     shown = [
         card
         for card in cards
-        if search.lower() in f"{card.row.name} {card.row.model} {card.row.task}".lower()
-        and (kind != "running" or card.row.state == "running")
-        and (kind != "undecided" or (card.banner is not None and card.banner.kind == "undecided"))
+        if search.lower() in f"{card.row.name} {card.row.model} {card.row.task}".lower() and card.is_of(kind)
     ]
     return [_card(card) for card in shown] or [html.P("No study is like that.", className="soft")]
 
@@ -142,10 +151,12 @@ def all_cards(studies: LiveStudies) -> list[Card]:
 def add_callbacks(app: Dash, studies: LiveStudies) -> None:
     @app.callback(
         Output("studies", "children"),
+        Output("study-kind", "data"),
         Input("studies-clock", "n_intervals"),
         Input("study-search", "value"),
         Input("study-kind", "value"),
         prevent_initial_call=True,
     )
     def refresh(_ticks: int, search: str | None, kind: str) -> Any:
-        return study_cards(all_cards(studies), search or "", kind)
+        cards = all_cards(studies)
+        return study_cards(cards, search or "", kind), kinds_of(cards)

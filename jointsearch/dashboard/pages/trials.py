@@ -30,6 +30,8 @@ THEME = (
     "menuBackgroundColor:'var(--card)',inputBackgroundColor:'var(--card)'})"
 )
 NUMBER: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
+DIGITS = 5
+"""In front of and behind the point, of the largest number in a column."""
 MEMORY = ("training_memory", "serving_memory")
 OPTIONAL = (*MEMORY, "steps", "seed", "trainable", "seconds", "worker", "failure")
 """Columns that a person can hide."""
@@ -152,6 +154,7 @@ def kinds(table: TrialsTable) -> list[dict[str, str]]:
 
 
 TEXTS = ("worker", "failure")
+COUNTS = ("steps", "seed")
 TITLES = {
     "plan": "Plan",
     "megabytes": "Size, MB",
@@ -169,23 +172,41 @@ TITLES = {
 }
 
 
-def columns(objectives: Sequence[str], optional: Sequence[str], *, with_rates: bool) -> list[dict[str, Any]]:
+def fixed(table: TrialsTable, name: str) -> dict[str, Any]:
+    """Numbers of a column with as many decimals each, so that they stand below each other; files have all."""
+    largest = max((abs(row[name]) for row in table.rows if row.get(name) is not None), default=0.0)
+    decimals = max(0, DIGITS - len(str(int(largest))))
+    write = f"params.value == null ? '' : params.value.toFixed({decimals})"
+    return {**NUMBER, "valueFormatter": {"function": write}, "useValueFormatterForExport": False}
+
+
+def columns(
+    table: TrialsTable, objectives: Sequence[str], optional: Sequence[str], *, with_rates: bool
+) -> list[dict[str, Any]]:
     """The grid's; a plan's name is a link to its page. ``with_rates``: where learning rates are searched."""
     others = [name for name in objectives if name not in ("model_bytes", *MEMORY)]
     text = {"filter": "agTextColumnFilter"}
     return [
         {"field": "trial", "headerName": "Trial", "width": 90, **NUMBER},
         {"field": "plan", "headerName": TITLES["plan"], "cellRenderer": "PlanLink", "minWidth": 120, **text},
-        *({"field": name, "headerName": name, "minWidth": 100, **NUMBER} for name in others),
-        {"field": "megabytes", "headerName": TITLES["megabytes"], "minWidth": 100, **NUMBER},
+        *({"field": name, "headerName": name, "minWidth": 100, **fixed(table, name)} for name in others),
+        {
+            "field": "megabytes",
+            "headerName": TITLES["megabytes"],
+            "minWidth": 100,
+            **fixed(table, "megabytes"),
+        },
         *([{"field": "rate", "headerName": TITLES["rate"], "minWidth": 100, **NUMBER}] if with_rates else []),
         {"field": "kind", "headerName": TITLES["kind"], **text},
         {"field": "state", "headerName": TITLES["state"], **text},
-        *(
-            {"field": name, "headerName": TITLES[name], **(text if name in TEXTS else NUMBER)}
-            for name in optional
-        ),
+        *({"field": name, "headerName": TITLES[name], **_kind_of(table, name)} for name in optional),
     ]
+
+
+def _kind_of(table: TrialsTable, name: str) -> dict[str, Any]:
+    if name in TEXTS:
+        return {"filter": "agTextColumnFilter"}
+    return NUMBER if name in COUNTS else fixed(table, name)
 
 
 def _grid(study: StoredStudy, table: TrialsTable, shown: Filter, look: Look) -> Any:
@@ -202,7 +223,7 @@ def _grid(study: StoredStudy, table: TrialsTable, shown: Filter, look: Look) -> 
         rowData=list(table.rows),
         filterModel=shown.model,
         columnDefs=columns(
-            study.config.objectives, known_columns(table), with_rates=bool(study.space.learning_rates)
+            table, study.config.objectives, known_columns(table), with_rates=bool(study.space.learning_rates)
         ),
         defaultColDef={"sortable": True, "resizable": True, "flex": 1, "minWidth": 90},
         dashGridOptions=options,

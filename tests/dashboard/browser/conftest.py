@@ -15,6 +15,7 @@ from fixtures.chromium import ARGUMENTS, CHROMIUM, LONG_MS, watched
 from fixtures.memory import profile_of
 from jointsearch.config.study import StudyConfig
 from jointsearch.dashboard.serving import create_dashboard
+from jointsearch.export.serving import carriers
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.study.stored import StoredStudy
 from jointsearch.study.study import create_study
@@ -42,7 +43,9 @@ def study(configure: Callable[..., StudyConfig], storage: RDBStorage, layout: Mo
 @pytest.fixture
 def address(study: StoredStudy, storage: RDBStorage) -> Iterator[str]:
     """Of the served dashboard."""
-    server = waitress.create_server(create_dashboard(storage), host="127.0.0.1", port=0, threads=8)
+    server = waitress.create_server(
+        create_dashboard(storage, carriers=carriers), host="127.0.0.1", port=0, threads=8
+    )
 
     def run() -> None:
         with suppress(OSError):  # it may be looking at its sockets while they are closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ def test_the_table_of_trials_follows_a_running_study(
     sizes = [trial.measurement.model_bytes / 1e6 for trial in records.complete]
     ends = page.locator("#parallel .annotation-text").all_text_contents()
     assert {f"{min(sizes):.4g}", f"{max(sizes):.4g}"} <= set(ends)
+
+
+def test_a_table_that_was_opened_before_the_first_trial_fills(
+    page: Page, create: Callable[..., StoredStudy], layout: ModelLayout
+) -> None:
+    waiting = create(name="waiting")
+    page.goto("/study/waiting/trials")
+    expect(page.get_by_text("No trial is complete yet")).to_be_visible()
+    Worker(waiting, FakeRunner(layout), max_trials=2).run()
+    expect(page.locator("#grid .ag-center-cols-container .ag-row")).to_have_count(
+        len(waiting.records().trials)
+    )
+    page.wait_for_selector("#parallel .scatterlayer path")
+    expect(page.get_by_text("No trial is complete yet")).to_have_count(0)
 
 
 def test_two_plans_and_the_worth_of_parts(page: Page, study: StoredStudy) -> None:
