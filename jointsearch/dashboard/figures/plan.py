@@ -21,6 +21,8 @@ BAR_PIXELS = 30
 LOSS_PIXELS = 270
 NAME_PIXELS = 96
 """On the right of lines, for their names."""
+PHONE_NAME = 14
+"""Characters of a name there."""
 
 
 def plan_figure(table: PlanTable, look: Look = PAPER) -> go.Figure:
@@ -122,7 +124,8 @@ def loss_figure(lines: Sequence[LossLine], look: Look = PAPER) -> go.Figure:
         if line.kind.endswith("trial"):
             continue  # it ends where the others go on: its colour and the hover say whose it is
         # annotations on a logarithmic axis stand at powers of ten
-        ends.append(LineEnd(math.log10(points[-1].step), points[-1].loss, line.name, style["color"]))
+        place = math.log10(points[-1].step), points[-1].loss
+        ends.append(LineEnd(*place, _short(line.name, look), style["color"]))
     losses = [y for trace in figure.data for y in trace.y]
     if losses:
         margin = 0.08 * (max(losses) - min(losses)) or 0.05
@@ -130,17 +133,24 @@ def loss_figure(lines: Sequence[LossLine], look: Look = PAPER) -> go.Figure:
         figure.update_yaxes(range=list(span), nticks=5)
         name_lines(figure, ends, span, LOSS_PIXELS - 72, look)
     steps = sorted({x for trace in figure.data for x in trace.x})
-    figure.update_xaxes(type="log", tickvals=_ticks(steps), tickformat=",d")
+    ticks = _ticks(steps, 4 if look.phone else 6)
+    figure.update_xaxes(type="log", tickvals=ticks, tickformat=",d", tickangle=0)
     return figure
 
 
-def _ticks(steps: Sequence[int]) -> list[int]:
-    """At most six of 1, 2, 5, 10, …, within the steps."""
+def _short(name: str, look: Look) -> str:
+    """On a phone a longer name would take the lines' room; the hover has it all."""
+    long = look.phone and len(name) > PHONE_NAME
+    return f"{name[: PHONE_NAME - 1]}…" if long else name
+
+
+def _ticks(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of 1, 2, 5, 10, …, within the steps."""
     if not steps:
         return []
     every = [base * 10**power for power in range(8) for base in (1, 2, 5)]
     inside = [step for step in every if steps[0] <= step <= steps[-1]] or [steps[-1]]
-    return inside[:: -(-len(inside) // 6)]
+    return inside[:: -(-len(inside) // most)]
 
 
 def _colours(count: int, look: Look) -> list[str]:
