@@ -86,7 +86,7 @@ def against_card(front: FrontTable, point: PlanPoint, rival: PlanPoint | None) -
         data=options,
         value=str(rival.trial),
         size="sm",
-        w=220,
+        w=280,
         allowDeselect=False,
         **said("Which plan"),
     )

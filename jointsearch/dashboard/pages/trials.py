@@ -175,7 +175,7 @@ TITLES = {
 def fixed(table: TrialsTable, name: str) -> dict[str, Any]:
     """Numbers of a column with as many decimals each, so that they stand below each other; files have all."""
     largest = max((abs(row[name]) for row in table.rows if row.get(name) is not None), default=0.0)
-    decimals = max(0, DIGITS - len(str(int(largest))))
+    decimals = 1 if name == "seconds" else max(0, DIGITS - len(str(int(largest))))
     write = f"params.value == null ? '' : params.value.toFixed({decimals})"
     return {**NUMBER, "valueFormatter": {"function": write}, "useValueFormatterForExport": False}
 
