@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri  # half a second less than scipy.stats
 
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import format_bytes
@@ -135,7 +135,7 @@ def _points(
     options = surrogate.options
     sizes, design = options.model_bytes(plans), options.design(plans)
     if horizon is None:
-        found = surrogate.intervals(design, float(norm.ppf(0.5 + CREDIBLE / 2)))
+        found = surrogate.intervals(design, float(ndtri(0.5 + CREDIBLE / 2)))
     else:
         found = horizon.predict(design, np.random.default_rng(0), (1 - CREDIBLE) / 2)
     median, best, worst = (sign * side for side in found)

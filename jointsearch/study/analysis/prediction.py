@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from jointsearch.errors import StudyError
 from jointsearch.front.objectives import OBJECTIVES
@@ -66,6 +65,8 @@ def probe_correlation(study: StoredStudy, records: StudyRecords | None = None) -
     probe = stored_probe(study.optuna_study)
     if probe is None or len(records.measured) < MIN_TRIALS:
         return None
+    from scipy.stats import spearmanr  # it takes SciPy a while
+
     reader = trial_reader(study)
     observed = _observe(reader, records)
     foretold, _ = Surrogate.fit(reader.options, observed.at(slice(0)), probe).predict(observed.design)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr  # half a second less than scipy.stats
 
 from jointsearch.errors import TrialPruned
 from jointsearch.front.objectives import OBJECTIVES
@@ -126,7 +126,7 @@ class Forecast:
         ahead = np.asarray(bounds, dtype=float) - self.mean(rung_losses)
         scale = self.scale(rung_losses)
         with np.errstate(divide="ignore"):  # an exact curve has no spread
-            return np.asarray(student.cdf(ahead / scale, self.degrees_of_freedom))
+            return np.asarray(stdtr(self.degrees_of_freedom, ahead / scale))
 
 
 def _powers(x: Floats) -> Floats:
