@@ -73,6 +73,10 @@ class FinishedRun:
     def task(self) -> Task:
         return task_of(self.plan, self.folder, self.model)
 
+    def base(self) -> PreTrainedModel:
+        """As the run was saved, in its formats, without its adapter."""
+        return load_saved(self.plan, self.folder, adapted=False)
+
     @property
     def tokenizer(self) -> Any:
         return AutoTokenizer.from_pretrained(self.folder / MODEL)
@@ -82,7 +86,7 @@ class FinishedRun:
 
         Not of quantized experts: ``ServingTarget.check_experts`` refuses them.
         """
-        base = dequantized(load_saved(self.plan, self.folder, adapted=False))
+        base = dequantized(self.base())
         if self.adapter is None:
             return base
         with ranks_of_parameters():

@@ -8,7 +8,11 @@ For a weight of n = out · in elements, with blocks of 64 weights and of 256 sca
                            + 64 code + 1024 second code
     int8                   n + 4·out scales (float32) + 1 format byte
     16bit                  2·n
+    int4-g32, int4-g128    4·out·⌈in/8⌉ packed + 2·out·⌈in/32⌉ or 2·out·⌈in/128⌉ scales (bfloat16)
+    int8-channel           4·out·⌈in/4⌉ packed + 2·out scales (bfloat16)
+    q4_0, q8_0             18 or 34 for every 32 weights of a row
 
+The first three are bitsandbytes' and 16 bits, the last three lie as compressed-tensors and GGUF have them.
 The only thing left out is the ``quant_state`` text of an NF4 module (about 170 bytes): its length
 depends on a printed float. What quantizes and multiplies is in ``jointsearch.quantization.formats``.
 """
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -28,6 +33,11 @@ NF4_BLOCK = 64
 NF4_NESTED_BLOCK = 256
 NF4_CODE_BYTES = 16 * 4
 NF4_NESTED_CODE_BYTES = 256 * 4
+
+GGUF_BLOCK = 32
+"""Weights of a row that share a scale in q4_0 and q8_0."""
+
+_FOLDER = "jointsearch.quantization.formats"
 
 ModuleKind = Literal["linear", "conv1d", "embedding", "experts"]
 
@@ -90,17 +100,40 @@ def _sixteen_bit_bytes(shape: tuple[int, int], settings: QuantizationSettings) -
     return 2 * shape[0] * shape[1]
 
 
+def _grouped_bytes(
+    shape: tuple[int, int], settings: QuantizationSettings, *, bits: int, group: int | None
+) -> int:
+    rows, columns = shape
+    num_scales = 1 if group is None else -(-columns // group)
+    return rows * (4 * -(-columns * bits // 32) + 2 * num_scales)
+
+
+def _gguf_bytes(shape: tuple[int, int], settings: QuantizationSettings, *, block_bytes: int) -> int:
+    return shape[0] * -(-shape[1] // GGUF_BLOCK) * block_bytes
+
+
 FORMATS = Registry[WeightFormat]("format")
 
 NF4 = FORMATS.register(
-    WeightFormat(
-        "nf4", 4, 0.09, _nf4_bytes, "jointsearch.quantization.formats.nf4:NF4", loftq=True, label="4-bit"
-    )
+    WeightFormat("nf4", 4, 0.09, _nf4_bytes, f"{_FOLDER}.nf4:NF4", loftq=True, label="4-bit")
 )
-INT8 = FORMATS.register(
-    WeightFormat("int8", 8, 0.007, _int8_bytes, "jointsearch.quantization.formats.int8:Int8", label="8-bit")
-)
+INT8 = FORMATS.register(WeightFormat("int8", 8, 0.007, _int8_bytes, f"{_FOLDER}.int8:Int8", label="8-bit"))
 SIXTEEN_BIT = FORMATS.register(WeightFormat("16bit", 16, 0.0, _sixteen_bit_bytes, label="16-bit"))
+
+for _name, _bits, _group, _error, _place in (
+    ("int4-g32", 4, 32, 0.095, "int4_groups:INT4_G32"),
+    ("int4-g128", 4, 128, 0.111, "int4_groups:INT4_G128"),
+    ("int8-channel", 8, None, 0.008, "int8_channel:INT8_CHANNEL"),
+):
+    _bytes = partial(_grouped_bytes, bits=_bits, group=_group)
+    FORMATS.register(WeightFormat(_name, _bits, _error, _bytes, f"{_FOLDER}.{_place}", loftq=True))
+
+for _name, _bits, _block_bytes, _error, _place in (
+    ("q4_0", 4, 18, 0.086, "q4_0:Q4_0"),
+    ("q8_0", 8, 34, 0.0054, "q8_0:Q8_0"),
+):
+    _bytes = partial(_gguf_bytes, block_bytes=_block_bytes)
+    FORMATS.register(WeightFormat(_name, _bits, _error, _bytes, f"{_FOLDER}.{_place}", loftq=True))
 
 OF_BITS = {entry.bits: entry.name for entry in (NF4, INT8, SIXTEEN_BIT)}
 """The formats that study files and plans call by their bits."""

@@ -119,3 +119,20 @@ def test_what_the_checkpoint_cannot_have_is_refused_beforehand(
     with pytest.raises(PlanError, match=says):
         jointsearch.export_model(run, "compressed-tensors", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_its_own_formats_keep_their_numbers(finished_run: FinishedRuns, tmp_path: Path) -> None:
+    """Without an adapter the packed integers and scales are the run's, bit for bit."""
+    run = finished_run("llama", by_part=("int4-g32", "int8-channel"))
+    result = jointsearch.export_model(run, "compressed-tensors", tmp_path / "served")
+    assert result.verification is not None
+    assert result.verification.expected.largest == 0
+    plan = read_plan(run / "plan.json").plan
+    saved = load_file(run / "model" / "model.safetensors")
+    served = load_file(tmp_path / "served" / "model.safetensors")
+    kept = [name for name in plan.formats if "embed" not in name and name not in plan.ranks]
+    assert {plan.formats[name] for name in kept} == {"int4-g32", "int8-channel"}
+    for name in kept:
+        assert torch.equal(served[f"{name}.weight_packed"], saved[f"{name}.weight"]), name
+        assert torch.equal(served[f"{name}.weight_scale"], saved[f"{name}.scales"]), name

@@ -283,3 +283,20 @@ def test_a_file_that_llama_cpp_cannot_read_says_why(written: tuple[Path, Path], 
     damaged.write_bytes((written[1] / "model.gguf").read_bytes()[:4000])
     with pytest.raises(OutputError, match=r"llama.cpp cannot read .*model.gguf: .*(?i:failed|error|invalid)"):
         LlamaCpp(damaged)
+
+
+def test_its_own_formats_keep_their_bytes(finished_run: FinishedRuns, tmp_path: Path) -> None:
+    run = finished_run("llama", formats=("q4_0", "q8_0"))
+    jointsearch.export_model(run, "gguf", tmp_path / "served", verify=False)
+    plan = read_plan(run / "plan.json")
+    saved = load_file(run / "model" / "model.safetensors")
+    stored = tensors(tmp_path / "served" / "model.gguf")
+    kinds = set()
+    for name, there, rows in blocks_of_a_plan(plan):
+        kind = plan.plan.modules[name].format
+        if plan.layout[name].shape[1] % 32:  # no whole blocks
+            continue
+        kinds.add(kind)
+        assert stored[there].tensor_type.name == kind.upper()
+        assert np.array_equal(stored[there].data, saved[f"{name}.weight"].numpy()[rows]), name
+    assert kinds == {"q4_0", "q8_0"}

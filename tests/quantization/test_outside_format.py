@@ -34,7 +34,7 @@ from jointsearch.training.full_run.run import full_run
 from jointsearch.training.model.architecture import model_class, read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 
-NAME = "int4-g32"
+NAME = "int4-fp16"
 CPU = torch.device("cpu")
 QUICKSTART = Path(__file__).parents[2] / "jointsearch" / "quickstart" / "model"
 
@@ -205,6 +205,6 @@ def test_dora_is_refused_beside_what_peft_cannot_dequantize(study: StudyConfig) 
 
 
 def test_a_checkpoint_in_a_format_that_is_not_known_is_refused() -> None:
-    config = JointSearchConfig({"model.layers.0.mlp.up_proj": "int4-g33"})
-    with pytest.raises(PlanError, match="got 'int4-g33'; did you mean 'int4-g32'"):
+    config = JointSearchConfig({"model.layers.0.mlp.up_proj": "int4-fp17"})
+    with pytest.raises(PlanError, match="got 'int4-fp17'; did you mean 'int4-fp16'"):
         AutoModelForCausalLM.from_pretrained(QUICKSTART, quantization_config=config)

@@ -1,5 +1,7 @@
 """The types of llama.cpp's tensors: what each weight format becomes. Blocks are 32 weights of a row.
 
+    q8_0    Q8_0    the very bytes
+    q4_0    Q4_0    the very bytes
     int8    Q8_0    w = q · d, -127 <= q <= 127, d in float16: the very integers, with d = scale / 127
     nf4     Q8_0    it has no NF4; four bits more keep what was trained, to 0.6 % of a weight
     16bit   F16     norms, biases and tables of positions are F32
@@ -19,10 +21,12 @@ from gguf import GGMLQuantizationType as Type
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from jointsearch.quantization.formats.q4_0 import Q4_0
+
 BLOCK = 32
 """Weights that share a scale."""
 
-TYPES = {"nf4": Type.Q8_0, "int8": Type.Q8_0}
+TYPES = {"q8_0": Type.Q8_0, "q4_0": Type.Q4_0, "nf4": Type.Q8_0, "int8": Type.Q8_0}
 """Of what is quantized."""
 
 LARGEST = 65504
@@ -73,6 +77,8 @@ def as_written(model: nn.Module, formats: Mapping[str, str], *, kept: bool) -> n
         kind = type_of(weight, weight_format)
         if kind == Type.F16:
             weight.copy_(weight.half().float())
+        elif kind == Type.Q4_0:
+            weight.copy_(Q4_0.decode(tuple(Q4_0.encode(weight).values()), weight.shape[1]))
         elif kind == Type.Q8_0:
             width = weight.shape[1] if kept and weight_format == "int8" else BLOCK
             blocks = weight.unflatten(1, (-1, width))  # (out, blocks, block)

@@ -1,10 +1,13 @@
 """``compressed-tensors``: one checkpoint of integers with 16-bit scales, the adapter merged into it.
 
-    nf4     4 bits, a scale for every 32 weights of a row    w = q · s, -8 <= q <= 7, s = max |w| / 7.5
-    int8    8 bits, a scale per row                          w = q · s, -128 <= q <= 127, s = max |w| / 127.5
+    int4-g32, int4-g128, nf4    4 bits, a scale for every 32 (of int4-g128: 128) weights of a row
+                                w = q · s, -8 <= q <= 7, s = max |w| / 7.5
+    int8-channel, int8          8 bits, a scale per row
+                                w = q · s, -128 <= q <= 127, s = max |w| / 127.5
 
-Stock transformers and vLLM read it. It has no NF4: four bits are integers here, and the figures have what
-that changes. Embeddings, and heads that are tied to them, stay in 16 bits.
+Stock transformers and vLLM read it. What has int4-g32, int4-g128 or int8-channel and no adapter keeps its
+very integers. There is no NF4: four bits are integers here, and the figures have what that changes.
+Embeddings, and heads that are tied to them, stay in 16 bits.
 """
 
 from __future__ import annotations
@@ -23,8 +26,17 @@ if TYPE_CHECKING:
 
     from jointsearch.export.finished_run import FinishedRun
 
-GROUP = 32
-"""Weights that share a scale in 4 bits."""
+SCHEMES: dict[str, tuple[int, int | None]] = {
+    "nf4": (4, 32),
+    "int8": (8, None),
+    "int4-g32": (4, 32),
+    "int4-g128": (4, 128),
+    "int8-channel": (8, None),
+}
+"""What each format becomes: bits, and the weights of a row that share a scale; None for all."""
+
+OWN = ("int4-g32", "int4-g128", "int8-channel")
+"""Formats that are compressed-tensors' own."""
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Modules of one parent that vLLM multiplies by at once, in one format."""
@@ -43,7 +55,7 @@ vllm serve {{folder}}
 class CompressedTensors(ServingTarget):
     name = "compressed-tensors"
     description = "a checkpoint of 4-bit and 8-bit integers with the adapter merged into it"
-    formats = ("nf4", "int8")
+    formats = tuple(SCHEMES)
     extra = "compressed-tensors"
     needs = ("compressed_tensors",)
     runtime = ("transformers", "compressed_tensors")
@@ -63,10 +75,11 @@ class CompressedTensors(ServingTarget):
                     f"compressed-tensors quantizes linear modules alone, but {name} is {spec.kind} and the "
                     f"plan gives it {weight_format}; the nearest is 16bit, or export to merged-quantized"
                 )
-            if weight_format == "nf4" and spec.shape[1] % GROUP:
+            group = SCHEMES[weight_format][1]
+            if group and spec.shape[1] % group:
                 raise PlanError(
-                    f"compressed-tensors has 4 bits where in_features are a multiple of {GROUP}, but {name} "
-                    f"has {spec.shape[1]}; the nearest is int8, or export to merged-quantized"
+                    f"compressed-tensors has {SCHEMES[weight_format][0]} bits where in_features are a multiple "
+                    f"of {group}, but {name} has {spec.shape[1]}; the nearest is int8, or export to merged-quantized"
                 )
         _check_fused(plan)
 
@@ -78,12 +91,11 @@ class CompressedTensors(ServingTarget):
         from jointsearch.training.quiet import without_bars
 
         model = run.merged()
-        formats = _formats(run.plan)
         with without_bars():
             apply_quantization_config(model, QuantizationConfig(**_config(run.plan)))
-            for name, weight_format in formats.items():
+            for name, scales in _scales(run, model).items():
                 module: Any = model.get_submodule(name)
-                module.weight_scale.data.copy_(_scales(module.weight.data, weight_format, run.dtype))
+                module.weight_scale.data.copy_(scales)
             compressor = ModelCompressor.from_pretrained_model(model)
             compressor.compress_model(model)
         compressor.quantization_config.ignore = _config(run.plan)["ignore"]
@@ -109,12 +121,12 @@ class CompressedTensors(ServingTarget):
 
     def expected(self, run: FinishedRun) -> nn.Module:
         model = run.merged()
-        for name, weight_format in _formats(run.plan).items():
+        formats = _formats(run.plan)
+        for name, scales in _scales(run, model).items():
             weight = model.get_submodule(name).weight.data
-            smallest, largest = (-8, 7) if weight_format == "nf4" else (-128, 127)
-            scales = _scales(weight, weight_format, run.dtype)
+            half = 2 ** (SCHEMES[formats[name]][0] - 1)
             groups = weight.unflatten(1, (scales.shape[1], -1))  # (out, groups, group)
-            numbers = (groups / scales[..., None]).round().clamp(smallest, largest)
+            numbers = (groups / scales[..., None]).round().clamp(-half, half - 1)
             weight.copy_((numbers * scales[..., None]).flatten(1))
         return model
 
@@ -128,25 +140,34 @@ def _formats(plan: PlanFile) -> dict[str, str]:
     }
 
 
-def _scales(weight: Tensor, weight_format: str, dtype: Any) -> Tensor:
-    """One for each row, or for each 32 weights of it, float32 with values of ``dtype``: (out, groups)."""
-    groups = weight.unflatten(1, (-1, GROUP if weight_format == "nf4" else weight.shape[1]))
-    half = 7.5 if weight_format == "nf4" else 127.5
-    scales: Tensor = (groups.abs().amax(2) / half).to(dtype).float()
-    return scales.clamp(min=2**-24)  # a row of nothing
+def _scales(run: FinishedRun, merged: nn.Module) -> dict[str, Tensor]:
+    """By module one for each group of a row, float32 with values of the model's 16-bit type: (out, groups).
+
+    What has its own integers and no adapter keeps the scales that the run has.
+    """
+    formats, ranks = _formats(run.plan), run.plan.plan.ranks
+    found: dict[str, Tensor] = {}
+    base = run.base() if any(name in OWN for name in formats.values()) else None
+    for name, weight_format in formats.items():
+        if base is not None and weight_format in OWN and name not in ranks:
+            found[name] = base.get_submodule(name).scales.float()
+            continue
+        bits, group = SCHEMES[weight_format]
+        weight = merged.get_submodule(name).weight.data
+        largest = weight.unflatten(1, (-1, group or weight.shape[1])).abs().amax(2)
+        scales = (largest / (2 ** (bits - 1) - 0.5)).to(run.dtype).float()
+        found[name] = scales.clamp(min=2**-24)  # a row of nothing
+    return found
 
 
 def _config(plan: PlanFile) -> dict[str, Any]:
     """``config.json``'s ``quantization_config``."""
     formats = _formats(plan)
-    common = {"type": "int", "symmetric": True}
-    schemes = {
-        "nf4": {**common, "num_bits": 4, "strategy": "group", "group_size": GROUP},
-        "int8": {**common, "num_bits": 8, "strategy": "channel"},
-    }
     groups: dict[str, Any] = {}
-    for weight_format, weights in schemes.items():
-        if names := [name for name in formats if formats[name] == weight_format]:
+    for bits, group in dict.fromkeys(SCHEMES.values()):
+        sharing = {"strategy": "group", "group_size": group} if group else {"strategy": "channel"}
+        weights = {"type": "int", "symmetric": True, "num_bits": bits, **sharing}
+        if names := [name for name in formats if SCHEMES[formats[name]] == (bits, group)]:
             groups[f"group_{len(groups)}"] = {
                 "targets": names,
                 "weights": weights,

@@ -40,7 +40,7 @@ ollama run {folder}
 class Gguf(ServingTarget):
     name = "gguf"
     description = "a GGUF file and its adapter for llama.cpp and Ollama"
-    formats: tuple[str, ...] | None = ("nf4", "int8")
+    formats: tuple[str, ...] | None = ("q4_0", "q8_0", "nf4", "int8")
     extra = "gguf"
     needs = ("gguf",)
     runtime = ("xllamacpp",)

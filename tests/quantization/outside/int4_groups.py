@@ -105,4 +105,4 @@ def _make_room(module: Any, rows: int, columns: int) -> None:
 
 INT4_GROUPS = Int4Groups()
 
-register_format(WeightFormat("int4-g32", 4, 0.08, weight_bytes, "int4_groups:INT4_GROUPS", loftq=True))
+register_format(WeightFormat("int4-fp16", 4, 0.08, weight_bytes, "int4_groups:INT4_GROUPS", loftq=True))
