@@ -75,11 +75,11 @@ class CompressedTensors(ServingTarget):
                     f"compressed-tensors quantizes linear modules alone, but {name} is {spec.kind} and the "
                     f"plan gives it {weight_format}; the nearest is 16bit, or export to merged-quantized"
                 )
-            group = SCHEMES[weight_format][1]
+            bits, group = SCHEMES[weight_format]
             if group and spec.shape[1] % group:
                 raise PlanError(
-                    f"compressed-tensors has {SCHEMES[weight_format][0]} bits where in_features are a multiple "
-                    f"of {group}, but {name} has {spec.shape[1]}; the nearest is int8, or export to merged-quantized"
+                    f"compressed-tensors has {bits} bits where in_features are a multiple of {group}, but "
+                    f"{name} has {spec.shape[1]}; the nearest is int8, or export to merged-quantized"
                 )
         _check_fused(plan)
 
