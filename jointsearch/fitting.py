@@ -16,7 +16,8 @@ from jointsearch.space import SearchSpace, build_space
 
 REMEDIES = (
     "lower calibration.batch_size or the task's sequence length, set training.gradient_checkpointing: true "
-    "or, on a GPU, training.offload_activations: true, or offer fewer bits"
+    "and with it training.stream_layers: true, or, on a GPU, training.offload_activations: true, or offer "
+    "fewer bits"
 )
 
 

@@ -109,6 +109,17 @@ class StudyConfig(Record):
             )
         return lora
 
+    @field_validator("training")
+    @classmethod
+    def _streams_what_stays(cls, training: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
+        lora = info.data.get("lora")  # none where it has a mistake of its own
+        if training.stream_layers and lora and lora.init == "pissa":
+            raise ValueError(
+                "stream_layers needs weights that stay as they are in the bank, but lora.init: pissa changes "
+                "them; use init: default or loftq"
+            )
+        return training
+
     @field_validator("calibration")
     @classmethod
     def _one_of_the_searched_rates(

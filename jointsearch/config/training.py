@@ -78,8 +78,20 @@ class TrainingSettings(Record):
     """On a GPU: what the forward pass keeps for the backward pass waits in the host's memory."""
     chunked_loss: bool = True
     """A language model's loss from some tokens' logits at a time, where they are many: less memory."""
+    stream_layers: bool = False
+    """The frozen weights of blocks wait on the host and come to the device block by block, in the forward
+    pass and again in the backward pass: less memory, more time. Needs ``gradient_checkpointing``."""
     prepare_for_kbit_training: bool = False
     """PEFT's ``prepare_model_for_kbit_training``: what is not quantized is computed in float32."""
+
+    @model_validator(mode="after")
+    def _blocks_run_again(self) -> Self:
+        if self.stream_layers and not self.gradient_checkpointing:
+            raise ValueError(
+                "stream_layers needs gradient_checkpointing: true, which runs each block again in the "
+                "backward pass, but got false; set both"
+            )
+        return self
 
 
 class FullRunSettings(Record):

@@ -76,6 +76,8 @@ class MemoryProfile(Record):
     lengths: dict[str, int]
     """Tokens of an example, by what they are called in a batch."""
     optimizer: str
+    num_streamed: int = 0
+    """Blocks whose weights the device holds at once where they are streamed; 0: it holds all."""
     places: dict[str, int]
     """Of modules, in the order of the forward pass."""
     weights: dict[str, dict[str, int]]
@@ -166,8 +168,7 @@ class CountedBytes:
         each_size = [size for each in sizes.values() for size in each]
         kept, lasting = _kept(profile, plan, min(gradients, default=None))
         return cls(
-            weights=profile.other_bytes
-            + sum(profile.weights[name][choice.format] for name, choice in plan.modules.items()),
+            weights=profile.other_bytes + _held_weights(profile, layout, plan),
             adapters=element * sum(each_size),
             states=sum(state_bytes(size, profile.optimizer, element, profile.device) for size in each_size),
             gradients=dict(gradients),
@@ -186,6 +187,25 @@ class CountedBytes:
             return 0, kept
         kept += sum(num for at, num in self.lasting.items() if at > place)
         return sum(num for at, num in self.gradients.items() if at >= place), kept
+
+
+def is_streamed(spec: ModuleSpec) -> bool:
+    """Whether the weight waits on the host where ``training.stream_layers`` is set."""
+    return bool(spec.block) and spec.quantizable and not spec.trained and not spec.tied
+
+
+def _held_weights(profile: MemoryProfile, layout: ModelLayout, plan: Plan) -> int:
+    """Of all modules, or of those that stay and of the largest blocks that run after each other."""
+    specs = layout.by_name()
+    stays, blocks = 0, dict.fromkeys((s.block for s in layout.modules if is_streamed(s)), 0)
+    for name, choice in plan.modules.items():
+        if profile.num_streamed and is_streamed(specs[name]):
+            blocks[specs[name].block] += profile.weights[name][choice.format]
+        else:
+            stays += profile.weights[name][choice.format]
+    sizes = list(blocks.values())
+    ends = range(1, len(sizes) + 1)
+    return stays + max((sum(sizes[max(0, end - profile.num_streamed) : end]) for end in ends), default=0)
 
 
 def _kept(profile: MemoryProfile, plan: Plan, first: int | None) -> tuple[dict[int, int], dict[int, int]]:

@@ -3,14 +3,15 @@
 A trial's model is a copy of the base model's structure that shares every tensor with it and holds the
 bank's quantized modules where the plan wants them. What a trial adds to its model (adapters, hooks,
 flags) goes away with it. Weights that lie in a bank's files (``StoredWeights``) are read when a plan
-first uses them, stay while plans do, and go before others come: a device holds one plan at a time.
+first uses them, stay while plans do, and go before others come: a device holds one plan at a time. Modules
+whose weights are to be streamed are the trial's own, with the files in place of numbers on the device.
 """
 
 from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -62,6 +63,11 @@ class QuantizedBank:
         """By name and format: what stands in a model for parts of the base model, by the ids of these."""
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the weights lie in files."""
+        return self._weights is not None
+
+    @property
     def config(self) -> PreTrainedConfig:
         """That of the base model."""
         return self._model.config
@@ -81,22 +87,33 @@ class QuantizedBank:
         return copy.deepcopy(module, memo | {id(p): self._read(p) for p in own})
 
     def assemble(
-        self, formats: Mapping[str, str], copied: Callable[[str], bool] = lambda name: False
+        self,
+        formats: Mapping[str, str],
+        copied: Callable[[str], bool] = lambda name: False,
+        streamed: Collection[str] = (),
     ) -> PreTrainedModel:
         """A model whose named modules have these formats; all others are the base model's own.
 
         A trial that changes parameters of the base model gets copies of those that ``copied`` names.
+        ``streamed`` are the paths of modules that become the model's own, with their stored weights on the
+        host, 16-bit ones in 16 bits.
         """
         self.keep(formats)
         # deepcopy takes from its memo whatever it finds there: tensors are shared, modules replaced
         memo: dict[int, object] = {id(t): t for t in self._model.buffers()}
         for name, weight_format in formats.items():
-            memo |= self._of(name, weight_format, partial(self._quantized, name, weight_format))
+            if _module_path(self._model, name) in streamed:
+                memo |= self._quantized(name, weight_format, streamed=True)
+            else:
+                memo |= self._of(name, weight_format, partial(self._quantized, name, weight_format))
         replaced = self._replaced(formats)
         for name, parameter in self._model.named_parameters():
             if id(parameter) in replaced:
                 continue
-            if id(parameter) in self._names:
+            if name.rpartition(".")[0] in streamed:
+                if self._weights is not None and id(parameter) in self._names:
+                    memo[id(parameter)] = _frozen(self._weights.weight(self._names[id(parameter)], True))
+            elif id(parameter) in self._names:
                 read = partial(self._parameters, parameter)
                 memo |= read() if copied(name) else self._of(name, UNQUANTIZED, read)
             elif not copied(name):
@@ -133,7 +150,7 @@ class QuantizedBank:
         """The ids of the base model's weights that a plan with these formats has quantized."""
         return {id(self._place(name, weight_format).weight) for name, weight_format in formats.items()}
 
-    def _quantized(self, name: str, weight_format: str) -> dict[int, object]:
+    def _quantized(self, name: str, weight_format: str, streamed: bool = False) -> dict[int, object]:
         """The module in its format, and those tied to it, by the ids of what they replace."""
         place = self._place(name, weight_format)
         stored = self._names.get(id(place.weight))
@@ -141,7 +158,7 @@ class QuantizedBank:
             tensors = quantized(place.empty(), place.matrix(place.weight.data), self._dtype)
         else:
             tensors = self._weights.quantized(
-                stored, weight_format, self._settings, place.empty, place.matrix
+                stored, weight_format, self._settings, place.empty, place.matrix, on_host=streamed
             )
         if (found := experts_at(self._model, name)) is not None:
             layer = place.empty()
@@ -153,7 +170,7 @@ class QuantizedBank:
             module = empty_module(original, weight_format, self._settings, original.weight.dtype)
             fill(module, tensors)
             if getattr(original, "bias", None) is not None:
-                module.bias = original.bias
+                module.bias = copy.deepcopy(original.bias) if streamed else original.bias
             modules[id(original)] = module
         return modules
 
@@ -174,4 +191,13 @@ class QuantizedBank:
         """A stored parameter in the type that the device computes in."""
         assert self._weights is not None
         weight = self._weights.weight(self._names[id(parameter)])
-        return nn.Parameter(weight.to(parameter.dtype), requires_grad=False)
+        return _frozen(weight.to(parameter.dtype))
+
+
+def _frozen(weight: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad=False)
+
+
+def _module_path(model: PreTrainedModel, name: str) -> str:
+    """Of the module that has the weight: that of experts is named by their parameter."""
+    return name if experts_at(model, name) is None else name.rpartition(".")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -49,11 +49,15 @@ class StoredWeights:
         self._staged = Staging(device)
         self._is_writable = True
 
-    def weight(self, name: str) -> torch.Tensor:
-        """In 16 bits, as the checkpoint has it, on the device; on a CPU it is the mapped file."""
+    def weight(self, name: str, on_host: bool = False) -> torch.Tensor:
+        """In 16 bits, as the checkpoint has it, on the device; on a CPU it is the mapped file.
+
+        ``on_host``: the mapped file in any case.
+        """
         for _ in range(2):
             try:
-                return self._staged(self._files.read(name, UNQUANTIZED)[WEIGHT])
+                mapped = self._files.read(name, UNQUANTIZED)[WEIGHT]
+                return mapped if on_host else self._staged(mapped)
             except Damaged as error:
                 problem = error
                 self._tell(f"a file of the bank is not what was written, and is made again ({error})")
@@ -74,15 +78,19 @@ class StoredWeights:
         settings: QuantizationSettings,
         empty: Callable[[], nn.Module],
         matrix: Callable[[torch.Tensor], torch.Tensor],
+        on_host: bool = False,
     ) -> dict[str, Any]:
         """The parameter ``weight`` and the buffers of ``empty()``, a module in that format, on the device.
 
-        Made of the 16-bit weight's ``matrix``, and stored, where they are not there yet.
+        Made of the 16-bit weight's ``matrix``, and stored, where they are not there yet. ``on_host``: where
+        they are stored they stay the mapped file.
         """
         kind = stored_kind(weight_format, settings, self._device)
         for _ in range(2):
             try:
-                return self._unpacked(empty(), self._files.read(name, kind))
+                mapped = self._files.read(name, kind)
+                staged = mapped if on_host else {key: self._staged(each) for key, each in mapped.items()}
+                return self._unpacked(empty(), staged)
             except Damaged as error:
                 if self._files.has(name, kind):
                     self._tell(f"a file of the bank is not what was written, and is made again ({error})")
@@ -122,11 +130,11 @@ class StoredWeights:
         self._is_writable = False
         self._tell(f"what the bank lacks is quantized anew for every trial: {first_line(why)}")
 
-    def _unpacked(self, empty: nn.Module, packed: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def _unpacked(self, empty: nn.Module, packed: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """As transformers reads a quantized checkpoint, by the operation of the format."""
         implementation = format_of(empty)
         assert implementation is not None
-        tensors: dict[str, Any] = {key: self._staged(tensor) for key, tensor in packed.items()}
+        tensors: dict[str, Any] = dict(packed)
         buffers = {key: tensors.pop(key) for key in implementation.buffers}
         operation = implementation.deserialize(SimpleNamespace(pre_quantized=True))
         weight = operation.convert(tensors, model=_Around(empty), full_layer_name="module.weight")[WEIGHT]

@@ -127,11 +127,11 @@ def measure(
     held = sum(t.untyped_storage().nbytes() for t in tensors.values())
     held += sum(t.nbytes for state in optimizer.state.values() for t in state.values())
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = status("VmRSS")
     start = time.perf_counter()
     step()
     step_seconds = time.perf_counter() - start
-    rss = _status("VmHWM") - before
+    rss = status("VmHWM") - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
     lives = peak = 0
@@ -150,7 +150,7 @@ def measure(
     }
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,9 +11,13 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jointsearch.assemble import read_layout
+from jointsearch.config.study import StudyConfig
 from jointsearch.config.training import TrainingSettings
+from jointsearch.space import build_space
 from jointsearch.training.model.deferred_logits import deferred_logits
 from jointsearch.training.model.setup import autocast, build_optimizer, forward_pass
+from jointsearch.training.model.trial_model import TrialModels
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -72,6 +77,45 @@ def test_paged_states_are_not_on_the_device_and_have_the_same_numbers() -> None:
     assert torch.allclose(trained["paged_adamw"], trained["adamw"], rtol=0, atol=1e-5)
     assert held["adamw"] >= 2 * 4 * 512 * 512
     assert held["paged_adamw"] < 4 * 512 * 512
+
+
+def test_streamed_layers_have_the_same_gradients_with_two_blocks_on_the_device() -> None:
+    found, held = {}, {}
+    for streamed in (False, True):
+        training = TrainingSettings(gradient_checkpointing=True, stream_layers=streamed)
+        config = StudyConfig.model_validate(
+            {
+                "name": "streamed",
+                "model": {"id": "jointsearch:quickstart/model"},
+                "task": {"type": "causal-lm", "data": {"package": "transformers"}, "sequence_length": 64},
+                "search_space": {"ranks": [0, 4]},
+                "training": training.model_dump(),
+            }
+        )
+        layout = read_layout(config)
+        space = build_space(config, layout)
+        models = TrialModels(config, layout, CUDA)
+        found[streamed] = []
+        for plan in (space.plan(space.uniform("nf4", 4)), space.plan(space.sample(random.Random(3)))):
+            before = torch.cuda.memory_allocated(CUDA)
+            model: Any = models.assemble(plan, 0).train()
+            held[streamed] = torch.cuda.memory_allocated(CUDA) - before
+            for number, parameter in enumerate(p for p in model.parameters() if p.requires_grad):
+                torch.manual_seed(number)
+                nn.init.normal_(parameter, std=0.1)
+            ids = torch.arange(256, device=CUDA).reshape(4, 64)
+            for _ in range(2):
+                model.zero_grad(set_to_none=True)
+                with autocast(CUDA), forward_pass(model, training):
+                    loss = model(input_ids=ids, labels=ids).loss
+                loss.backward()
+            gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+            found[streamed].append([loss.detach(), *gradients])
+            del model, loss
+            models.make_room(plan)
+    for whole, ours in zip(found[False], found[True], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(whole, ours, strict=True))
+    assert held[True] < held[False]
 
 
 def test_offloaded_activations_have_the_same_gradients_in_less_memory() -> None:

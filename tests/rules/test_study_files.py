@@ -261,6 +261,7 @@ def test_the_8b_study_is_in_qloras_set_up() -> None:
         "gradient_checkpointing": True,
         "offload_activations": False,
         "chunked_loss": True,
+        "stream_layers": False,
         "prepare_for_kbit_training": True,
     }
     _, space = space_for("llama-3.1-8b-guanaco")

@@ -23,7 +23,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, set_seed
 
 from jointsearch.config.tasks.custom import check_runs_from_file
-from jointsearch.errors import JointSearchError, PlanError
+from jointsearch.errors import JointSearchError, PlanError, UnsupportedError
 from jointsearch.files import write_text
 from jointsearch.measurement import FullRunResult
 from jointsearch.plan.layout import ModelLayout
@@ -55,6 +55,7 @@ from jointsearch.training.model.adapters import needs_original
 from jointsearch.training.model.architecture import read_layout
 from jointsearch.training.model.base_model import load_base, load_quantized
 from jointsearch.training.model.setup import autocast, check_device, prepare_for_training
+from jointsearch.training.model.streamed_layers import StreamedLayers
 from jointsearch.training.tasks import Evaluation, build_task
 
 NUM_CHECKED = 8
@@ -94,6 +95,11 @@ def _full_run(
     check_runs_from_file(study.name, study.task)
     processes, device = _processes(study.device)
     check_device(study.training, device)
+    if study.training.stream_layers and processes.num_processes > 1:
+        raise UnsupportedError(
+            f"training.stream_layers needs a single process, but got {processes.num_processes}; leave it "
+            "out, or start the run without torchrun or accelerate"
+        )
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))
@@ -115,8 +121,11 @@ def _full_run(
     batch_size = study.full_run.batch_size
     set_seed(study.full_run.seed)
     prepare_for_training(model, study.training)
+    adapted = method.attach(model, wanted, starts)
+    if study.training.stream_layers:
+        StreamedLayers(adapted, plan.layout, device).watch(adapted)
     training = FullTraining(
-        model=method.attach(model, wanted, starts),
+        model=adapted,
         method=method,
         task=task,
         study=study.at(),
@@ -133,7 +142,7 @@ def _full_run(
     result = result_of(plan, trained, found, peak.num_bytes, task.notes, device)
     if processes.is_main_process:
         save_adapter(training.model, output)
-        del training, model  # a device may not have room for two
+        del training, adapted, model  # a device may not have room for two
         with autocast(device):
             check_saved(
                 plan, output, few, lambda loaded: task.loss(loaded, "validation", NUM_CHECKED, batch_size)

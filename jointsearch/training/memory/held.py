@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from jointsearch.training.model.places import tensors_of
 
 
 def resident_bytes(module: nn.Module, seen: set[int], trained: set[int]) -> int:
     """Of the storages that a module holds and that were not ``seen``: parameters, buffers, scales."""
     total = 0
-    for tensor in _held(module, set()):
+    for tensor in tensors_of(module):
         storage = tensor.untyped_storage()
         if not tensor.is_meta and storage._cdata not in seen and id(tensor) not in trained:
             seen.add(storage._cdata)
             total += storage.nbytes()
     return total
-
-
-def _held(value: Any, visited: set[int]) -> Iterable[torch.Tensor]:
-    """The tensors that an object holds, however deep."""
-    if id(value) in visited:
-        return
-    visited.add(id(value))
-    if isinstance(value, torch.Tensor):
-        yield value
-    inner: Iterable[Any] = ()
-    if isinstance(value, dict):
-        inner = value.values()
-    elif isinstance(value, list | tuple):
-        inner = value
-    elif isinstance(value, nn.Module) or (hasattr(value, "__dict__") and not callable(value)):
-        inner = vars(value).values()
-    for each in inner:
-        yield from _held(each, visited)
 
 
 def cache_bytes(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[int, float]:
@@ -51,7 +32,7 @@ def cache_bytes(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple
             given["decoder_input_ids"] = given["input_ids"]
         with torch.no_grad():
             cache = model(**given, use_cache=True).past_key_values
-        tensors = {t.untyped_storage()._cdata: t for t in _held(cache, set()) if t.is_floating_point()}
+        tensors = {t.untyped_storage()._cdata: t for t in tensors_of(cache) if t.is_floating_point()}
         sizes.append(2 * sum(tensor.numel() for tensor in tensors.values()))
     per_token = (sizes[0] - sizes[1]) / (whole - whole // 2)
     return round(sizes[0] - per_token * whole), per_token

@@ -23,9 +23,11 @@ from jointsearch.plan.plan import ModuleChoice, Plan
 from jointsearch.quantization.formats.base import empty_module, fill, quantized
 from jointsearch.training.memory.batches import example_batch, lengths_of
 from jointsearch.training.memory.held import cache_bytes, resident_bytes
-from jointsearch.training.memory.traced import StepTracer, Trace, places_of
+from jointsearch.training.memory.traced import StepTracer, Trace
 from jointsearch.training.memory.virtual import VirtualTensors
 from jointsearch.training.model.architecture import load_config, model_class
+from jointsearch.training.model.places import places_of
+from jointsearch.training.model.streamed_layers import blocks_at_once
 from jointsearch.training.model.trial_model import TrialModels
 
 CPU = torch.device("cpu")
@@ -67,6 +69,7 @@ def memory_profile(
         batch_size=batch_size,
         lengths=lengths,
         optimizer=config.training.optimizer,
+        num_streamed=blocks_at_once(device) if config.training.stream_layers else 0,
         places=_by_name(traces[UNQUANTIZED].places),
         weights=tracing.weights,
         other_bytes=tracing.other_bytes,

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -27,6 +26,7 @@ from jointsearch.training.memory.virtual import VirtualTensors
 from jointsearch.training.methods.base import method_of
 from jointsearch.training.model.deferred_logits import DeferredLogits, deferred_logits
 from jointsearch.training.model.offloading import Offloaded, OffloadedActivations
+from jointsearch.training.model.places import Place, places_of
 from jointsearch.training.model.setup import build_optimizer
 
 Batch = Mapping[str, torch.Tensor]
@@ -56,19 +56,6 @@ class Kept:
     """At the end of the forward pass."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the forward pass meets one of the layout's modules."""
-
-    names: tuple[str, ...]
-    """Of the module in the layout; of experts, those of all their weights."""
-    module: nn.Module
-    base: nn.Module
-    """What multiplies by the frozen weight: below the adapter, where there is one."""
-    is_head: bool
-    trained: bool
-
-
 @dataclass
 class Trace:
     """What the step of a plan has taken."""
@@ -78,24 +65,6 @@ class Trace:
     peaks: dict[Stretch, int]
     """The most bytes at once, beyond weights, adapters and states."""
     places: list[tuple[str, ...]]
-
-
-def places_of(model: nn.Module, layout: ModelLayout) -> list[Place]:
-    """In the order of the layout."""
-    root = model.base_model.model if isinstance(model, PeftModel) else model
-    named = dict(root.named_modules())
-    found: dict[str, Place] = {}
-    for spec in layout.modules:
-        for path in (spec.name, *spec.tied):
-            if path not in named:  # a weight of experts
-                path = path.rpartition(".")[0]
-            names = (*found[path].names, spec.name) if path in found else (spec.name,)
-            module = base = named[path]
-            while isinstance(getattr(base, "base_layer", None), nn.Module):
-                base = base.base_layer
-            is_head = not spec.block and not isinstance(base, nn.Embedding)
-            found[path] = Place(names, module, base, is_head, spec.trained)
-    return list(found.values())
 
 
 class _Elsewhere(OffloadedActivations):

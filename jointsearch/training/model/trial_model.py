@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from peft import PeftModel
@@ -18,6 +19,7 @@ from jointsearch.training.methods.base import Adaptation, method_of
 from jointsearch.training.model.adapters import Factors, changes_weights
 from jointsearch.training.model.setup import prepare_for_training
 from jointsearch.training.model.shared_bank import open_bank
+from jointsearch.training.model.streamed_layers import StreamedLayers, streamed_modules
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ class TrialModels:
         else:
             self.bank = QuantizedBank(base, config.quantization, getattr(torch, layout.dtype))
         self._factors: Factors = {}
+        self._streamed: frozenset[str] = frozenset()
+        if config.training.stream_layers and base is None:
+            if self.bank.is_stored:
+                self._streamed = streamed_modules(layout)
+            else:
+                tell("training.stream_layers has no effect: the weights are in memory anyway")
 
     def make_room(self, plan: Plan) -> None:
         """Let go of what the model of ``plan`` does not use, and give its memory back to the system."""
@@ -57,11 +65,19 @@ class TrialModels:
         changed = plan.ranks if changes_weights(plan) else {}
         changes_types = self.config.training.prepare_for_kbit_training
         model = self.bank.assemble(
-            plan.formats, lambda name: changes_types or name.removesuffix(".weight") in changed
+            plan.formats,
+            lambda name: changes_types or name.removesuffix(".weight") in changed,
+            self._streamed,
         )
         method = method_of(plan.lora)
         steps = steps or self.config.calibration.steps
         wanted = Adaptation(plan, self.layout, self.config.task.type, steps, seed)
         starts = method.starts(model, wanted, self.bank, self._factors)
         prepare_for_training(model, self.config.training)
-        return method.attach(model, wanted, starts)
+        if not self._streamed:
+            return method.attach(model, wanted, starts)
+        layers = StreamedLayers(model, self.layout, self.device)
+        with layers.all_there() if plan.lora.variant == "dora" else nullcontext():
+            model = method.attach(model, wanted, starts)  # DoRA's start has norms of weights
+        layers.watch(model)
+        return model

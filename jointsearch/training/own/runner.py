@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import PrinterCallback
 
 from jointsearch.config.study import StudyConfig
-from jointsearch.errors import TrialFailed, TrialInterrupted
+from jointsearch.errors import TrialFailed, TrialInterrupted, UnsupportedError
 from jointsearch.measurement import FullRunResult, Measurement
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan import Plan
@@ -91,8 +91,14 @@ class TrainerRunner(Runner):
         """That of the model, in the study's 16-bit type or else the model's own, or bfloat16.
 
         Trainers other than transformers' own may compute the loss from the head's weight itself, without its
-        forward pass (TRL's does): for them the head stays at 16 bits.
+        forward pass (TRL's does): for them the head stays at 16 bits. Raises ``UnsupportedError`` where
+        layers are to be streamed.
         """
+        if config.training.stream_layers:
+            raise UnsupportedError(
+                "training.stream_layers needs weights that lie in a bank, but a model that is handed "
+                "over is in memory as a whole; leave it out"
+            )
         wanted = config.model.dtype
         dtype = SIXTEEN_BIT.get(self._base.dtype, "bfloat16") if wanted == "auto" else wanted
         layout = layout_of(self._base, dtype)
