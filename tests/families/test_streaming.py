@@ -15,7 +15,7 @@ import torch
 
 from families.whole_study import study_of
 from families.zoo import FAMILIES
-from jointsearch.assemble import read_layout
+from jointsearch.assemble import read_layout, with_labels
 from jointsearch.config.space import SpaceSettings
 from jointsearch.config.training import TrainingSettings
 from jointsearch.config.yaml_file import read_study
@@ -36,6 +36,7 @@ def test_streamed_layers_change_no_number(name: str, tmp_path: Path, monkeypatch
     config = read_study(study_of(name, FAMILIES[name], tmp_path))
     mixed = SpaceSettings(bits=(4, 8, 16), ranks=(0, 4))  # type: ignore[call-arg]
     config = config.model_copy(update={"search_space": mixed})
+    config = with_labels(config)
     layout = read_layout(config)
     space = build_space(config, layout)
     plans = [space.plan(space.sample(random.Random(seed))) for seed in range(3)]
