@@ -36,7 +36,7 @@ def test_streamed_layers_change_no_number(name: str, tmp_path: Path, monkeypatch
     config = read_study(study_of(name, FAMILIES[name], tmp_path))
     mixed = SpaceSettings(bits=(4, 8, 16), ranks=(0, 4))  # type: ignore[call-arg]
     config = config.model_copy(update={"search_space": mixed})
-    config = with_labels(config)
+    config = with_labels(config, None)
     layout = read_layout(config)
     space = build_space(config, layout)
     plans = [space.plan(space.sample(random.Random(seed))) for seed in range(3)]
