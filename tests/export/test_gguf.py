@@ -13,14 +13,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 import jointsearch
 from fixtures.exports import of_the_zoo, weight_of
 from fixtures.facts import facts, unigram
 from jointsearch.errors import OutputError, PlanError
 from jointsearch.export.finished_run import FinishedRun
-from jointsearch.export.gguf.file import save_adapter
+from jointsearch.export.gguf.file import save_adapter, save_model, save_unrounded
+from jointsearch.export.gguf.tensor_types import as_written
 from jointsearch.export.gguf.vocabulary import vocabulary
 from jointsearch.export.serving import SERVING_TARGETS
 from jointsearch.plan.lora import LoraSettings
@@ -251,6 +258,29 @@ def test_other_families(family: str, finished_run: FinishedRuns, tmp_path: Path)
     assert result.verification is not None
     assert result.verification.expected.relative < 1e-3
     assert result.verification.expected.same_continuations == result.verification.num_prompts > 10
+
+
+@pytest.mark.slow
+def test_the_rotary_frequencies_of_llama_3(written: tuple[Path, Path], tmp_path: Path) -> None:
+    from jointsearch.export.gguf.llama_cpp import LlamaCpp
+
+    torch.manual_seed(0)
+    scaled = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 2.0}
+    rope = {"rope_type": "llama3", "rope_theta": 500.0, "original_max_position_embeddings": 32, **scaled}
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(**sizes, vocab_size=320, max_position_embeddings=256, rope_parameters=rope)
+    model = LlamaForCausalLM(config).float().eval()
+    model.requires_grad_(False)
+    run = FinishedRun(written[0])  # for its tokenizer and the names of its modules
+    save_model(model, run, tmp_path / "rounded.gguf", kept=False)
+    save_unrounded(tmp_path / "rounded.gguf", tmp_path / "model.gguf")
+    as_written(model, run.plan.plan.formats, kept=False)
+    divisors = tensors(tmp_path / "model.gguf")["rope_freqs.weight"].data
+    assert divisors[0] == 1 and divisors[-1] == 4 and 1 < divisors[2] < 4
+    tokens = torch.randint(0, 320, (1, 200))
+    wanted = model(tokens).logits
+    found = LlamaCpp(tmp_path / "model.gguf")(tokens).logits
+    assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
 @pytest.mark.slow
