@@ -189,7 +189,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, pieces:
             "must be 'train', 'validation' or 'test', but got 'trian'; did you mean 'train'?",
         ),
         ({"lora": {"variant": "lorra"}}, "lora.variant must be 'lora', 'rslora', 'dora'"),
-        ({"search_space": {"formats": ["nf5"]}}, "formats.0 must be 'nf4', 'int8' or '16bit', but got 'nf5'"),
+        ({"search_space": {"formats": ["nf5"]}}, "or 'q8_0', but got 'nf5'; did you mean 'nf4'?"),
         ({"search_space": {"enqueue": ["unifrom"]}}, "but got 'unifrom'; did you mean 'uniform'?"),
         ({"search_space": {"enqueue": ["adalora"]}}, "search_space.enqueue.0 must be 'uniform', "),
     ],

@@ -21,7 +21,7 @@ from jointsearch.training.full_run.run import full_run
 from jointsearch.training.model.architecture import model_class
 
 TASKS: dict[str, dict[str, Any]] = {
-    LANGUAGE: {"type": LANGUAGE, "sequence_length": 24, "generation": {"max_new_tokens": 4}},
+    LANGUAGE: {"type": LANGUAGE, "sequence_length": 24},
     CLASSES: {"type": CLASSES, "max_length": 24},
     PAIRS: {
         "type": PAIRS,

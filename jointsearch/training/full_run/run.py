@@ -22,6 +22,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, set_seed
 
+from jointsearch.config.study import StudyConfig
 from jointsearch.config.tasks.custom import check_runs_from_file
 from jointsearch.errors import JointSearchError, PlanError, UnsupportedError
 from jointsearch.files import write_text
@@ -93,13 +94,8 @@ def _full_run(
 ) -> FullRunResult:
     study = plan.study
     check_runs_from_file(study.name, study.task)
-    processes, device = _processes(study.device)
+    processes, device = _processes(study)
     check_device(study.training, device)
-    if study.training.stream_layers and processes.num_processes > 1:
-        raise UnsupportedError(
-            f"training.stream_layers needs a single process, but got {processes.num_processes}; leave it "
-            "out, or start the run without torchrun or accelerate"
-        )
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))
@@ -163,10 +159,15 @@ def check_model(plan: PlanFile, layout: ModelLayout) -> None:
         )
 
 
-def _processes(name: str) -> tuple[PartialState, torch.device]:
+def _processes(study: StudyConfig) -> tuple[PartialState, torch.device]:
     """The processes that train together, and this one's device: torchrun and accelerate start one per GPU."""
-    device = resolve_device(name)
+    device = resolve_device(study.device)
     processes = PartialState(cpu=device.type == "cpu")
+    if study.training.stream_layers and processes.num_processes > 1:
+        raise UnsupportedError(
+            f"training.stream_layers needs a single process, but got {processes.num_processes}; leave it "
+            "out, or start the run without torchrun or accelerate"
+        )
     if processes.num_processes > 1 and device.type == "cuda":
         device = torch.device("cuda", processes.local_process_index)
     return processes, device
