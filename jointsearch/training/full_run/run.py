@@ -95,7 +95,6 @@ def _full_run(
     study = plan.study
     check_runs_from_file(study.name, study.task)
     processes, device = _processes(study)
-    check_device(study.training, device)
     if processes.is_main_process:
         check_output(plan, output, resume)
     check_model(plan, read_layout(study.model, study.task.type, study.task.head))
@@ -170,6 +169,7 @@ def _processes(study: StudyConfig) -> tuple[PartialState, torch.device]:
         )
     if processes.num_processes > 1 and device.type == "cuda":
         device = torch.device("cuda", processes.local_process_index)
+    check_device(study.training, device)
     return processes, device
 
 
