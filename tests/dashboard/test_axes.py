@@ -201,7 +201,7 @@ def test_all_trials_have_what_memory_they_take(foretold: StoredStudy) -> None:
     row, trial = table.rows[3], foretold.records().trials[3]
     assert row["training_memory"] == pytest.approx(trial.measurement.training_memory / 1e6, abs=1e-4)
     assert row["serving_memory"] == pytest.approx(trial.measurement.serving_memory / 1e6, abs=1e-4)
-    given = columns(("loss", "model_bytes"), known_columns(table), with_rates=False)
+    given = columns(table, ("loss", "model_bytes"), known_columns(table), with_rates=False)
     names = [column["field"] for column in given]
     assert [name for name in names if name in MEMORY] == list(MEMORY)
 

@@ -177,10 +177,10 @@ def test_rates_are_shown(make: Create, layout: ModelLayout, url: str) -> None:
     for rate in RATES:
         assert f"{rate:g} in {complete[rate]}" in " ".join(told.split())
     assert line
-    rows = trials_table(study, study.records()).rows
-    assert [row["rate"] for row in rows] == [trial.learning_rate for trial in study.records().trials]
-    shown = [column["field"] for column in columns(study.config.objectives, (), with_rates=True)]
-    hidden = [column["field"] for column in columns(study.config.objectives, (), with_rates=False)]
+    table = trials_table(study, study.records())
+    assert [row["rate"] for row in table.rows] == [trial.learning_rate for trial in study.records().trials]
+    shown = [column["field"] for column in columns(table, study.config.objectives, (), with_rates=True)]
+    hidden = [column["field"] for column in columns(table, study.config.objectives, (), with_rates=False)]
     assert [field for field in shown if field not in hidden] == ["rate"]
     front = CliRunner().invoke(cli, ["front", study.name, "--storage", url, "--format", "json"]).output
     assert '"learning_rate": 0.01' in front
