@@ -80,6 +80,8 @@ class StreamedLayers:
         for block, place in self._places(model):
             place.module.register_forward_pre_hook(self._before(block))
             place.module.register_forward_hook(self._after(block))
+            # bitsandbytes reads numbers of its scales for every state dict, that of adapters among them
+            place.base.register_state_dict_pre_hook(lambda *_, block=block: self._run(block))
 
     @contextmanager
     def all_there(self) -> Iterator[None]:

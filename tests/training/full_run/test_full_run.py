@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jointsearch import JointSearchConfig
 from jointsearch.config.study import StudyConfig, model_source
+from jointsearch.config.training import TrainingSettings
 from jointsearch.errors import JointSearchError, OutputError, PlanError, RunInterrupted
 from jointsearch.plan.layout import ModelLayout
 from jointsearch.plan.plan_file import PlanFile, read_plan, write_plan
@@ -94,6 +95,17 @@ def test_quantizing_on_load_gives_the_saved_model(
             loaded = state[name].to(saved[name].dtype)
             # int8 is saved flat
             assert torch.equal(loaded, saved[name].view(loaded.shape)), name
+
+
+@pytest.mark.slow
+def test_streamed_layers_end_where_the_run_without_them_does(plan: PlanFile, tmp_path: Path) -> None:
+    ended = []
+    for streamed in (False, True):
+        training = TrainingSettings(gradient_checkpointing=True, stream_layers=streamed)
+        study = plan.study.model_copy(update={"training": training})
+        ended.append(full_run(PlanFile.build(plan.plan, plan.layout, study), tmp_path / str(streamed)))
+    assert ended[0].validation == ended[1].validation
+    assert ended[0].stability == ended[1].stability
 
 
 def test_bytes_on_disk_are_the_plans(run: tuple[Path, dict[str, Any], Any], plan: PlanFile) -> None:

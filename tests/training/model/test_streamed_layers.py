@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model_state_dict
 from pydantic import ValidationError
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -139,6 +140,17 @@ def test_one_block_is_there_at_a_time(
     loss.backward()
     there = list(blocks)
     assert seen == [[name] for name in (*there, *there[-2::-1])]  # the last need not come again
+
+
+def test_adapters_are_saved_while_the_weights_are_away(
+    models: dict[bool, TrialModels], space: SearchSpace, streamed: list[StreamedLayers]
+) -> None:
+    plan = plans_of(space)["nf4"]  # of its scales numbers are read for every state dict
+    whole, ours = (trained(models[key].assemble(plan, 0)) for key in (False, True))
+    expected, found = (get_peft_model_state_dict(model) for model in (whole, ours))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert sum(block.storage.nbytes() > 0 for block in streamed[-1]._blocks.values()) == 1
 
 
 def held_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
