@@ -123,6 +123,22 @@ def training_options() -> str:
     return table(["options", "CPU, measured", "CPU, foretold", "CUDA, foretold"], rows)
 
 
+def streamed_layers() -> str:
+    """``benchmarks/training_options.json``: what streaming saves of a process, and what it costs."""
+    found = read("benchmarks/training_options.json")["streamed"]["rows"]
+    rows = [
+        (
+            row["plan"],
+            row["options"],
+            _gigabytes(row["rss_growth"]),
+            _gigabytes(row["foretold"]),
+            f"{row['step_cpu_seconds']:.1f} s",
+        )
+        for row in found
+    ]
+    return table(["plan", "options", "resident, measured", "foretold", "CPU time of a step"], rows)
+
+
 def _gigabytes(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.2f} GB"
 

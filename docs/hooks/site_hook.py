@@ -59,6 +59,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "memory": record_tables.memory,
     "training memory": record_tables.training_memory,
     "training options": record_tables.training_options,
+    "streamed layers": record_tables.streamed_layers,
     "workers": record_tables.workers,
     "dashboard": record_tables.dashboard,
     "foretelling": record_tables.foretelling,
