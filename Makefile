@@ -35,7 +35,7 @@ test: $(STAMP)  ## the tests
 
 test-slow: $(STAMP)  ## the slow tests: kills, servers, browsers, families of models, notebooks
 	$(BIN)/python -m pytest -m "slow and alone" --timeout 900
-	$(BIN)/python -m pytest -m "slow and not alone" --timeout 900 -n logical --maxprocesses 4
+	$(BIN)/python -m pytest -m "slow and not alone" --timeout 1500 -n logical --maxprocesses 4
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
