@@ -21,10 +21,8 @@ from gguf import GGMLQuantizationType as Type
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from jointsearch.plan.formats import GGUF_BLOCK
 from jointsearch.quantization.formats.q4_0 import Q4_0
-
-BLOCK = 32
-"""Weights that share a scale."""
 
 TYPES = {"q8_0": Type.Q8_0, "q4_0": Type.Q4_0, "nf4": Type.Q8_0, "int8": Type.Q8_0}
 """Of what is quantized."""
@@ -38,7 +36,7 @@ POSITIONS = ("wpe",)
 
 def type_of(weight: torch.Tensor, weight_format: str) -> Type:
     """What a weight of shape (out_features, in_features) in that format is written as."""
-    if weight_format != "16bit" and weight.shape[1] % BLOCK == 0:
+    if weight_format != "16bit" and weight.shape[1] % GGUF_BLOCK == 0:
         return TYPES[weight_format]
     return Type.F16 if weight.abs().max() <= LARGEST else Type.F32
 
@@ -54,7 +52,7 @@ def packed(weight: torch.Tensor, weight_format: str, kept: bool) -> tuple[np.nda
         return gguf.quants.quantize(values, kind), kind
     scales = np.abs(values).max(1, keepdims=True) / np.float32(127)
     numbers = np.rint(values / np.where(scales == 0, 1, scales)).astype(np.int8)
-    blocks = numbers.reshape(len(values), -1, BLOCK)
+    blocks = numbers.reshape(len(values), -1, GGUF_BLOCK)
     d = np.repeat(scales.astype(np.float16).view(np.uint8)[:, None], blocks.shape[1], axis=1)
     return np.concatenate([d, blocks.view(np.uint8)], axis=2).reshape(len(values), -1), kind
 
@@ -80,7 +78,7 @@ def as_written(model: nn.Module, formats: Mapping[str, str], *, kept: bool) -> n
         elif kind == Type.Q4_0:
             weight.copy_(Q4_0.decode(tuple(Q4_0.encode(weight).values()), weight.shape[1]))
         elif kind == Type.Q8_0:
-            width = weight.shape[1] if kept and weight_format == "int8" else BLOCK
+            width = weight.shape[1] if kept and weight_format == "int8" else GGUF_BLOCK
             blocks = weight.unflatten(1, (-1, width))  # (out, blocks, block)
             scales = blocks.abs().amax(2, keepdim=True) / 127
             numbers = blocks * scales.clamp(min=2**-126).reciprocal()

@@ -1,4 +1,4 @@
-"""How model cards say that transformers loads a checkpoint, in one place; no target itself."""
+"""How model cards say that a runtime loads what was written, in one place; no target itself."""
 
 from __future__ import annotations
 
@@ -15,3 +15,20 @@ def by_transformers(*imports: str) -> str:
         "```",
     )
     return "\n".join(lines)
+
+
+def by_llama_cpp(files: str) -> str:
+    """In Markdown likewise; ``files``: those that llama.cpp's programs are given."""
+    return f"""\
+```
+llama-cli {files}
+llama-server {files}
+```
+
+With Ollama:
+
+```
+ollama create {{folder}} -f {{folder}}/Modelfile
+ollama run {{folder}}
+```
+"""

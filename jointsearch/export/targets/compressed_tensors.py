@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointsearch.errors import PlanError
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.export.targets._integers import check_integers, integer_formats
 from jointsearch.export.targets._usage import by_transformers
 from jointsearch.plan.formats import by_precision
 from jointsearch.plan.plan_file import PlanFile
@@ -65,22 +66,7 @@ class CompressedTensors(ServingTarget):
     def check(self, plan: PlanFile) -> None:
         self.check_formats(plan)
         self.check_experts(plan)
-        formats = _formats(plan)
-        if not formats:
-            raise PlanError("the plan quantizes no linear module, and so the model is plain; use --to merged")
-        for name, weight_format in formats.items():
-            spec = plan.layout[name]
-            if spec.kind != "linear":
-                raise PlanError(
-                    f"compressed-tensors quantizes linear modules alone, but {name} is {spec.kind} and the "
-                    f"plan gives it {weight_format}; the nearest is 16bit, or export to merged-quantized"
-                )
-            bits, group = SCHEMES[weight_format]
-            if group and spec.shape[1] % group:
-                raise PlanError(
-                    f"compressed-tensors has {bits} bits where in_features are a multiple of {group}, but "
-                    f"{name} has {spec.shape[1]}; the nearest is int8, or export to merged-quantized"
-                )
+        check_integers(self.name, plan, SCHEMES)
         _check_fused(plan)
 
     def write(self, run: FinishedRun, folder: Path) -> None:
@@ -121,7 +107,7 @@ class CompressedTensors(ServingTarget):
 
     def expected(self, run: FinishedRun) -> nn.Module:
         model = run.merged()
-        formats = _formats(run.plan)
+        formats = integer_formats(run.plan)
         for name, scales in _scales(run, model).items():
             weight = model.get_submodule(name).weight.data
             half = 2 ** (SCHEMES[formats[name]][0] - 1)
@@ -131,21 +117,12 @@ class CompressedTensors(ServingTarget):
         return model
 
 
-def _formats(plan: PlanFile) -> dict[str, str]:
-    """The formats of what is written as integers, by module."""
-    return {
-        name: weight_format
-        for name, weight_format in plan.plan.formats.items()
-        if plan.layout[name].kind != "embedding"
-    }
-
-
 def _scales(run: FinishedRun, merged: nn.Module) -> dict[str, Tensor]:
     """By module one for each group of a row, float32 with values of the model's 16-bit type: (out, groups).
 
     What has its own integers and no adapter keeps the scales that the run has.
     """
-    formats, ranks = _formats(run.plan), run.plan.plan.ranks
+    formats, ranks = integer_formats(run.plan), run.plan.plan.ranks
     found: dict[str, Tensor] = {}
     base = run.base() if any(name in OWN for name in formats.values()) else None
     for name, weight_format in formats.items():
@@ -162,7 +139,7 @@ def _scales(run: FinishedRun, merged: nn.Module) -> dict[str, Tensor]:
 
 def _config(plan: PlanFile) -> dict[str, Any]:
     """``config.json``'s ``quantization_config``."""
-    formats = _formats(plan)
+    formats = integer_formats(plan)
     groups: dict[str, Any] = {}
     for bits, group in dict.fromkeys(SCHEMES.values()):
         sharing = {"strategy": "group", "group_size": group} if group else {"strategy": "channel"}
@@ -185,7 +162,7 @@ def _config(plan: PlanFile) -> dict[str, Any]:
 
 def _check_fused(plan: PlanFile) -> None:
     """Raise ``PlanError`` where modules that vLLM fuses have formats of their own."""
-    formats = _formats(plan)
+    formats = integer_formats(plan)
     for name in plan.plan.modules:
         parent, _, last = name.rpartition(".")
         for fused in FUSED:

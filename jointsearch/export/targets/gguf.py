@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jointsearch.errors import PlanError
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.export.targets._usage import by_llama_cpp
 from jointsearch.files import write_text
 from jointsearch.plan.plan_file import PlanFile
 
@@ -22,20 +23,6 @@ if TYPE_CHECKING:
 
 MODELFILE = "Modelfile"
 
-USAGE = """\
-```
-llama-cli -m {folder}/model.gguf --lora {folder}/adapter.gguf
-llama-server -m {folder}/model.gguf --lora {folder}/adapter.gguf
-```
-
-With Ollama:
-
-```
-ollama create {folder} -f {folder}/Modelfile
-ollama run {folder}
-```
-"""
-
 
 class Gguf(ServingTarget):
     name = "gguf"
@@ -45,7 +32,7 @@ class Gguf(ServingTarget):
     needs = ("gguf",)
     runtime = ("xllamacpp",)
     tolerance = 1e-3
-    usage = USAGE
+    usage = by_llama_cpp("-m {folder}/model.gguf --lora {folder}/adapter.gguf")
 
     def check(self, plan: PlanFile) -> None:
         self.check_formats(plan)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jointsearch.export.serving import register_serving_target
+from jointsearch.export.targets._usage import by_llama_cpp
 from jointsearch.export.targets.gguf import MODELFILE, Gguf, modelfile
 from jointsearch.files import write_text
 from jointsearch.plan.plan_file import PlanFile
@@ -19,25 +20,11 @@ if TYPE_CHECKING:
 
     from jointsearch.export.finished_run import FinishedRun
 
-USAGE = """\
-```
-llama-cli -m {folder}/model.gguf
-llama-server -m {folder}/model.gguf
-```
-
-With Ollama:
-
-```
-ollama create {folder} -f {folder}/Modelfile
-ollama run {folder}
-```
-"""
-
 
 class GgufMerged(Gguf):
     name = "gguf-merged"
     description = "one GGUF file for llama.cpp and Ollama, the adapter merged into it"
-    usage = USAGE
+    usage = by_llama_cpp("-m {folder}/model.gguf")
 
     def check(self, plan: PlanFile) -> None:
         self.check_formats(plan)

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointsearch.errors import PlanError
 from jointsearch.export.serving import ServingTarget, register_serving_target
+from jointsearch.export.targets._integers import check_integers, integer_formats
 from jointsearch.export.targets._usage import by_transformers
 from jointsearch.plan.plan_file import PlanFile
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 GROUP = 32
 """Weights that share a scale in 4 bits."""
 
+SCHEMES = {"nf4": (4, GROUP), "int8": (8, None)}
+"""What each format becomes: bits, and the weights of a row that share a scale; None for all."""
+
 USAGE = f"""\
 {by_transformers()}
 
@@ -37,7 +40,7 @@ It needs `pip install torchao`.
 class TorchAo(ServingTarget):
     name = "torchao"
     description = "a checkpoint of torchao's 4-bit and 8-bit integers with the adapter merged in"
-    formats = ("nf4", "int8")
+    formats = tuple(SCHEMES)
     extra = "torchao"
     needs = ("torchao",)
     runtime = ("transformers", "torchao")
@@ -47,21 +50,7 @@ class TorchAo(ServingTarget):
     def check(self, plan: PlanFile) -> None:
         self.check_formats(plan)
         self.check_experts(plan)
-        formats = _formats(plan)
-        if not formats:
-            raise PlanError("the plan quantizes no linear module, and so the model is plain; use --to merged")
-        for name, weight_format in formats.items():
-            spec = plan.layout[name]
-            if spec.kind != "linear":
-                raise PlanError(
-                    f"torchao quantizes linear modules alone, but {name} is {spec.kind} and the plan gives "
-                    f"it {weight_format}; the nearest is 16bit, or export to merged-quantized"
-                )
-            if weight_format == "nf4" and spec.shape[1] % GROUP:
-                raise PlanError(
-                    f"torchao has 4 bits where in_features are a multiple of {GROUP}, but {name} has "
-                    f"{spec.shape[1]}; the nearest is int8, or export to merged-quantized"
-                )
+        check_integers(self.name, plan, SCHEMES)
 
     def write(self, run: FinishedRun, folder: Path) -> None:
         from transformers import TorchAoConfig
@@ -84,7 +73,7 @@ class TorchAo(ServingTarget):
         from torch import nn
 
         model = run.auto_class.from_pretrained(folder.resolve(), device_map={"": "cpu"})
-        for name, weight_format in _formats(run.plan).items():
+        for name, weight_format in integer_formats(run.plan).items():
             module = model.get_submodule(name)
             if weight_format == "int8":
                 weight = module.weight.dequantize(torch.float32)  # (out, in)
@@ -95,16 +84,10 @@ class TorchAo(ServingTarget):
 
     def expected(self, run: FinishedRun) -> nn.Module:
         model = run.merged()
-        for name, weight_format in _formats(run.plan).items():
+        for name, weight_format in integer_formats(run.plan).items():
             weight = model.get_submodule(name).weight.data
             weight.copy_(_rounded(weight.to(run.dtype), weight_format))
         return model
-
-
-def _formats(plan: PlanFile) -> dict[str, str]:
-    """The formats of what is written as integers, by module."""
-    formats = plan.plan.formats
-    return {name: formats[name] for name in formats if plan.layout[name].kind != "embedding"}
 
 
 def _config(plan: PlanFile) -> Any:
@@ -118,7 +101,7 @@ def _config(plan: PlanFile) -> Any:
         "int8": Int8WeightOnlyConfig(),
     }
     # by the name of the parameter: by that of its module, transformers would have biases quantized too
-    return FqnToConfig({f"{name}.weight": of_format[found] for name, found in _formats(plan).items()})
+    return FqnToConfig({f"{name}.weight": of_format[found] for name, found in integer_formats(plan).items()})
 
 
 def _rounded(weight: Tensor, weight_format: str) -> Tensor:
